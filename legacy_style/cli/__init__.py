@@ -1,0 +1,1 @@
+"""Every entry point; the only place that prints usage or exits."""

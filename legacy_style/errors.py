@@ -1,0 +1,40 @@
+"""The errors of this package, all sentences that say what was wrong, where, and what to do next.
+
+LegacyStyleError
+├── OptionError          an option's value cannot be used; nothing has run yet
+├── FormatError          a file is broken: says which, where, and what was expected there
+├── UnsupportedError     a file or a layer is valid but not handled
+├── WeightMismatchError  a network's weights do not fit its layers
+├── ChecksumError        a file is not the one that it should be
+└── DivergenceError      the optimisation left the finite numbers
+"""
+
+from __future__ import annotations
+
+
+class LegacyStyleError(Exception):
+    """Base of every error that a user can cause; the command line prints it and exits with status 1."""
+
+
+class OptionError(LegacyStyleError):
+    """An option's value cannot be used."""
+
+
+class FormatError(LegacyStyleError):
+    """A file is broken; `str(error)` reads `path: what (where)`."""
+
+
+class UnsupportedError(LegacyStyleError):
+    """Valid input that this program does not handle."""
+
+
+class WeightMismatchError(LegacyStyleError):
+    """Weights are missing or have another shape than their layer."""
+
+
+class ChecksumError(LegacyStyleError):
+    """A file's checksum is not the published one."""
+
+
+class DivergenceError(LegacyStyleError):
+    """A loss is not finite any more."""

@@ -1,0 +1,354 @@
+"""Torch7's image package, bit for bit: load, scale, save, and YUV.
+
+Ports torch/image 5aa1881: init.lua (load, scale, save, rgb2yuv, yuv2rgb), generic/image.c
+(scaleLinear_rowcol), generic/png.c, jpeg.c and ppm.c. An image is a float64 array of shape (3, H, W), red,
+green, blue, nominally in [0,1].
+
+Surprises. Alpha is dropped, never blended, and EXIF orientation is ignored. 'bilinear' is an area average
+when it shrinks, and keeps its positions and sums in float32. Saving truncates to bytes and never rounds, so
+an image that is loaded and saved comes back up to one level darker. Kinds that the original could not load
+(GIF, BMP, TIFF, WebP, gray with alpha) or garbled (palettes with transparency, 16-bit PGM) are loaded as one
+would expect; see docs/fidelity.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import re
+import secrets
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from legacy_style.errors import FormatError, OptionError, UnsupportedError
+from legacy_style.torch7 import png16
+
+Array = NDArray[np.float64]
+
+# Pillow's own limit, where it stops warning and refuses. As doubles, three to a pixel, such an image takes 4
+# GiB.
+DEFAULT_MAX_PIXELS = 178_956_970
+
+# What image.save knows by name, spelled exactly so (init.lua, `filetypes`), and Pillow's names for them.
+_SAVED_AS = {
+    **dict.fromkeys(("jpg", "jpeg", "JPG", "JPEG"), "JPEG"),
+    **dict.fromkeys(("png", "PNG"), "PNG"),
+    **dict.fromkeys(("ppm", "PPM"), "PPM"),
+}
+_JPEG_QUALITY = 75  # init.lua, saveJPG
+
+# A JPEG that breaks off: libjpeg, which the original used, goes on as if end-of-image markers followed for
+# ever (jdatasrc.c, fill_input_buffer). 64 KiB of them suffice to end any segment.
+_END_OF_IMAGE_MARKERS = b"\xff\xd9" * 2**15
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_PNG_MAGIC = b"\x89PNG"
+
+
+def load(path: str | os.PathLike[str], *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Array:
+    """Load a file of any kind that Pillow reads as RGB in [0,1], (3, H, W) (init.lua, `image.load(path, 3)`).
+
+    The kind is told by the content. A value is byte*(1/255), or v*(1/65535) where the file has 16 bits. A
+    JPEG that breaks off is accepted, as in the original. Raises OptionError for a missing file and for more
+    than `max_pixels` pixels, which it finds out before it decodes them; FormatError for a file that cannot be
+    read or is broken; UnsupportedError for numbers without a known range.
+    """
+    name = os.fspath(path)
+    data = _read(name)
+    with _pillow_to_ourselves():
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+                pixels = width * height
+                if pixels > max_pixels:
+                    raise OptionError(
+                        f"{name}: {width}x{height} is {pixels} pixels, more than the limit of {max_pixels};"
+                        f" scale the image down, or lift the limit with --max-pixels {pixels}"
+                    )
+                channels, white = _channels(image, name, data)
+            return _to_double(channels, white)
+        except (OptionError, UnsupportedError):
+            raise
+        except MemoryError:
+            raise OptionError(f"{name}: not enough memory to load this image; scale it down first") from None
+        # Pillow's decoders let through whatever goes wrong in them, from struct.error to KeyError.
+        except Exception as error:
+            raise FormatError(_explain_broken(name, data, error)) from error
+
+
+def scaled_size(width: int, height: int, size: float) -> tuple[int, int]:
+    """Width and height after scaling the longer side to `size` (init.lua, `image.scale(src, size)`).
+
+    Truncated, not rounded, and at least 1. Raises OptionError where `size` is not a finite number.
+    """
+    longest = max(width, height)
+    new_width, new_height = width * size / longest, height * size / longest
+    if not (np.isfinite(new_width) and np.isfinite(new_height)):
+        raise OptionError(
+            f"an image cannot be scaled to size {size}; give a number of pixels, for example -image_size 512"
+        )
+    return max(int(new_width), 1), max(int(new_height), 1)
+
+
+def scale(image: Array, size: float) -> Array:
+    """`image` with its longer side scaled to `size`, (3, H', W'); raises as `scaled_size` and `scale_to`."""
+    return scale_to(image, *scaled_size(image.shape[2], image.shape[1], size))
+
+
+def scale_to(image: Array, width: int, height: int) -> Array:
+    """`image` scaled to (3, height, width), 'bilinear' (generic/image.c, scaleBilinear).
+
+    Rows are scaled first, then columns. Raises OptionError where the result does not fit into memory.
+    """
+    too_large = OptionError(
+        f"not enough memory for an image of {width}x{height} pixels; choose a smaller size"
+    )
+    if 3 * 8 * width * height > sys.maxsize:
+        raise too_large
+    try:
+        scaled = np.empty((3, height, width))
+        for channel in range(3):
+            rows = _scale_axis(image[channel].astype(np.float64), width, axis=1)
+            scaled[channel] = _scale_axis(rows, height, axis=0)
+    except MemoryError:
+        raise too_large from None
+    return scaled
+
+
+def check_can_save(path: str | os.PathLike[str]) -> None:
+    """Raise OptionError unless `save` can be expected to write `path`; nothing is written or created.
+
+    The original finds out at its first `image.save`, after all the work.
+    """
+    name = os.fspath(path)
+    _format_to_save(name)
+    reason = None
+    try:
+        target = _target(name)
+        if target.is_dir():
+            reason = "it is a folder; add a file name"
+        elif not target.parent.is_dir():
+            reason = f"the folder {target.parent} does not exist; create it, or choose another"
+        elif not os.access(target.parent, os.W_OK | os.X_OK):
+            reason = f"the folder {target.parent} is not writable; choose another"
+        elif target.exists() and not os.access(target, os.W_OK):
+            reason = "the file exists and is not writable; choose another name"
+    except (OSError, ValueError) as error:  # the name is too long, or has a zero byte
+        reason = f"{error}; choose another name"
+    if reason:
+        raise OptionError(f"{name}: could not be opened for writing: {reason}")
+
+
+def save(path: str | os.PathLike[str], image: NDArray[np.floating]) -> None:
+    """Write RGB (3, H, W), clamped to [0,1] and truncated to bytes (init.lua, `image.save`).
+
+    The extension tells the format. NaN becomes 0. JPEG has quality 75 and 4:2:0 subsampling. The file appears
+    whole or not at all. Raises OptionError where it cannot be written.
+    """
+    name = os.fspath(path)
+    image_format = _format_to_save(name)
+    encoded = io.BytesIO()
+    try:
+        with _pillow_to_ourselves():
+            Image.fromarray(_to_bytes(image)).save(encoded, image_format, quality=_JPEG_QUALITY)
+        _write_whole(_target(name), encoded.getvalue())
+    except OSError as error:
+        raise OptionError(f"{name}: could not be written: {error.strerror or error}") from error
+
+
+def rgb2yuv(image: Array) -> Array:
+    """RGB to YUV, both (3, H, W) (init.lua, `image.rgb2yuv`).
+
+    Within two units in the last place: Torch7's sums used fused multiply-add where its processor had it.
+    """
+    r, g, b = image
+    return np.stack(
+        [
+            0.299 * r + 0.587 * g + 0.114 * b,
+            -0.14713 * r - 0.28886 * g + 0.436 * b,
+            0.615 * r - 0.51499 * g - 0.10001 * b,
+        ]
+    )
+
+
+def yuv2rgb(image: Array) -> Array:
+    """YUV to RGB, both (3, H, W) (init.lua, `image.yuv2rgb`); inverts `rgb2yuv` to about five digits."""
+    y, u, v = image
+    return np.stack([y + 1.13983 * v, y - 0.39465 * u - 0.58060 * v, y + 2.03211 * u])
+
+
+def _read(name: str) -> bytes:
+    try:
+        if not name:  # Path("") would be the current folder
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        data = Path(name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise OptionError(f"{name}: {error.strerror}") from None
+    except IsADirectoryError:
+        raise FormatError(f"{name}: a folder, not an image; give the name of a file in it") from None
+    except PermissionError:
+        raise FormatError(f"{name}: cannot be read; ask its owner for permission, or copy it") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise FormatError(f"{name}: cannot be read ({error})") from None
+    if not data:
+        raise FormatError(f"{name}: an empty file (0 bytes), not an image; save or download it again")
+    return data + _END_OF_IMAGE_MARKERS if data.startswith(_JPEG_MAGIC) else data
+
+
+_pillow_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _pillow_to_ourselves() -> Iterator[None]:
+    """Without Pillow's warnings and its limit on pixels (`load` has its own); both are put back."""
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _channels(image: Image.Image, name: str, data: bytes) -> tuple[NDArray[Any], float]:
+    """The numbers of an opened image, (H, W) for gray or (H, W, >= 3), and the number that is white."""
+    if png16.is_flattened(image):
+        return png16.channels(image, data), 65535
+    if image.mode == "CMYK" and image.format in ("JPEG", "MPO"):
+        # The original takes libjpeg's first three channels, inverted inks, for red, green, blue. Pillow
+        # inverts them.
+        return 255 - np.asarray(image)[..., :3], 255
+    if image.mode in ("L", "RGB"):
+        return np.asarray(image), 255
+    if image.mode in ("RGBA", "RGBX"):
+        return np.asarray(image)[..., :3], 255
+    if image.mode in ("1", "LA"):
+        return np.asarray(image.convert("L")), 255
+    if image.mode.startswith("I") or image.mode == "F":
+        numbers, white = np.asarray(image), 1.0 if image.mode == "F" else 65535.0
+        low, high = numbers.min(), numbers.max()
+        if not (low >= 0 and high <= white):
+            raise UnsupportedError(
+                f"{name}: its numbers go from {low} to {high}, and which of them is white is unknown;"
+                " convert the image to 8 or 16 bits"
+            )
+        return numbers, white
+    # Transparency is dropped here as elsewhere, and would make Pillow warn or convert it.
+    image.info.pop("transparency", None)
+    return np.asarray(image.convert("RGB")), 255
+
+
+def _to_double(channels: NDArray[Any], white: float) -> Array:
+    """(H, W) or (H, W, 3) numbers up to `white` to (3, H, W) in [0,1], by multiplying, as in the original."""
+    image = np.empty((3, *channels.shape[:2]))
+    for channel in range(3):
+        plane = channels if channels.ndim == 2 else channels[..., channel]
+        np.multiply(plane, 1 / white, out=image[channel], dtype=np.float64)
+    return image
+
+
+def _explain_broken(name: str, data: bytes, error: Exception) -> str:
+    kind = "JPEG" if data.startswith(_JPEG_MAGIC) else "PNG" if data.startswith(_PNG_MAGIC) else None
+    if kind is None and isinstance(error, UnidentifiedImageError):
+        return f"{name}: not an image (begins with {data[:8]!r}); give a JPEG or a PNG, or convert it to one"
+    reason = "its header makes no sense" if isinstance(error, UnidentifiedImageError) else error
+    return f"{name}: a broken {kind or 'image'} ({reason}); save or download it again"
+
+
+def _scale_axis(plane: Array, n: int, *, axis: int) -> Array:
+    """One axis of an (H, W) plane scaled to length `n` (generic/image.c, scaleLinear_rowcol)."""
+    length = plane.shape[axis]
+    if n > length:
+        return _enlarge_axis(plane, n, axis)
+    return _shrink_axis(plane, n, axis) if n < length else plane
+
+
+def _enlarge_axis(plane: Array, n: int, axis: int) -> Array:
+    """Linear interpolation with the corners aligned, at float32 positions."""
+    last = plane.shape[axis] - 1
+    position = np.arange(n, dtype=np.float32) * (np.float32(last) / np.float32(n - 1))
+    position[-1] = last
+    index = position.astype(np.intp)
+    fraction = position - index.astype(np.float32)
+    left: Array = np.take(plane, index, axis) * _along(1 - fraction, axis)
+    right: Array = np.take(plane, np.minimum(index + 1, last), axis) * _along(fraction, axis)
+    return left + right
+
+
+def _shrink_axis(plane: Array, n: int, axis: int) -> Array:
+    """The mean over what each target pixel covers, with fractions of pixels at its ends, summed in float32.
+
+    All target pixels take their first source pixel, then all their second and so on. Where one has fewer than
+    others, zeros are added, which change nothing.
+    """
+    length = plane.shape[axis]
+    edges = np.arange(n + 1, dtype=np.float32) * (np.float32(length) / np.float32(n))
+    index = edges.astype(np.intp)
+    fraction = edges - index.astype(np.float32)
+    start, end = index[:-1], index[1:]
+    end_weight = np.where(end < length, fraction[1:], np.float32(0))
+    total: NDArray[np.float32] = np.zeros(1, np.float32)  # becomes a plane
+    weights = np.zeros(n, np.float32)
+    for tap in range(int((end - start).max()) + 1):
+        source = start + tap
+        weight = np.where(source < end, np.float32(1), np.where(source == end, end_weight, np.float32(0)))
+        if tap == 0:
+            weight = 1 - fraction[:-1]
+        pixels = np.take(plane, np.minimum(source, length - 1), axis)
+        pixels *= _along(weight, axis)
+        pixels += total
+        total = pixels.astype(np.float32)
+        weights += weight
+    return (total / np.expand_dims(weights, 1 - axis)).astype(np.float64)
+
+
+def _along(weight: NDArray[np.float32], axis: int) -> Array:
+    return np.expand_dims(weight.astype(np.float64), 1 - axis)
+
+
+def _format_to_save(name: str) -> str:
+    match = re.search(r"\.([A-Za-z]+)\Z", name)  # init.lua: '%.(%a+)$'
+    extension = match[1] if match else "nil"
+    if extension in _SAVED_AS:
+        return _SAVED_AS[extension]
+    words = f"unknown image type: {extension}"
+    if extension in ("pgm", "PGM"):
+        words = "can only save 1xHxW or HxW images as PGM, and this one has colours"
+    raise OptionError(f"{name}: {words}; end the name in one of .{' .'.join(_SAVED_AS)}, spelled so")
+
+
+def _target(name: str) -> Path:
+    """The file that `name` means in the end: a link must stay one, as when the original writes through it."""
+    return Path(os.path.realpath(name))
+
+
+def _to_bytes(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """(3, H, W) to bytes, (H, W, 3): clamped, times 255, truncated; NaN, as by C's cast, to 0."""
+    known = np.nan_to_num(image.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
+    return np.ascontiguousarray((np.clip(known, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def _write_whole(target: Path, content: bytes) -> None:
+    """Write `content` beside `target` and rename it; the permissions are those of a plain write."""
+    if target.exists() and not target.is_file():  # a device or a pipe cannot be replaced
+        target.write_bytes(content)
+        return
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o7777)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

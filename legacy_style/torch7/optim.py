@@ -1,0 +1,201 @@
+"""The two optimisers of neural_style.lua, with Torch7's arithmetic, stopping rules and log lines.
+
+Ports torch/optim a5ceed7, lbfgs.lua and adam.lua. Neither has a line search. Surprises: the first L-BFGS step has
+length min(1, 1/||g||_1); the function is not evaluated after the last update; a direction along which f would rise
+ends the run silently; tolerances may be negative, which switches their tests off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Feval = Callable[[Tensor], tuple[float, Tensor]]
+"""Takes x, returns f(x) and its gradient as a vector of x.numel() elements."""
+
+CURVATURE_MIN = 1e-10
+"""lbfgs.lua: a correction pair is kept only if y.s is larger."""
+
+
+@dataclass
+class LbfgsState:
+    """What lbfgs.lua keeps in its `state` table; calling again with it continues where the last call stopped.
+
+    Correction pairs lie in two flat arrays: row `rows[k]` of `steps` is s = x_new - x_old of the k-th oldest pair
+    (`old_dirs` in lbfgs.lua), the same row of `changes` is y = g_new - g_old (`old_stps`), `rho[k]` is 1 / y.s.
+    """
+
+    n_iter: int = 0
+    func_eval: int = 0
+    h_diag: float = 1.0
+    t: float = 1.0
+    rows: list[int] = field(default_factory=list)
+    rho: list[float] = field(default_factory=list)
+    steps: Tensor | None = None
+    changes: Tensor | None = None
+    direction: Tensor | None = None
+    g_old: Tensor | None = None
+
+
+def lbfgs(
+    feval: Feval,
+    x: Tensor,
+    *,
+    max_iter: float = 20,
+    tol_fun: float = 1e-5,
+    tol_x: float = 1e-9,
+    n_correction: int = 100,
+    learning_rate: float = 1.0,
+    log: Callable[[str], None] | None = None,
+    state: LbfgsState | None = None,
+) -> list[float]:
+    """Minimise `feval` from `x`, which is changed in place; returns every f(x) in the order of evaluation.
+
+    x: any shape, contiguous, float32 or float64. At most ceil(max_iter) iterations and 1.25 * max_iter evaluations
+    (lbfgs.lua's default for maxEval). `log` takes the lines that lbfgs.lua prints when verbose, without line end.
+    """
+    state = state or LbfgsState()
+    say = log or (lambda message: None)
+    vector = x.view(-1)
+    n_correction = min(n_correction, max(1, math.ceil(max_iter)))
+    max_eval = max_iter * 1.25
+
+    f, g = feval(x)
+    history = [f]
+    evaluations = 1
+    state.func_eval += 1
+    if _l1_norm(g) <= tol_fun:
+        say(_verbose("optimality condition below tolFun"))
+        return history
+    if state.steps is None:
+        say(_verbose("creating recyclable direction/step/history buffers"))
+        # Rows are only touched when their pair exists, so this costs address space, not memory.
+        state.steps = vector.new_empty((n_correction, vector.numel()))
+        state.changes = torch.empty_like(state.steps)
+
+    iteration = 0
+    while iteration < max_iter:
+        iteration += 1
+        state.n_iter += 1
+        if state.n_iter == 1:
+            state.direction = g.neg()
+            state.g_old = g.clone()
+        else:
+            _remember_pair(state, g, n_correction)
+            _two_loop_recursion(state, g)
+        assert state.direction is not None
+        f_old = f
+
+        # Progress must be possible along the direction (lbfgs.lua breaks without a word).
+        if torch.dot(g, state.direction).item() > -tol_x:
+            break
+        norm = _l1_norm(g) if state.n_iter == 1 else 0.0
+        state.t = learning_rate * (min(1.0, 1.0 / norm) if norm > 0 else 1.0)
+        vector.add_(state.direction, alpha=state.t)
+
+        if iteration == max_iter:
+            say(_verbose("reached max number of iterations"))
+            break
+        f, g = feval(x)
+        history.append(f)
+        evaluations += 1
+        state.func_eval += 1
+        if evaluations >= max_eval:
+            say(_verbose("max nb of function evals"))
+            break
+        if tol_fun >= 0 and _l1_norm(g) <= tol_fun:
+            say(_verbose("optimality condition below tolFun"))
+            break
+        if tol_x >= 0 and _l1_norm(state.direction) * state.t <= tol_x:
+            say(_verbose("step size below tolX"))
+            break
+        if abs(f - f_old) < tol_x:
+            say(_verbose("function value changing less than tolX"))
+            break
+    return history
+
+
+def _verbose(message: str) -> str:
+    """A line as lbfgs.lua's verbose() prints it under th: two items, each followed by a tab."""
+    return f"<optim.lbfgs> \t{message}\t"
+
+
+def _l1_norm(v: Tensor) -> float:
+    """Sum of absolute values, accumulated in double as TH does."""
+    return v.abs().sum(dtype=torch.float64).item()
+
+
+def _remember_pair(state: LbfgsState, g: Tensor, n_correction: int) -> None:
+    """Form y = g - g_old and s = t d; keep the pair if y.s > 1e-10, forgetting the oldest when full."""
+    assert state.steps is not None and state.changes is not None
+    assert state.direction is not None and state.g_old is not None
+    y = torch.sub(g, state.g_old, out=state.g_old)
+    s = state.direction.mul_(state.t)
+    ys = torch.dot(y, s).item()
+    if ys > CURVATURE_MIN:
+        if len(state.rows) == n_correction:
+            row = state.rows.pop(0)
+            state.rho.pop(0)
+        else:
+            row = len(state.rows)
+        state.steps[row].copy_(s)
+        state.changes[row].copy_(y)
+        state.rows.append(row)
+        state.rho.append(1.0 / ys)
+        state.h_diag = ys / torch.dot(y, y).item()
+    state.g_old.copy_(g)
+
+
+def _two_loop_recursion(state: LbfgsState, g: Tensor) -> None:
+    """direction = -H g, H being the inverse Hessian that the correction pairs describe (Nocedal 1980)."""
+    assert state.steps is not None and state.changes is not None and state.direction is not None
+    q = torch.neg(g, out=state.direction)
+    alpha = [0.0] * len(state.rows)
+    for k in range(len(state.rows) - 1, -1, -1):
+        row = state.rows[k]
+        alpha[k] = torch.dot(state.steps[row], q).item() * state.rho[k]
+        q.add_(state.changes[row], alpha=-alpha[k])
+    q.mul_(state.h_diag)
+    for k, row in enumerate(state.rows):
+        beta = torch.dot(state.changes[row], q).item() * state.rho[k]
+        q.add_(state.steps[row], alpha=alpha[k] - beta)
+
+
+@dataclass
+class AdamState:
+    """What adam.lua keeps in its `state` table: step count, first and second moment (shape of the vector)."""
+
+    t: int = 0
+    m: Tensor | None = None
+    v: Tensor | None = None
+
+
+def adam(
+    feval: Feval,
+    x: Tensor,
+    state: AdamState,
+    *,
+    learning_rate: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> float:
+    """One step of Adam on `x` in place; returns f(x) before the step.
+
+    Differs from Kingma and Ba (2015), and from torch.optim.Adam, in that epsilon stands outside the bias correction:
+    x -= lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon).
+    """
+    f, g = feval(x)
+    if state.m is None or state.v is None:
+        state.m, state.v = torch.zeros_like(g), torch.zeros_like(g)
+    state.t += 1
+    state.m.mul_(beta1).add_(g, alpha=1 - beta1)
+    state.v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+    denominator = state.v.sqrt().add_(epsilon)
+    step = learning_rate * math.sqrt(1 - beta2**state.t) / (1 - beta1**state.t)
+    x.view(-1).addcdiv_(state.m, denominator, value=-step)
+    return f
