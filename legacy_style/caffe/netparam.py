@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legacy_style.caffe import schema
+from legacy_style.caffe.schema_params import Field
 from legacy_style.errors import FormatError
 
 # Blob<Dtype>::Reshape refuses more (kMaxBlobAxes in caffe/blob.hpp).
@@ -37,9 +38,9 @@ class Message:
 
     `kind` names the message ("PoolingParameter"). Numbers are int, bool or float (floats hold float32 values,
     as in Caffe), strings and enum values are str ("MAX"), messages are `Message`, repeated fields are lists.
-    `message["stride"]` gives the value or its default, `message.has("stride")` says whether it was set; a name
-    that caffe.proto does not have is a KeyError. `values` holds what was set, by name; `unknown` what was
-    passed over: field numbers (binary) or names (text), with the value where it was a number.
+    `message["stride"]` gives the value or its default, `message.has("stride")` says whether it was set; a
+    name that caffe.proto does not have is a KeyError. `values` holds what was set, by name; `unknown` what
+    was passed over: field numbers (binary) or names (text), with the value where it was a number.
     """
 
     __slots__ = ("kind", "unknown", "values")
@@ -69,7 +70,7 @@ class Message:
         return f"{self.kind}({', '.join(f'{name}={value!r}' for name, value in self.values.items())})"
 
 
-def default(spec: schema.Field) -> Any:
+def default(spec: Field) -> Any:
     """What a field that is not repeated counts as where it is absent."""
     if spec.kind in schema.MESSAGES:
         return Message(spec.kind)
@@ -94,8 +95,8 @@ class Blob:
     """Weights of one layer (BlobProto), left in the file until `data()` asks for them.
 
     `shape`: as in the file, so a legacy bias is (1, 1, 1, C); `count`: how many values the file holds for it;
-    `legacy`: given as num/channels/height/width, which Caffe prefers where both are given; `has_shape`: given as
-    `shape`; `offset`: where the blob lies in its file, bytes, or None.
+    `legacy`: given as num/channels/height/width, which Caffe prefers where both are given; `has_shape`: given
+    as `shape`; `offset`: where the blob lies in its file, bytes, or None.
     """
 
     __slots__ = ("_values", "count", "has_shape", "legacy", "offset", "shape")
@@ -185,9 +186,9 @@ def blob_shape(legacy: Sequence[int | None], dims: Sequence[int] | None, count: 
 class LayerParameter:
     """One layer, in the terms of V2.
 
-    `v1_type` is the number that the layer's type had in V1LayerParameter.LayerType, None in V2 files; a number
-    unknown there gives the type "V1 type <number>". `params` holds the parameter messages that were set
-    ("pooling_param"); ask with `param`. `include` and `exclude` are NetStateRule, `param_specs` ParamSpec
+    `v1_type` is the number that the layer's type had in V1LayerParameter.LayerType, None in V2 files; a
+    number unknown there gives the type "V1 type <number>". `params` holds the parameter messages that were
+    set ("pooling_param"); ask with `param`. `include` and `exclude` are NetStateRule, `param_specs` ParamSpec
     messages; `phase` is "TRAIN", "TEST", or None.
     """
 
@@ -215,8 +216,8 @@ class NetParameter:
     """A network: its layers in file order.
 
     `version` says how the file had it: "V0", "V1" or "V2". `inputs` and `input_dims` are the net-level fields
-    `input` and `input_dim`/`input_shape` of deploy files, one tuple per input, none where the file gives none;
-    `input_shapes` also sees Input layers. `path` is the file's, for messages.
+    `input` and `input_dim`/`input_shape` of deploy files, one tuple per input, none where the file gives
+    none; `input_shapes` also sees Input layers. `path` is the file's, for messages.
     """
 
     name: str = ""
@@ -234,7 +235,7 @@ class NetParameter:
         raise KeyError(name)
 
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape, usually (N, C, H, W), of every input with a known shape, from fields or Input layers."""
+        """Name -> shape, usually (N, C, H, W), of every input of known shape, Input layers included."""
         shapes = dict(zip(self.inputs, self.input_dims, strict=False))
         for layer in self.layers:
             dims = [tuple(shape["dim"]) for shape in layer.param("input_param")["shape"]]

@@ -1,8 +1,8 @@
 """The messages of caffe.proto as tables: message name -> field number -> what the field is.
 
-The numbers and defaults are the facts of BVLC/caffe, src/caffe/proto/caffe.proto. One set of tables serves the
-binary reader, which asks by number, and a text parser or a writer, which ask by name. A field that is not here
-(training, solvers, forks of Caffe) is unknown: readers pass over it.
+The numbers and defaults are the facts of BVLC/caffe, src/caffe/proto/caffe.proto. One set of tables serves
+the binary reader, which asks by number, and the text parser and the writer, which ask by name. A field that
+is not here (training, solvers, forks of Caffe) is unknown: readers pass over it.
 """
 
 from __future__ import annotations
@@ -165,7 +165,11 @@ MESSAGES: dict[str, dict[int, Field]] = {
         8: repeated("input_shape", "BlobShape"),
         100: repeated("layer", "LayerParameter"),
     },
-    "NetState": {1: Field("phase", "Phase", "TEST"), 2: Field("level", "int32"), 3: repeated("stage", "string")},
+    "NetState": {
+        1: Field("phase", "Phase", "TEST"),
+        2: Field("level", "int32"),
+        3: repeated("stage", "string"),
+    },
     "NetStateRule": {
         1: Field("phase", "Phase"),
         2: Field("min_level", "int32"),
