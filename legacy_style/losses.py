@@ -1,15 +1,17 @@
 """The loss modules of neural_style.lua: content, style (through Gram matrices), total variation.
 
 Ports neural_style.lua 07c4b82: nn.ContentLoss, GramMatrix, nn.StyleLoss, nn.TVLoss. Each passes its input on unchanged and
-adds its own gradient on the way back. Surprises: with `normalize`, a gradient is divided by its L1 norm *before* the
-strength is applied; backward sees what the input tensor holds *then*, which a following in-place ReLU has rectified;
+adds its own gradient on the way back. A loss sees its feature maps in one piece or in tiles, so it works in two stages:
+`accumulate` over all tiles, then `finish`. Surprises: with `normalize`, a gradient is divided by its L1 norm *before* the
+strength is applied; `backward` gets what the input tensor holds *then*, which a following in-place ReLU has rectified;
 TVLoss has a gradient but no loss value.
 
-Feature maps are (1, C, H, W) float32 in channels-last layout; a fully connected layer's output is (1, N).
+Feature maps are (1, C, H, W) or (1, N), of any floating type; losses and Gram matrices are computed in float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -17,26 +19,33 @@ from torch import Tensor
 
 Mode = Literal["none", "capture", "loss"]
 
+Reduce = Callable[[Tensor], Tensor]
+"""Adds a tensor up over all processes that share the image; the identity where there is one process."""
+
 NORM_EPSILON = 1e-8
 """neural_style.lua: added to the L1 norm under -normalize_gradients."""
 
 
 def gram_matrix(x: Tensor) -> Tensor:
-    """F F^T of feature maps x (1, C, H, W), F being (C, H*W): a (C, C) matrix, not normalised.
+    """F F^T of feature maps x (1, C, H, W), F being (C, H*W): a (C, C) matrix in float32, not normalised.
 
     Source: Gatys, Ecker, Bethge (2015), eq. 3; neural_style.lua, GramMatrix.
     """
-    flat = _pixels_by_channels(x)  # (H*W, C)
+    flat = _pixels_by_channels(x.float())  # (H*W, C)
     return flat.T @ flat  # (C, C)
 
 
 def _pixels_by_channels(x: Tensor) -> Tensor:
-    """x (1, C, H, W) as (H*W, C): a view when x is channels-last."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    """x (1, C, H, W) as (H*W, C): a view when x is whole and channels-last; (1, N) as itself, one pixel."""
+    return x if x.dim() == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def _l1_norm(x: Tensor) -> float:
     return x.abs().sum(dtype=torch.float64).item()
+
+
+def _total(values: list[float], reduce: Reduce) -> list[float]:
+    return reduce(torch.tensor(values, dtype=torch.float64)).tolist()
 
 
 class ContentLoss:
@@ -46,32 +55,48 @@ class ContentLoss:
         self.strength = strength
         self.normalize = normalize
         self.mode: Mode = "none"
-        self.target: Tensor | None = None
+        self.target: dict[int, Tensor] = {}  # tile -> feature maps of the content
         self.loss = 0.0
+        self._squares, self._count, self._norm = 0.0, 0.0, 0.0
 
     def __str__(self) -> str:
         return "nn.ContentLoss"
 
-    def forward(self, x: Tensor) -> None:
-        """x: any shape; `capture` stores a copy as the target, `loss` sets `self.loss`."""
+    def accumulate(self, x: Tensor, tile: int = 0) -> None:
+        """Take in one tile of the feature maps; `capture` keeps a copy of it as the target."""
+        self._count += x.numel()
         if self.mode == "capture":
-            self.target = x.clone()
+            self.target[tile] = x.float() if x.dtype != torch.float32 else x.clone()
         elif self.mode == "loss":
-            assert self.target is not None
             # Summed in double: Torch7's sequential float32 sum is off by up to 1% on large layers.
-            squares = (x - self.target).square_()
-            self.loss = self.strength * squares.sum(dtype=torch.float64).item() / x.numel()
+            self._squares += (x - self.target[tile]).square_().sum(dtype=torch.float64).item()
 
-    def backward(self, x: Tensor, grad: Tensor) -> Tensor:
+    def accumulate_norm(self, x: Tensor, tile: int = 0) -> None:
+        """Take in one tile of the gradient's L1 norm; needs the count, so it follows `finish`."""
+        self._norm += _l1_norm(x - self.target[tile]) * 2.0 / self._count
+
+    def finish(self, reduce: Reduce = lambda x: x) -> None:
+        """Set `loss` from all tiles of all processes."""
+        self._squares, self._count = _total([self._squares, self._count], reduce)
+        if self.mode == "loss":
+            self.loss = self.strength * self._squares / self._count
+        self._squares = self._norm = 0.0
+
+    def finish_norm(self, reduce: Reduce = lambda x: x) -> None:
+        (self._norm,) = _total([self._norm], reduce)
+
+    def backward(self, x: Tensor, grad: Tensor, tile: int = 0) -> None:
         """Add this loss's gradient at x to `grad`, in place."""
         if self.mode != "loss":
-            return grad
-        assert self.target is not None
-        difference = x - self.target
-        scale = 2.0 / x.numel()
+            return
+        scale = 2.0 / self._count
         if self.normalize:
-            scale /= _l1_norm(difference) * scale + NORM_EPSILON
-        return grad.add_(difference, alpha=scale * self.strength)
+            scale /= self._norm + NORM_EPSILON
+        grad.add_((x - self.target[tile]).to(grad.dtype), alpha=scale * self.strength)
+
+    def restart(self) -> None:
+        """Forget what was accumulated."""
+        self._squares = self._count = self._norm = 0.0
 
 
 class StyleLoss:
@@ -85,43 +110,71 @@ class StyleLoss:
         self.normalize = normalize
         self.blend_weight = 1.0
         self.mode: Mode = "none"
-        self.target: Tensor | None = None
-        self.gram: Tensor | None = None
+        self.target: Tensor | None = None  # (C, C)
+        self.gram: Tensor | None = None  # (C, C)
         self.loss = 0.0
+        self._sum: Tensor | None = None
+        self._count, self._norm = 0.0, 0.0
+        self._both: Tensor | None = None
 
     def __str__(self) -> str:
         return "nn.StyleLoss"
 
-    def forward(self, x: Tensor) -> None:
-        """x: feature maps (1, C, H, W); `capture` adds to the target, `loss` sets `self.loss`."""
+    def accumulate(self, x: Tensor, tile: int = 0) -> None:
+        """Take in one tile of the feature maps."""
         if self.mode == "none":
             return
-        self.gram = gram_matrix(x).div_(x.numel())
+        self._count += x.numel()
+        gram = gram_matrix(x)
+        self._sum = gram if self._sum is None else self._sum.add_(gram)
+
+    def accumulate_norm(self, x: Tensor, tile: int = 0) -> None:
+        """Take in one tile of the gradient's L1 norm; needs the whole Gram matrix, so it follows `finish`."""
+        assert self._both is not None
+        self._norm += _l1_norm(_pixels_by_channels(x.float()) @ self._both)
+
+    def finish(self, reduce: Reduce = lambda x: x) -> None:
+        """Set `gram`, and `loss` or the blended `target`, from all tiles of all processes."""
+        if self.mode == "none":
+            return
+        assert self._sum is not None
+        (self._count,) = _total([self._count], reduce)
+        self.gram = reduce(self._sum).div_(self._count)
+        self._sum, self._norm = None, 0.0
         if self.mode == "capture":
             weighted = self.gram * self.blend_weight
             self.target = weighted if self.target is None else self.target.add_(weighted)
-        else:
-            assert self.target is not None
-            squares = (self.gram - self.target).square_()
-            self.loss = self.strength * squares.sum(dtype=torch.float64).item() / squares.numel()
+            return
+        assert self.target is not None
+        difference = self.gram - self.target
+        self.loss = self.strength * difference.square().sum(dtype=torch.float64).item() / difference.numel()
+        # dG = 2 (G - T) / C^2 / (C H W), and the gradient is (dG + dG^T) F.
+        d_gram = difference.mul_(2.0 / difference.numel() / self._count)
+        self._both = d_gram + d_gram.T  # (C, C)
 
-    def backward(self, x: Tensor, grad: Tensor) -> Tensor:
-        """Add this loss's gradient at x to `grad`, in place.
+    def finish_norm(self, reduce: Reduce = lambda x: x) -> None:
+        (self._norm,) = _total([self._norm], reduce)
 
-        dG = 2 (G - T) / C^2 / (C H W) with G from the forward pass; the gradient is (dG + dG^T) F with F as x is *now*.
-        """
+    def backward(self, x: Tensor, grad: Tensor, tile: int = 0) -> None:
+        """Add this loss's gradient at x to `grad`, in place, with G from the forward pass and F as x is *now*."""
         if self.mode != "loss":
-            return grad
-        assert self.gram is not None and self.target is not None
-        d_gram = (self.gram - self.target).mul_(2.0 / self.gram.numel() / x.numel())
-        both = d_gram + d_gram.T  # (C, C)
-        flat, flat_grad = _pixels_by_channels(x), _pixels_by_channels(grad)  # (H*W, C)
-        if self.normalize:
-            own = flat @ both
-            flat_grad.add_(own, alpha=self.strength / (_l1_norm(own) + NORM_EPSILON))
+            return
+        assert self._both is not None
+        strength = self.strength / (self._norm + NORM_EPSILON) if self.normalize else self.strength
+        flat = _pixels_by_channels(x.float())  # (H*W, C)
+        flat_grad = _pixels_by_channels(grad)
+        if flat_grad.data_ptr() == grad.data_ptr() and grad.dtype == torch.float32:
+            flat_grad.addmm_(flat, self._both, alpha=strength)
         else:
-            flat_grad.addmm_(flat, both, alpha=self.strength)
-        return grad
+            own = (flat @ self._both).view(grad.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+            grad.add_(own.to(grad.dtype), alpha=strength)
+
+    def restart(self) -> None:
+        """Forget what was accumulated."""
+        self._sum, self._count, self._norm = None, 0.0, 0.0
+
+
+Loss = ContentLoss | StyleLoss
 
 
 class TVLoss:
@@ -131,22 +184,22 @@ class TVLoss:
     column no vertical one. Johnson et al. (2016) describe it; the halves are neural_style.lua's.
     """
 
+    ROWS = 256  # worked on at a time, so that a large image needs no second one
+
     def __init__(self, strength: float) -> None:
         self.strength = strength
 
     def __str__(self) -> str:
         return "nn.TVLoss"
 
-    def forward(self, x: Tensor) -> None:
-        """Nothing to do."""
-
-    def backward(self, x: Tensor, grad: Tensor) -> Tensor:
-        """Add the gradient at the image x (1, 3, H, W) to `grad`, in place; H and W at least 2."""
-        inner = x[:, :, :-1, :-1]
-        across = inner - x[:, :, :-1, 1:]
-        down = inner - x[:, :, 1:, :-1]
-        own = torch.zeros_like(x)
-        own[:, :, :-1, :-1].add_(across).add_(down)
-        own[:, :, :-1, 1:].sub_(across)
-        own[:, :, 1:, :-1].sub_(down)
-        return grad.add_(own, alpha=self.strength)
+    def backward(self, x: Tensor, grad: Tensor, *, rows: int | None = None) -> None:
+        """Add the gradient at the image x (1, 3, H, W) to `grad`, in place; of the first `rows` rows' terms only."""
+        last = x.shape[2] - 1 if rows is None else min(rows, x.shape[2] - 1)
+        for top in range(0, last, self.ROWS):
+            bottom = min(top + self.ROWS, last)
+            inner = x[:, :, top:bottom, :-1]
+            across = inner - x[:, :, top:bottom, 1:]
+            down = inner - x[:, :, top + 1 : bottom + 1, :-1]
+            grad[:, :, top:bottom, :-1].add_(across + down, alpha=self.strength)
+            grad[:, :, top:bottom, 1:].sub_(across, alpha=self.strength)
+            grad[:, :, top + 1 : bottom + 1, :-1].sub_(down, alpha=self.strength)

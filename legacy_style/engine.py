@@ -1,0 +1,49 @@
+"""How the computation is laid out on this machine: threads, devices, tiles.
+
+Chosen once, here: PyTorch's own number of threads (one per core; OMP_NUM_THREADS is respected), channels-last feature
+maps (oneDNN and cuDNN convolve them without reordering), no TF32 on CUDA (its 10-bit mantissa would not be float32).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from legacy_style import tiling
+from legacy_style.network import Network
+from legacy_style.objective import Objective
+from legacy_style.options import Options
+
+
+def set_up_cpu() -> None:
+    """Settings for computing on the CPU."""
+
+
+def set_up_cuda(*, autotune: bool) -> None:
+    """Float32 convolutions and products on CUDA; `autotune` lets cuDNN time its algorithms (-cudnn_autotune)."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = autotune
+
+
+def sizes(net: Network, axis: int, n: int) -> list[int]:
+    """The length of every step's output along one axis, for an image of n."""
+    return tiling.sizes(net.windows(axis), n)[1:]
+
+
+def objective(net: Network, height: int, width: int, options: Options) -> Objective:
+    """The function to minimise, for images of height x width."""
+    if options.tile <= 0:
+        return Objective(net)
+    return Objective(net, tiles(net, height, width, int(options.tile)))
+
+
+def tiles(net: Network, height: int, width: int, size: int) -> list[tiling.Tile]:
+    """The tiles of an image, each owning about size x size pixels."""
+    grid = []
+    for axis, n in ((0, height), (1, width)):
+        stride = tiling.total_stride(net.windows(axis))
+        grid.append(tiling.cut(n, -(-n // size), stride))
+    return [
+        net.tile(index, height, width, rows, columns)
+        for index, (rows, columns) in enumerate((r, c) for r in grid[0] for c in grid[1])
+    ]

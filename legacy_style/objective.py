@@ -1,0 +1,94 @@
+"""The function that is minimised: total loss and image gradient, of the image as a whole or in tiles.
+
+Ports the `feval` of neural_style.lua 07c4b82 as far as it computes. In one piece, losses are taken on the way forward and
+their gradients on the way back. In tiles, a first sweep adds up Gram matrices and losses over all tiles, and a second one
+computes each tile again and sends the gradient back, which is exactly the gradient of the whole image;
+-normalize_gradients takes a sweep more, for the norms. Memory is bounded by the largest tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from legacy_style.losses import Loss, Mode, Reduce
+from legacy_style.network import Kept, Network
+from legacy_style.tiling import Tile
+
+
+def alone(x: Tensor) -> Tensor:
+    """The sum over all processes, where there is but one."""
+    return x
+
+
+class Objective:
+    """`network`'s losses and their gradient for images of one size; `tiles` none for the image in one piece."""
+
+    def __init__(self, network: Network, tiles: Sequence[Tile] = (), *, reduce: Reduce = alone) -> None:
+        self.network = network
+        self.tiles: list[Tile | None] = list(tiles) or [None]
+        self.reduce = reduce
+
+    def capture(self, image: Tensor, *, content: bool, blend_weight: float = 1.0) -> None:
+        """Take the targets from `image` (1, 3, H, W): content's feature maps, or style's Gram matrices, blended in."""
+        modes: tuple[Mode, Mode] = ("capture", "none") if content else ("none", "capture")
+        for loss in self.network.content_losses:
+            loss.mode = modes[0]
+        for style_loss in self.network.style_losses:
+            style_loss.mode = modes[1]
+            style_loss.blend_weight = blend_weight
+        self._sweep(image, keep=False)
+
+    def __call__(self, image: Tensor) -> tuple[list[float], list[float], Tensor]:
+        """Content losses, style losses, and the gradient (1, 3, H, W) at `image`, float32, contiguous."""
+        for loss in self.network.losses:
+            loss.mode = "loss"
+        network, whole = self.network, len(self.tiles) == 1
+        kept = self._sweep(image, keep=whole)
+        if any(loss.normalize for loss in network.losses):
+            for tile in self.tiles:
+                again = kept if whole else network.forward(self._part(image, tile), tile, keep=True)
+                index = 0 if tile is None else tile.index
+                network.visit(again, tile, _norms(index))
+            for loss in network.losses:
+                loss.finish_norm(self.reduce)
+        grad = torch.zeros_like(image) if not whole or self.tiles[0] is not None else None
+        for tile in self.tiles:
+            again = kept if whole else network.forward(self._part(image, tile), tile, keep=True)
+            part = network.backward(again, tile)
+            if tile is None or grad is None:
+                grad = part.to(image.device, torch.float32).contiguous()
+            else:
+                (top, bottom), (left, right) = tile.vertical.held, tile.horizontal.held
+                grad[:, :, top:bottom, left:right] += part
+        assert grad is not None
+        if network.tv is not None:
+            network.tv.backward(image, grad)
+        return [loss.loss for loss in network.content_losses], [loss.loss for loss in network.style_losses], grad
+
+    def _part(self, image: Tensor, tile: Tile | None) -> Tensor:
+        if tile is not None:
+            (top, bottom), (left, right) = tile.vertical.held, tile.horizontal.held
+            image = image[:, :, top:bottom, left:right]
+        return self.network.prepare(image)
+
+    def _sweep(self, image: Tensor, *, keep: bool) -> Kept:
+        for loss in self.network.losses:
+            loss.restart()
+        kept = Kept()
+        for tile in self.tiles:
+            index = 0 if tile is None else tile.index
+            kept = self.network.forward(self._part(image, tile), tile, look=_taking_in(index), keep=keep)
+        for loss in self.network.losses:
+            loss.finish(self.reduce)
+        return kept
+
+
+def _taking_in(index: int) -> Callable[[Loss, Tensor], None]:
+    return lambda loss, x: loss.accumulate(x, index)
+
+
+def _norms(index: int) -> Callable[[Loss, Tensor], None]:
+    return lambda loss, x: loss.accumulate_norm(x, index)
