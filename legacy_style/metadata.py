@@ -1,0 +1,200 @@
+"""How a picture was made, kept with the picture: a JSON file beside it, and text chunks inside a PNG.
+
+Surprises: the chunks are put into the finished file, in front of its pixel data, which stays as it is byte for
+byte. A run of many evaluations keeps only some of its losses, so that every reader still takes the chunk
+(Pillow's limit is 1 MiB). By default nothing is written: the files of an old command line are those of the
+original.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import secrets
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from legacy_style.errors import FormatError
+
+FORMAT = "legacy-style result 1"
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_KEYWORD = "legacy-style"  # of the chunk that holds the whole record as JSON
+_PACKAGES = ("torch", "numpy", "scipy", "pillow")
+_KEPT_EVALUATIONS = 2000
+
+Record = dict[str, Any]
+
+
+class LossesLike(Protocol):
+    """What `stylize.Losses` has: weighted as printed."""
+
+    @property
+    def content(self) -> tuple[float, ...]: ...
+    @property
+    def style(self) -> tuple[float, ...]: ...
+    @property
+    def total(self) -> float: ...
+
+
+def describe(
+    options: Any,
+    *,
+    command: Sequence[str],
+    model: str | os.PathLike[str],
+    losses: Sequence[LossesLike],
+    seconds: float | None = None,
+) -> Record:
+    """Everything that made a picture, as JSON can hold it.
+
+    `options`: the effective `Options`; `command`: argv, for people to run again; `model`: the file that the
+    network was read from; `losses`: one per evaluation, of which the first, the last and about 2000 between
+    are kept, `evaluation` counting from 1.
+    """
+    from legacy_style import __version__
+
+    step = -(-len(losses) // _KEPT_EVALUATIONS) or 1
+    kept = sorted({*range(0, len(losses), step), *range(len(losses))[-1:]})
+    versions = {"legacy-style": __version__, "python": platform.python_version()}
+    return {
+        "format": FORMAT,
+        "command": list(command),
+        "options": dataclasses.asdict(options),
+        "versions": versions | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "model": {"file": Path(model).name, "sha256": sha256(model)},
+        "seconds": seconds,
+        "losses": {
+            "evaluation": [index + 1 for index in kept],
+            "content": [list(losses[index].content) for index in kept],
+            "style": [list(losses[index].style) for index in kept],
+            "total": [losses[index].total for index in kept],
+        },
+    }
+
+
+def attach(picture: str | os.PathLike[str], record: Record, *, chunks: bool = True) -> Path:
+    """Write the record beside `picture` and, if it is a PNG and `chunks`, into it; gives the sidecar's path."""
+    path = Path(picture)
+    if chunks:
+        data = path.read_bytes()
+        if data.startswith(_PNG_MAGIC):
+            write_whole(path, annotate_png(data, text_chunks(record)))
+    sidecar = sidecar_path(path)
+    write_whole(sidecar, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    return sidecar
+
+
+def sidecar_path(picture: str | os.PathLike[str]) -> Path:
+    """`out.png.json` beside `out.png`."""
+    path = Path(picture)
+    return path.with_name(path.name + ".json")
+
+
+def read(picture: str | os.PathLike[str]) -> Record | None:
+    """The record of a picture, from the sidecar or else from its chunks; None where there is neither.
+
+    Raises FormatError where there is one that is not such a record.
+    """
+    path = Path(picture)
+    sidecar = sidecar_path(path)
+    if sidecar.exists():
+        return parse(sidecar.read_bytes(), str(sidecar))
+    text = read_png(path.read_bytes()).get(_KEYWORD)
+    return None if text is None else parse(text.encode(), f"{path}, chunk {_KEYWORD}")
+
+
+def parse(data: bytes, where: str) -> Record:
+    """JSON to a record, or FormatError."""
+    try:
+        record = json.loads(data)
+    except ValueError as error:
+        raise FormatError(f"{where}: not JSON ({error}); delete it and run the command again") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise FormatError(f"{where}: not the record of a result (expected the format {FORMAT!r})")
+    return record
+
+
+def text_chunks(record: Record) -> dict[str, str]:
+    """Keyword -> text: PNG's own Software, what people look for (command, model), and the whole record."""
+    return {
+        "Software": f"legacy-style {record['versions']['legacy-style']}",
+        "Comment": " ".join(record["command"]),
+        _KEYWORD: json.dumps(record, ensure_ascii=False, separators=(",", ":")),
+    }
+
+
+def annotate_png(data: bytes, text: Mapping[str, str]) -> bytes:
+    """A PNG file with international text chunks added in front of its first IDAT chunk; all else is kept.
+
+    Raises FormatError where `data` is no PNG.
+    """
+    added = b"".join(_itxt(keyword, value) for keyword, value in text.items())
+    for kind, start, _end in _chunks(data):
+        if kind == b"IDAT":
+            return data[:start] + added + data[start:]
+    raise FormatError("a PNG without pixel data (no IDAT chunk) cannot carry text")
+
+
+def read_png(data: bytes) -> dict[str, str]:
+    """Keyword -> text of the chunks that `annotate_png` writes; {} where there are none, or no PNG."""
+    if not data.startswith(_PNG_MAGIC):
+        return {}
+    found = {}
+    for kind, start, end in _chunks(data):
+        if kind == b"iTXt":
+            keyword, _, rest = data[start + 8 : end - 4].partition(b"\0")
+            packed, (_language, _translated, text) = rest[0], rest[2:].split(b"\0", 2)
+            found[keyword.decode("latin-1")] = (zlib.decompress(text) if packed else text).decode()
+    return found
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside it and rename it, so that it appears whole or not at all."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _itxt(keyword: str, text: str) -> bytes:
+    # Keyword, 0, compressed, deflate, no language, no translated keyword (PNG 1.2, 11.3.4.5).
+    return _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\1\0\0\0" + zlib.compress(text.encode(), 9))
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+    """Type, first byte and end of each chunk, length and checksum included; raises FormatError."""
+    if not data.startswith(_PNG_MAGIC):
+        raise FormatError(f"not a PNG (begins with {data[:8]!r})")
+    chunks, at = [], len(_PNG_MAGIC)
+    while at < len(data):
+        if at + 12 > len(data):
+            raise FormatError(f"a PNG that breaks off inside a chunk's header (byte {at})")
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise FormatError(f"a PNG that breaks off inside a chunk (byte {at})")
+        chunks.append((data[at + 4 : at + 8], at, end))
+        at = end
+    return chunks
