@@ -1,0 +1,111 @@
+"""The program itself: reads the command line, runs `legacy_style.stylize`, prints what the original prints.
+
+Surprises: stdout is an interface, flushed line by line, with the tabs that Torch's `th` adds after what Lua
+prints; everything of ours goes to stderr. torch is imported only after the command line has parsed. Usage
+after an error goes to stdout, the message to stderr without a line end, as in the original.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from legacy_style import options as option_table
+from legacy_style.cli import process
+from legacy_style.cli.progress import ProgressLine
+from legacy_style.options import CommandLine
+from legacy_style.torch7 import cmdline
+
+if TYPE_CHECKING:
+    from legacy_style.stylize import Progress
+
+NAME = "neural_style"
+
+
+def main(words: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Run the program on `words` (the command line without its name) and return the exit status.
+
+    `program` is what its usage calls it. Both are those of this process where they are not given.
+    """
+    words = sys.argv[1:] if words is None else words
+    program = sys.argv[0] if program is None else program
+    return process.run(lambda interrupts: _main(words, program, interrupts), NAME)
+
+
+def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) -> int:
+    try:
+        command = option_table.parse(words)
+    except cmdline.UsageError as error:
+        _print_usage_error(str(error))
+        return process.FAILED
+    if command is None:
+        sys.stdout.write(help_text(program))
+        return 0
+    if command.action == "version":
+        from legacy_style import __version__
+
+        _print(f"{NAME} {__version__} (legacy-style, a port of neural_style.lua)")
+    elif command.action == "print-options":
+        _print(option_table.as_json(command.options))
+    else:
+        _work(command, interrupts)
+    return 0
+
+
+def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
+    """Do what needs torch."""
+    from legacy_style.stylize import list_layers, plan, stylize
+
+    interrupts.check()
+    if command.action == "list-layers":
+        for line in list_layers(command.options):
+            _print(line)
+        return
+    if command.action == "print-plan":
+        _print(plan(command.options))
+        return
+    live = ProgressLine(sys.stderr, shown=command.progress and sys.stderr.isatty())
+
+    def log(line: str) -> None:
+        live.clear()
+        _print(line)
+
+    def notice(line: str) -> None:
+        live.clear()
+        print(f"{NAME}: {line}", file=sys.stderr, flush=True)
+
+    def on_progress(progress: Progress) -> None:
+        interrupts.check()
+        live.update(progress)
+
+    try:
+        stylize(command.options, log=log, notice=notice, on_progress=on_progress)
+    finally:
+        live.clear()
+
+
+def help_text(program: str) -> str:
+    """The original's usage to the letter, then our options under a heading of their own."""
+    heading = "Options of this version, which may stand before and between the others:"
+    extensions = "\n".join(cmdline.describe(option_table.EXTENSIONS))
+    return f"{cmdline.usage(option_table.ORIGINAL, program)}\n{heading}\n{extensions}\n"
+
+
+def _print_usage_error(message: str) -> None:
+    """CmdLine:error, whose print('') gives a tab under `th`; then what to use instead, where we know."""
+    _print("\t")
+    sys.stderr.write(message)
+    sys.stderr.flush()
+    _print("\t")
+    sys.stdout.write(cmdline.usage(option_table.ORIGINAL))
+    advice = option_table.advice(message.removeprefix("invalid argument: "))
+    if advice:
+        sys.stderr.write(f"\n{NAME}: {advice}\n")
+        sys.stderr.flush()
+
+
+def _print(line: str) -> None:
+    """One line to stdout, whole and at once, for those who read it while the program runs."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

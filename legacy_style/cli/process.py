@@ -1,0 +1,142 @@
+"""What every entry point shares: its streams, its signals, and how each kind of end becomes an exit status.
+
+Surprises: file names that are no valid text are printed as the bytes that they are, as Lua does; a reader
+that goes away ends the program silently with status 141, as SIGPIPE ended the original; SIGINT is taken even
+where the shell set it to be ignored (a job in the background of a script), as LuaJIT takes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from legacy_style.errors import LegacyStyleError
+
+FAILED = 1
+BROKEN_PIPE = 141  # 128 + SIGPIPE, a shell's status for a program that wrote to nobody
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Interrupts:
+    """While entered, the first SIGINT or SIGTERM raises KeyboardInterrupt in the main thread.
+
+    Those after it do nothing, so that the image is saved in peace and the process ends with its own status.
+    `signum` is that of the first, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._previous[signum] = signal.signal(signum, self._interrupt)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not self.signum:
+            for signum, handler in self._previous.items():
+                signal.signal(signum, handler)
+
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if not self.signum:
+            self.signum = signum
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt again where it was swallowed (in a destructor, or by a module in C)."""
+        if self.signum:
+            raise KeyboardInterrupt
+
+
+def run(program: Callable[[Interrupts], int], name: str) -> int:
+    """Call an entry point's body and return the exit status, having said in one line why it ended early.
+
+    `name` stands before what is said on stderr. Errors that are nobody's fault but ours are not caught.
+    """
+    sys.stdout = _as_bytes(sys.stdout)
+    sys.stderr = _as_bytes(sys.stderr)
+    with Interrupts() as interrupts:
+        try:
+            status = program(interrupts)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            _abandon_streams()
+            return BROKEN_PIPE
+        except KeyboardInterrupt as interrupt:
+            # Interrupted is known by its path: importing its class would import torch, seconds after Ctrl-C.
+            return _interrupted(name, interrupts.signum, getattr(interrupt, "path", ""))
+        except Exception as error:
+            message = _explain(error)
+            # A KeyboardInterrupt inside C code (a module that is being loaded) comes out as another error.
+            if message is None and not interrupts.signum:
+                raise
+            if message is not None:
+                _say(f"{name}: {message}")
+                _abandon_streams()
+            return _interrupted(name, interrupts.signum, "") if interrupts.signum else FAILED
+
+
+def _interrupted(name: str, signum: int, path: str) -> int:
+    where = f"the image of the last evaluation is in {path}" if path else "no image was saved"
+    _say(f"{name}: {'terminated' if signum == signal.SIGTERM else 'interrupted'}; {where}")
+    return 128 + (signum or signal.SIGINT)
+
+
+def _explain(error: Exception) -> str | None:
+    """One sentence or two for an error that a user can cause, None for any other."""
+    if isinstance(error, LegacyStyleError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        advice = (
+            "; free some space, or name another folder with -output_image" if error.errno in _FULL else ""
+        )
+        return f"{where}{error.strerror or error}{advice}"
+    # torch raises RuntimeError where an allocation fails, on the CPU and on a GPU.
+    words = str(error).lower()
+    refused = isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
+    if isinstance(error, MemoryError) or refused:
+        return (
+            "not enough memory; choose a smaller -image_size or -style_scale, fewer correction pairs"
+            " (-lbfgs_num_correction 10, or -optimizer adam), or smaller tiles (--tile)"
+        )
+    return None
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _abandon_streams()
+
+
+def _as_bytes(stream: TextIO | None) -> TextIO:
+    """The stream, made to write any file name as the bytes that it is; one that goes nowhere for None."""
+    if stream is None:
+        return Path(os.devnull).open("w", encoding="utf-8")
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape", newline="\n")
+    return stream
+
+
+def _abandon_streams() -> None:
+    """Send what is left in the streams nowhere, lest Python complain about it while it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

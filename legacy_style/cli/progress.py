@@ -1,0 +1,88 @@
+"""The live line on stderr: iteration, total loss, seconds an iteration, time left.
+
+There is nothing of it in the original. It is drawn over itself with a carriage return and blanks, so it needs
+no terminal capabilities, and is never as wide as the terminal, where it would wrap and could not be removed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from legacy_style.stylize import Progress
+
+_SECONDS_BETWEEN_DRAWINGS = 0.1
+_FALLBACK_COLUMNS = 80
+
+
+class ProgressLine:
+    """The line on one stream; does nothing where `shown` is false. Call `clear` before any other output."""
+
+    def __init__(self, stream: TextIO, shown: bool) -> None:
+        self._stream = stream
+        self._shown = shown
+        self._length = 0
+        self._drawn = -math.inf
+        self._first: Progress | None = None
+
+    def update(self, progress: Progress) -> None:
+        """Draw the line for an evaluation that is done, at most ten times a second."""
+        self._first = self._first or progress
+        now = time.monotonic()
+        if not self._shown or now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
+            return
+        self._drawn = now
+        text = describe(progress, self._first)[: max(columns(self._stream) - 1, 0)]
+        self._stream.write("\r" + text.ljust(self._length))
+        self._stream.flush()
+        self._length = len(text)
+
+    def clear(self) -> None:
+        """Remove the line, leaving the cursor where it began."""
+        if self._length:
+            self._stream.write("\r" + " " * self._length + "\r")
+            self._stream.flush()
+            self._length = 0
+
+
+def describe(progress: Progress, first: Progress) -> str:
+    """The line's text. `first` is the first evaluation of this process, which a resumed run counts from."""
+    parts = [
+        f"Iteration {progress.iteration} / {progress.num_iterations:.14g}",
+        f"loss {_loss(progress.losses.total)}",
+    ]
+    done = progress.iteration - first.iteration
+    # The first evaluation is slower than the others, so its time only counts until there is another.
+    pace = (progress.seconds - first.seconds) / done if done else progress.seconds
+    parts.append(f"{pace:.3g} s/iteration" if pace < 100 else f"{pace:.0f} s/iteration")
+    left = (progress.num_iterations - progress.iteration) * pace
+    if math.isfinite(left) and left >= 0:
+        parts.append(f"{duration(left)} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, in its two largest units."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def columns(stream: TextIO) -> int:
+    """The width of the stream's terminal now; 80 where it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _FALLBACK_COLUMNS
+    except (OSError, ValueError):
+        return _FALLBACK_COLUMNS
+
+
+def _loss(total: float) -> str:
+    return f"{total:.0f}" if math.isfinite(total) and abs(total) >= 1000 else f"{total:.4g}"

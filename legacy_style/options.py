@@ -1,0 +1,208 @@
+"""The 29 options of neural_style.lua, in its order, and ours. Ports jcjohnson/neural-style 07c4b82.
+
+Options of the original have one dash and are named as in the original. Ours have two (`--name`), which the
+original rejects, so no old command line changes its meaning. As in torch.CmdLine, an old option that takes a
+value takes the next word even if it is one of ours. `-gpu` is text, not a number (`0`, `0,1`, `-1`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
+
+from legacy_style.errors import OptionError
+from legacy_style.torch7 import cmdline
+from legacy_style.torch7.cmdline import Option, Value
+
+_T = TypeVar("_T", str, float, bool)
+
+
+def _original(default: _T, help: str = "") -> _T:
+    """A field of Options that is an option of the original; `help` is the text of its usage."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class Options:
+    """What a run is made from: the original's options, named without the dash, then ours.
+
+    Numbers are floats as in Lua; whoever needs a whole one converts it as the original did. Raises
+    OptionError where one of ours has a value that it cannot have; the original's are checked where they are
+    used.
+    """
+
+    style_image: str = _original("examples/inputs/seated-nude.jpg", "Style target image")
+    style_blend_weights: str = _original("nil")
+    content_image: str = _original("examples/inputs/tubingen.jpg", "Content target image")
+    image_size: float = _original(512.0, "Maximum height / width of generated image")
+    gpu: str = _original("0", "Zero-indexed ID of the GPU to use; for CPU mode set -gpu = -1")
+    multigpu_strategy: str = _original("", "Index of layers to split the network across GPUs")
+    content_weight: float = _original(5.0)
+    style_weight: float = _original(100.0)
+    tv_weight: float = _original(1e-3)
+    num_iterations: float = _original(1000.0)
+    normalize_gradients: bool = _original(False)
+    init: str = _original("random", "random|image")
+    init_image: str = _original("")
+    optimizer: str = _original("lbfgs", "lbfgs|adam")
+    learning_rate: float = _original(10.0)
+    lbfgs_num_correction: float = _original(0.0)
+    print_iter: float = _original(50.0)
+    save_iter: float = _original(100.0)
+    output_image: str = _original("out.png")
+    style_scale: float = _original(1.0)
+    original_colors: float = _original(0.0)
+    pooling: str = _original("max", "max|avg")
+    proto_file: str = _original("models/VGG_ILSVRC_19_layers_deploy.prototxt")
+    model_file: str = _original("models/VGG_ILSVRC_19_layers.caffemodel")
+    backend: str = _original("nn", "nn|cudnn|clnn")
+    cudnn_autotune: bool = _original(False)
+    seed: float = _original(-1.0)
+    content_layers: str = _original("relu4_2", "layers for content")
+    style_layers: str = _original("relu1_1,relu2_1,relu3_1,relu4_1,relu5_1", "layers for style")
+
+    # The pixels that Pillow takes for a decompression bomb, twice its warning.
+    max_pixels: int = 178956970
+    tile: int = 0
+    precision: str = "float32"
+    checkpoint: str = ""
+    resume: str = ""
+    metadata: bool = True
+    matconvnet_orientation: str = "hw"
+
+    def __post_init__(self) -> None:
+        self._given: frozenset[str] = frozenset()
+        self.max_pixels = _whole("max-pixels", self.max_pixels, least=1)
+        self.tile = _whole("tile", self.tile, least=0)
+        _choice("precision", self.precision, ("float32", "bfloat16"))
+        _choice("matconvnet-orientation", self.matconvnet_orientation, ("hw", "wh"))
+
+    def is_explicit(self, name: str) -> bool:
+        """Whether somebody chose this field: named it on the command line, or set it to another value."""
+        return name in self._given or getattr(self, name) != getattr(type(self), name)
+
+
+ORIGINAL = tuple(
+    Option(f"-{each.name}", getattr(Options, each.name), each.metadata["help"])
+    for each in fields(Options)
+    if "help" in each.metadata
+)
+
+EXTENSIONS = (
+    Option("--version", False, "Print the version, then exit"),
+    Option("--print-options", False, "Print the options as one JSON object, then exit; nothing is opened"),
+    Option("--list-layers", False, "Print the layers of the model, then exit"),
+    Option("--print-plan", False, "Print what the run would do and need, then exit"),
+    Option("--no-progress", False, "No live line on stderr, even if it is a terminal"),
+    Option("--no-metadata", False, "Do not write command line and losses into the images"),
+    Option("--max-pixels", float(Options.max_pixels), "Refuse input images with more pixels"),
+    Option("--tile", float(Options.tile), "Side of the tiles that a large image is worked in; 0: automatic"),
+    Option("--precision", Options.precision, "float32|bfloat16, that of the convolutions"),
+    Option("--checkpoint", Options.checkpoint, "File that keeps the state of the run at each -save_iter"),
+    Option("--resume", Options.resume, "File of --checkpoint to go on from"),
+    Option("--matconvnet-orientation", Options.matconvnet_orientation, "hw|wh, the kernels of a .mat file"),
+)
+
+_ACTIONS = ("--version", "--print-options", "--list-layers", "--print-plan")
+
+_NO_MASKS = "masks are not supported: style each region by a run of its own and join the results"
+_NO_FACES = "give the face layer to -content_layers, and leave it out"
+_NO_LERP = "give both images to -style_image, as a,b, and their weights to -style_blend_weights, as 1,3"
+_NO_LAYER_WEIGHTS = "all layers weigh the same: choose them with {}, and their common weight with {}"
+
+OTHER_VERSIONS: Mapping[str, str] = {
+    "-content_seg": _NO_MASKS,
+    "-style_seg": _NO_MASKS,
+    "-color_codes": _NO_MASKS,
+    "-face_layer": _NO_FACES,
+    "-face_weight": _NO_FACES,
+    "-style_image_lerp": _NO_LERP,
+    "-style_lerp": _NO_LERP,
+    "-lerp_mode": _NO_LERP,
+    "-style_layer_weights": _NO_LAYER_WEIGHTS.format("-style_layers", "-style_weight"),
+    "-content_layer_weights": _NO_LAYER_WEIGHTS.format("-content_layers", "-content_weight"),
+    "-multidevice_strategy": "use -multigpu_strategy",
+    "-normalize_weights": "leave it out, and choose -content_weight and -style_weight accordingly",
+    "-disable_check": "leave it out: models are recognised by what they contain",
+    "-prota_file": "use -proto_file",
+}
+"""Options of other versions of the program (and a misspelling found in scripts): what to use instead."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A command line that parsed: the options, what to do (`run`, or one of ours without dashes), how."""
+
+    options: Options
+    action: str
+    progress: bool
+
+
+def parse(words: Sequence[str]) -> CommandLine | None:
+    """Read a command line, without the program's name; None where it asks for help.
+
+    Raises UsageError with the original's message where the words do not parse, OptionError where a value is
+    not one that our option can have.
+    """
+    given = cmdline.parse(ORIGINAL + EXTENSIONS, words)
+    if given is None:
+        return None
+    values = {_field(key): value for key, value in given.items()}
+    if values.pop("no_metadata", False):
+        values["metadata"] = False
+    action = next((key[2:] for key in _ACTIONS if values.pop(_field(key), False)), "run")
+    for key in _ACTIONS:
+        values.pop(_field(key), None)
+    progress = not values.pop("no_progress", False)
+    options = Options(**values)  # type: ignore[arg-type]  # each has the type of its field's default
+    options._given = frozenset(values)
+    return CommandLine(options, action, progress)
+
+
+def advice(word: str) -> str | None:
+    """What to use instead of an option that another version of the program has; None where none is known."""
+    if word not in OTHER_VERSIONS:
+        return None
+    return f"{word} is not an option of neural_style.lua: {OTHER_VERSIONS[word]}."
+
+
+def as_json(options: Options) -> str:
+    """The original's options and those of ours that somebody chose, as one flat JSON object on one line.
+
+    Numbers are numbers, whole ones without a point. Infinity is written as 1e999, which every reader takes
+    for infinity; nan, for which JSON has nothing, is the string "nan".
+    """
+    shown = [
+        each.name for each in fields(options) if "help" in each.metadata or options.is_explicit(each.name)
+    ]
+    return "{" + ", ".join(f"{json.dumps(name)}: {_json(getattr(options, name))}" for name in shown) + "}"
+
+
+def _json(value: Value) -> str:
+    if isinstance(value, float):
+        if math.isnan(value):
+            return '"nan"'
+        if math.isinf(value):
+            return "1e999" if value > 0 else "-1e999"
+        # Beyond 2^53 a double written as a whole number would claim digits that it does not have.
+        if value.is_integer() and abs(value) <= 2**53:
+            return str(int(value))
+    return json.dumps(value)
+
+
+def _field(key: str) -> str:
+    return key.lstrip("-").replace("-", "_")
+
+
+def _whole(name: str, value: float, least: int) -> int:
+    if not math.isfinite(value) or value != int(value) or value < least:
+        raise OptionError(f"--{name} takes a whole number of {least} or more, not {value:.14g}.")
+    return int(value)
+
+
+def _choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise OptionError(f"--{name} takes {' or '.join(choices)}, not {value!r}.")

@@ -1,0 +1,122 @@
+"""Option parsing and usage text. Ports torch7 814ea4a, CmdLine.lua, with the tonumber of LuaJIT 2.1.
+
+Surprises, all kept: an option that takes a value takes the next word whatever it is (`-style_image -seed`);
+an option given twice counts once, the last one; a boolean option takes no value and turns its default round;
+help wins over whatever follows it, an error over help that follows it; the type of an option is the type of
+its default, and numbers are doubles that are never forced to be whole or in a range.
+
+Nothing here prints or exits: `legacy_style.cli` does.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from legacy_style.errors import OptionError
+
+Value = str | float | bool
+
+HELP = ("-help", "-h", "--help")
+
+# LuaJIT 2.1, lj_strscan.c: blanks are those of C's isspace, digits are ASCII, and only one sign may stand.
+_BLANKS = " \t\n\v\f\r"
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
+_HEXADECIMAL = re.compile(r"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?[0-9]+)?", re.IGNORECASE)
+_BINARY = re.compile(r"([+-]?)0b(0*)([01]*)", re.IGNORECASE)
+_NOT_FINITE = re.compile(r"[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
+_BINARY_DIGITS = 64
+
+
+class UsageError(OptionError):
+    """The words of the command line do not parse; `str(error)` is the original's message to the letter."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: the word that stands for it, dashes included; its default, hence its type; its help."""
+
+    key: str
+    default: Value
+    help: str = ""
+
+
+def tonumber(text: str) -> float | None:
+    """The double that LuaJIT's `tonumber(text)` gives, None where it gives nil.
+
+    Decimal, hexadecimal (`0x40`, `0x1p4`), binary (`0b11`, 64 digits at most), `inf`, `infinity` and `nan` in
+    any case, with one sign and with blanks around. What is too large for a double is infinite.
+    """
+    word = text.strip(_BLANKS)
+    if _DECIMAL.fullmatch(word) or _NOT_FINITE.fullmatch(word):
+        return float(word)
+    if _HEXADECIMAL.fullmatch(word):
+        try:
+            return float.fromhex(word)
+        except OverflowError:
+            return -math.inf if word.startswith("-") else math.inf
+    if (binary := _BINARY.fullmatch(word)) and len(binary[3]) <= _BINARY_DIGITS:
+        digits = binary[2] + binary[3]
+        return float(int(binary[1] + digits, 2)) if digits else None
+    return None
+
+
+def parse(options: Sequence[Option], words: Sequence[str]) -> dict[str, Value] | None:
+    """The options that `words` give, by key: str, float or bool as their defaults are.
+
+    Returns None where a word asks for help (`-help`, `-h`, `--help`) before anything is wrong. Options that
+    are not given are not in the answer. Raises UsageError.
+    """
+    known = {option.key: option for option in options}
+    given: dict[str, Value] = {}
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if word in HELP:
+            return None
+        if word not in known:
+            raise UsageError(f"invalid argument: {word}")
+        default = known[word].default
+        if isinstance(default, bool):
+            given[word] = not default
+            position += 1
+            continue
+        if position + 1 == len(words):
+            raise UsageError(f"missing argument for option {word}")
+        given[word] = _value(word, default, words[position + 1])
+        position += 2
+    return given
+
+
+def _value(key: str, default: Value, word: str) -> Value:
+    if isinstance(default, str):
+        return word
+    number = tonumber(word)
+    if number is None:
+        raise UsageError(f"invalid type for option {key} (should be number)")
+    return number
+
+
+def usage(options: Sequence[Option], program: str = "") -> str:
+    """The usage text: `Usage: PROGRAM [options]` as for help, or `Usage: [options]` as for an error."""
+    first = f"Usage: {program} [options]" if program else "Usage: [options]"
+    return "\n".join([first, *describe(options)]) + "\n"
+
+
+def describe(options: Sequence[Option]) -> list[str]:
+    """A line for each option: its key, padded to the longest of them, its help if it has one, `[default]`."""
+    width = max(len(option.key) for option in options)
+    lines = []
+    for option in options:
+        help_text = f" {option.help}" if option.help else ""
+        lines.append(f"  {option.key:<{width}}{help_text} [{tostring(option.default)}]")
+    return lines
+
+
+def tostring(value: Value) -> str:
+    """A default as Lua prints it: `%.14g` for numbers, `true` and `false`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else f"{value:.14g}"
