@@ -170,7 +170,7 @@ def choose_devices(options: Options, notice: Log) -> tuple[list[torch.device], l
 def load_model(options: Options, notice: Log) -> NetParameter:
     """The model of `-model_file`; the bundled VGG-16 where none was named and the default VGG-19 is not there."""
     path = options.model_file
-    if "model_file" not in options.given and not os.path.exists(path):
+    if not options.is_explicit("model_file") and not os.path.exists(path):
         path = str(model_files.bundled())
         notice(
             f"No {options.model_file} here: using the bundled VGG-16 instead"
