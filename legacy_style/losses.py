@@ -6,7 +6,8 @@ adds its own gradient on the way back. A loss sees its feature maps in one piece
 strength is applied; `backward` gets what the input tensor holds *then*, which a following in-place ReLU has rectified;
 TVLoss has a gradient but no loss value.
 
-Feature maps are (1, C, H, W) or (1, N), of any floating type; losses and Gram matrices are computed in float32.
+Feature maps are (1, C, H, W) or (1, N), of any floating type; products are float32, sums are
+float64.
 """
 
 from __future__ import annotations
@@ -26,13 +27,21 @@ NORM_EPSILON = 1e-8
 """neural_style.lua: added to the L1 norm under -normalize_gradients."""
 
 
-def gram_matrix(x: Tensor) -> Tensor:
-    """F F^T of feature maps x (1, C, H, W), F being (C, H*W): a (C, C) matrix in float32, not normalised.
+_GRAM_BLOCK = 8192
+"""Pixels whose products are summed in float32."""
 
-    Source: Gatys, Ecker, Bethge (2015), eq. 3; neural_style.lua, GramMatrix.
+
+def gram_matrix(x: Tensor) -> Tensor:
+    """F F^T of feature maps x (1, C, H, W), F being (C, H*W): a (C, C) matrix, not normalised.
+
+    Products are float32, and are summed in float64 over blocks of pixels: one float32 sum over a large image loses digits
+    that the difference of two Gram matrices needs. Source: Gatys, Ecker, Bethge (2015), eq. 3; neural_style.lua, GramMatrix.
     """
     flat = _pixels_by_channels(x.float())  # (H*W, C)
-    return flat.T @ flat  # (C, C)
+    total = flat.new_zeros((flat.shape[1], flat.shape[1]), dtype=torch.float64)
+    for block in flat.split(_GRAM_BLOCK):
+        total += block.T @ block  # (C, C)
+    return total
 
 
 def _pixels_by_channels(x: Tensor) -> Tensor:
@@ -110,8 +119,8 @@ class StyleLoss:
         self.normalize = normalize
         self.blend_weight = 1.0
         self.mode: Mode = "none"
-        self.target: Tensor | None = None  # (C, C)
-        self.gram: Tensor | None = None  # (C, C)
+        self.target: Tensor | None = None  # (C, C), float64, as is gram
+        self.gram: Tensor | None = None
         self.loss = 0.0
         self._sum: Tensor | None = None
         self._count, self._norm = 0.0, 0.0
@@ -147,10 +156,10 @@ class StyleLoss:
             return
         assert self.target is not None
         difference = self.gram - self.target
-        self.loss = self.strength * difference.square().sum(dtype=torch.float64).item() / difference.numel()
+        self.loss = self.strength * difference.square().sum().item() / difference.numel()
         # dG = 2 (G - T) / C^2 / (C H W), and the gradient is (dG + dG^T) F.
         d_gram = difference.mul_(2.0 / difference.numel() / self._count)
-        self._both = d_gram + d_gram.T  # (C, C)
+        self._both = (d_gram + d_gram.T).float()  # (C, C)
 
     def finish_norm(self, reduce: Reduce = lambda x: x) -> None:
         (self._norm,) = _total([self._norm], reduce)
