@@ -1,0 +1,213 @@
+"""NetParameter <-> the named weights of a state dict, bit for bit, and the files that hold them.
+
+The keys are Caffe's layer names with `.weight` and `.bias` (conv1_1.weight), as neural-style ports have used them
+since 2016, or torchvision's (features.0.weight). A state dict names no layer without weights. A VGG's follow from the
+names (`vgg`); for any other network our files also keep the list of layers as prototxt text: a .pth among the state
+dict's metadata, an .npz in the archive's comment, where load_state_dict and np.load overlook it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from legacy_style import npzfile, torchfile, vgg
+from legacy_style.caffe import textformat, upgrade
+from legacy_style.caffe.netparam import Blob, LayerParameter, NetParameter
+from legacy_style.errors import LegacyStyleError, UnsupportedError, WeightMismatchError
+
+# What Caffe calls blobs[0], blobs[1], ... of a layer, where they are not weight and bias.
+_PARTS = {"BatchNorm": ("mean", "variance", "scale_factor"), "Bias": ("bias",)}
+
+# Layers whose first blob keeps its axes; all other blobs are vectors.
+_MATRICES = {"Convolution", "Deconvolution", "InnerProduct", "Embed"}
+
+TORCHVISION_REASON = (
+    "is torchvision's own {name}, which was trained anew on RGB images of unit deviation: it is not the Caffe network, "
+    "and style transfer with it comes out differently. Get the Caffe weights with tools/download_models.py"
+)
+
+
+def read_pth(path: str, *, allow_torchvision: bool = False) -> NetParameter:
+    """The network of a PyTorch file; its weights stay in the file until they are asked for. Errors: `torchfile.read`,
+    `from_weights`."""
+    tensors, text = torchfile.read(path)
+    blobs = {name: _tensor_blob(tensor) for name, tensor in tensors.items()}
+    return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
+
+
+def read_npz(path: str, *, allow_torchvision: bool = False) -> NetParameter:
+    """The network of a NumPy archive, as `read_pth`. Errors: `npzfile.read`, `from_weights`."""
+    blobs, text = npzfile.read(path)
+    return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
+
+
+def from_state_dict(state: Mapping[str, Tensor], *, path: str = "state dict") -> NetParameter:
+    """The network of a state dict in memory, Caffe's names or torchvision's; its tensors are shared, not copied."""
+    return from_weights({name: _tensor_blob(t) for name, t in state.items()}, path=path, allow_torchvision=True)
+
+
+def from_weights(
+    blobs: Mapping[str, Blob], *, path: str, text: str | None = None, allow_torchvision: bool = False
+) -> NetParameter:
+    """The network that has these weights, by key; its layers from prototxt `text`, or else as the VGG that it must be.
+
+    Raises UnsupportedError where it is no VGG and there is no text, or where it is torchvision's own network and that
+    is not allowed; WeightMismatchError where weights are missing or do not fit.
+    """
+    keys = list(blobs)
+    torchvision_naming = any(key.startswith("features.") or ".features." in key for key in keys)
+    if text is None or torchvision_naming:
+        named = vgg.layer_keys(keys, path)
+        weights: dict[str, dict[str, Blob]] = {}
+        for key, (layer, part) in named.items():
+            weights.setdefault(layer, {})[part] = blobs[key]
+        blobs = {f"{layer}.{part}": blob for layer, parts in weights.items() for part, blob in parts.items()}
+    if text is None:
+        net = NetParameter(layers=vgg.layers(weights, path), path=path)
+    else:
+        from legacy_style.caffe import prototxt
+
+        net = upgrade.net_parameter(prototxt.parse(text, path=f"{path} (list of layers)"), path)
+        _attach(net, blobs)
+    if not allow_torchvision and "conv1_1.weight" in blobs:
+        first = blobs["conv1_1.weight"].data()
+        name = vgg.torchvisions_own((layer.name for layer in net.layers), first, torchvision_naming=torchvision_naming)
+        if name:
+            raise UnsupportedError(f"{path}: {TORCHVISION_REASON.format(name=name)}")
+    return net
+
+
+def keys(net: NetParameter, *, names: str = "caffe") -> dict[str, tuple[LayerParameter, int]]:
+    """Key -> (layer, index of the blob) for every blob of `net`, in file order; `names` is "caffe" or "torchvision".
+
+    Raises WeightMismatchError where two layers would share a key.
+    """
+    stems = vgg.torchvision_keys(net.layers) if names == "torchvision" else {}
+    found: dict[str, tuple[LayerParameter, int]] = {}
+    for layer in net.layers:
+        for index in range(len(layer.blobs)):
+            key = f"{stems.get(layer.name, layer.name)}.{part_name(layer, index)}"
+            if key in found:
+                raise WeightMismatchError(f"{net.path}: two layers are called {layer.name}, and their weights would be one")
+            found[key] = (layer, index)
+    return found
+
+
+def part_name(layer: LayerParameter, index: int) -> str:
+    """What blob `index` of the layer is called in a state dict: "weight", "bias", ..."""
+    parts = _PARTS.get(layer.type, ("weight", "bias"))
+    return parts[index] if index < len(parts) else f"blob{index}"
+
+
+def weights(net: NetParameter, *, names: str = "caffe", half: bool = False) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Key and values of every blob, float32 (or float16 if `half`), one at a time so that one is in memory at a time.
+
+    Shapes are PyTorch's: (O, I, kH, kW) for convolutions, (O, I) for inner products, vectors without the leading ones
+    of Caffe's legacy blobs. Raises WeightMismatchError where a blob's shape and values disagree, or where half
+    precision cannot hold a weight.
+    """
+    for key, (layer, index) in keys(net, names=names).items():
+        blob = layer.blobs[index]
+        blob.check(f"{net.path}: layer {layer.name}, blob {index},")
+        values: NDArray[Any] = np.array(blob.data(), dtype=np.float32).reshape(_shape(layer, index))
+        if half:
+            with np.errstate(over="ignore"):
+                rounded = values.astype(np.float16)
+            if not np.isfinite(rounded[np.isfinite(values)]).all():
+                raise WeightMismatchError(f"{net.path}: {key} has weights beyond 65504, which half precision cannot hold")
+            values = rounded
+        yield key, values
+
+
+def layers_text(net: NetParameter) -> str:
+    """The list of layers of `net` as prototxt text; "" where the names of the weights say as much."""
+    text = textformat.write(net)
+    shapes = {key: _shape(layer, index) for key, (layer, index) in keys(net).items()}
+    blobs = {key: Blob(shape, lambda: np.empty(0, np.float32), math.prod(shape)) for key, shape in shapes.items()}
+    try:
+        inferred = from_weights(blobs, path=net.path, allow_torchvision=True)
+    except LegacyStyleError:
+        return text
+    return "" if textformat.write(inferred) == textformat.write(replace(net, name="", inputs=[], input_dims=[])) else text
+
+
+def to_state_dict(net: NetParameter, *, names: str = "caffe", half: bool = False) -> OrderedDict[str, Tensor]:
+    """The state dict of `net`, on the CPU, with copies of all weights; see `weights`.
+
+    Where it needs `layers_text`, it carries that as metadata, which torch.save keeps and load_state_dict overlooks.
+    """
+    state = OrderedDict((key, torch.from_numpy(values)) for key, values in weights(net, names=names, half=half))
+    text = layers_text(net)
+    if text:
+        # nn.Module.state_dict keeps the modules' versions in this attribute.
+        state.__dict__["_metadata"] = OrderedDict({torchfile.METADATA_KEY: {"prototxt": text}})
+    return state
+
+
+def write_pth(path: str | os.PathLike[str], net: NetParameter, *, names: str = "caffe", half: bool = False) -> None:
+    """Writes a .pth; the same network gives the same bytes with the same PyTorch."""
+    state = to_state_dict(net, names=names, half=half)
+    # Through an open file, since torch.save would put a path's name into the archive.
+    replacing(path, partial(torch.save, state))
+
+
+def write_npz(path: str | os.PathLike[str], net: NetParameter, *, names: str = "caffe", half: bool = False) -> None:
+    """Writes an .npz, one array at a time; the same network gives the same bytes."""
+    arrays = weights(net, names=names, half=half)
+    replacing(path, lambda file: npzfile.write(file, arrays, layers_text(net)))
+
+
+def replacing(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    """Calls `write` with a temporary file beside `path`, which then takes its place; on any error nothing is left."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _attach(net: NetParameter, blobs: Mapping[str, Blob]) -> None:
+    """Puts the weights into the layers that they are named after."""
+    left = dict(blobs)
+    for layer in net.layers:
+        index = 0
+        while (blob := left.pop(f"{layer.name}.{part_name(layer, index)}", None)) is not None:
+            layer.blobs.append(blob)
+            index += 1
+    if left:
+        raise WeightMismatchError(f"{net.path}: has the weights {', '.join(sorted(left))}, which belong to no layer of its list")
+
+
+def _shape(layer: LayerParameter, index: int) -> tuple[int, ...]:
+    shape = layer.blobs[index].shape
+    if layer.type == "InnerProduct" and index == 0:
+        return shape[-2:]
+    if index == 0 and layer.type in _MATRICES:
+        return shape
+    # Vectors, but for those of the rare layers with more axes; legacy blobs begin with ones.
+    first = next((axis for axis, size in enumerate(shape) if size != 1), len(shape) - 1)
+    return shape[max(first, 0) :]
+
+
+def _tensor_blob(tensor: Tensor) -> Blob:
+    return Blob(tuple(tensor.shape), partial(_tensor_values, tensor), tensor.numel())
+
+
+def _tensor_values(tensor: Tensor) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = tensor.detach().to(torch.float32).contiguous().numpy()
+    return values
