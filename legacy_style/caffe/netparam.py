@@ -40,7 +40,8 @@ class Message:
     as in Caffe), strings and enum values are str ("MAX"), messages are `Message`, repeated fields are lists.
     `message["stride"]` gives the value or its default, `message.has("stride")` says whether it was set; a
     name that caffe.proto does not have is a KeyError. `values` holds what was set, by name; `unknown` what
-    was passed over: field numbers (binary) or names (text), with the value where it was a number.
+    caffe.proto does not have: field numbers (binary) or names (text), and the values in the file's order:
+    int, float, str, messages of the kind "", and None for what is no number in a binary file.
     """
 
     __slots__ = ("kind", "unknown", "values")
@@ -48,7 +49,7 @@ class Message:
     def __init__(self, kind: str, **values: Any) -> None:
         self.kind = kind
         self.values: dict[str, Any] = values
-        self.unknown: dict[int | str, int | None] = {}
+        self.unknown: dict[int | str, list[Any]] = {}
 
     def has(self, name: str) -> bool:
         """Whether the field was set; a repeated field: whether it holds anything."""
@@ -140,6 +141,10 @@ class Blob:
             has_shape=dims is not None,
         )
 
+    def reshaped(self, shape: tuple[int, ...]) -> Blob:
+        """The same values under another shape."""
+        return Blob(shape, self._values, self.count, offset=self.offset)
+
     def data(self, *, flat: bool = False) -> NDArray[np.float32]:
         """The values, float32, of `shape`, or (count,) if `flat`.
 
@@ -217,7 +222,8 @@ class NetParameter:
 
     `version` says how the file had it: "V0", "V1" or "V2". `inputs` and `input_dims` are the net-level fields
     `input` and `input_dim`/`input_shape` of deploy files, one tuple per input, none where the file gives
-    none; `input_shapes` also sees Input layers. `path` is the file's, for messages.
+    none; `input_shapes` also sees Input layers. `set_aside` holds the layers that `phases.select` left out.
+    `path` is the file's, for messages.
     """
 
     name: str = ""
@@ -226,6 +232,7 @@ class NetParameter:
     path: str = ""
     inputs: list[str] = field(default_factory=list)
     input_dims: list[tuple[int, ...]] = field(default_factory=list)
+    set_aside: list[LayerParameter] = field(default_factory=list)
 
     def layer(self, name: str) -> LayerParameter:
         """The first layer of that name; KeyError if there is none."""
