@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from legacy_style.caffe import upgrade, wire
-from legacy_style.caffe.netparam import Blob, NetParameter, blob_shape
-from legacy_style.errors import FormatError
+from legacy_style.caffe import messages, upgrade, wire
+from legacy_style.caffe.netparam import Blob, Message, NetParameter, blob_shape
+from legacy_style.errors import FormatError, UnsupportedError
 
 # Field numbers of BlobProto.
 _LEGACY = {1: "num", 2: "channels", 3: "height", 4: "width"}
@@ -135,3 +135,70 @@ def _values(
         return np.concatenate([np.empty(0, np.float32), *parts], dtype=np.float32, casting="same_kind")
 
     return values
+
+
+def write(path: str | os.PathLike[str], net: NetParameter, version: str = "V2") -> None:
+    """Write a network as a .caffemodel with V2 or V1 layers, to a temporary file first.
+
+    Weights are written as float32, one blob at a time. V1 blobs have num/channels/height/width where four
+    numbers are enough, V2 blobs `shape`; the leading ones that an old bias (1, 1, 1, C) or the weights
+    (1, 1, N, K) of an InnerProduct layer have go with that form, as Caffe compares shapes when it loads them.
+    Raises UnsupportedError for a layer that V1 cannot describe, FormatError for a blob whose shape does not
+    fit its values.
+    """
+    if version not in ("V1", "V2"):
+        raise UnsupportedError(f'a .caffemodel can be written as "V1" or "V2", not as "{version}"')
+    message = messages.net_message(net, version)
+    for layer in message["layers"] or message["layer"]:
+        blobs = [
+            _without_legacy_axes(blob, layer["type"], index) if version == "V2" else blob
+            for index, blob in enumerate(layer["blobs"])
+        ]
+        for index, blob in enumerate(blobs):
+            blob.check(f'{net.path}: blob {index} of layer "{layer["name"]}"')
+        layer.values["blobs"] = blobs
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            for part in wire.encode(message, _encode_blob if version == "V2" else _encode_v1_blob):
+                file.write(part.make() if isinstance(part, wire.Payload) else part)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _without_legacy_axes(blob: Blob, layer_type: str, index: int) -> Blob:
+    if blob.legacy and index > 0 and blob.shape[:3] == (1, 1, 1):
+        return blob.reshaped(blob.shape[3:])
+    if blob.legacy and layer_type == "InnerProduct" and blob.shape[:2] == (1, 1):
+        return blob.reshaped(blob.shape[2:])
+    return blob
+
+
+def _encode_blob(blob: Blob) -> list[wire.Part]:
+    # In the order of the field numbers: data is 5, shape is 7.
+    return [*_encode_data(blob), *wire.encode(_shape_message(blob.shape))]
+
+
+def _encode_v1_blob(blob: Blob) -> list[wire.Part]:
+    if len(blob.shape) > len(_LEGACY):
+        return _encode_blob(blob)
+    dims = (1,) * (len(_LEGACY) - len(blob.shape)) + blob.shape
+    legacy = dict(zip(_LEGACY.values(), dims, strict=True))
+    return [*wire.encode(Message("BlobProto", **legacy)), *_encode_data(blob)]
+
+
+def _shape_message(shape: tuple[int, ...]) -> Message:
+    return Message("BlobProto", shape=Message("BlobShape", dim=list(shape)))
+
+
+def _encode_data(blob: Blob) -> list[wire.Part]:
+    if blob.count == 0:
+        return []
+    size = 4 * blob.count
+
+    def data() -> memoryview:
+        return blob.data(flat=True).astype("<f4", copy=False).view(np.uint8).data
+
+    return [wire.header(_DATA, size), wire.Payload(size, data)]

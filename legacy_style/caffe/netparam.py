@@ -223,7 +223,8 @@ class NetParameter:
     `version` says how the file had it: "V0", "V1" or "V2". `inputs` and `input_dims` are the net-level fields
     `input` and `input_dim`/`input_shape` of deploy files, one tuple per input, none where the file gives
     none; `input_shapes` also sees Input layers. `set_aside` holds the layers that `phases.select` left out.
-    `path` is the file's, for messages.
+    `path` is the file's, for messages. `mean_pixel` is what the network's images are less of, BGR, 0..255, where
+    the file has it: MatConvNet's do.
     """
 
     name: str = ""
@@ -233,6 +234,7 @@ class NetParameter:
     inputs: list[str] = field(default_factory=list)
     input_dims: list[tuple[int, ...]] = field(default_factory=list)
     set_aside: list[LayerParameter] = field(default_factory=list)
+    mean_pixel: tuple[float, float, float] | None = None
 
     def layer(self, name: str) -> LayerParameter:
         """The first layer of that name; KeyError if there is none."""

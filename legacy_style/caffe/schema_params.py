@@ -21,11 +21,15 @@ class Field(NamedTuple):
     kind: str
     default: bool | int | float | str | None = None
     repeated: bool = False
+    packed: bool = False
 
 
-def repeated(name: str, kind: str) -> Field:
-    """A field that may occur any number of times; numbers also come packed into one."""
-    return Field(name, kind, repeated=True)
+def repeated(name: str, kind: str, *, packed: bool = False) -> Field:
+    """A field that may occur any number of times.
+
+    Numbers may come one by one or packed into one, whatever `packed` says: that is how they are written.
+    """
+    return Field(name, kind, repeated=True, packed=packed)
 
 
 # Enums are shared where caffe.proto repeats one and the same enum in several messages.
@@ -45,17 +49,17 @@ ENUMS: dict[str, dict[int, str]] = {
 }
 
 MESSAGES: dict[str, dict[int, Field]] = {
-    "BlobShape": {1: repeated("dim", "int64")},
+    "BlobShape": {1: repeated("dim", "int64", packed=True)},
     "BlobProto": {
         1: Field("num", "int32"),
         2: Field("channels", "int32"),
         3: Field("height", "int32"),
         4: Field("width", "int32"),
-        5: repeated("data", "float"),
-        6: repeated("diff", "float"),
+        5: repeated("data", "float", packed=True),
+        6: repeated("diff", "float", packed=True),
         7: Field("shape", "BlobShape"),
-        8: repeated("double_data", "double"),
-        9: repeated("double_diff", "double"),
+        8: repeated("double_data", "double", packed=True),
+        9: repeated("double_diff", "double", packed=True),
     },
     "FillerParameter": {
         1: Field("type", "string", "constant"),

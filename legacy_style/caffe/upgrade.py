@@ -158,8 +158,8 @@ def _v1_type(message: Message) -> tuple[int, str]:
     if message.has("type"):
         number = _V1_NUMBERS[message["type"]]
         return number, schema.V1_TYPES[number].v2
-    unknown = message.unknown.get(_V1_TYPE_FIELD)
-    return (0, "") if unknown is None else (unknown, f"V1 type {unknown}")
+    numbers = [n for n in message.unknown.get(_V1_TYPE_FIELD, ()) if n is not None]
+    return (numbers[-1], f"V1 type {numbers[-1]}") if numbers else (0, "")
 
 
 def _param_specs(message: Message) -> list[Message]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,9 @@ _WIRE_TYPES = {
     "string": LEN,
 }
 _FIXED: dict[str, np.dtype[Any]] = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
+_ENUM_NUMBERS = {
+    enum: {name: number for number, name in names.items()} for enum, names in schema.ENUMS.items()
+}
 _UINT64 = (1 << 64) - 1
 
 # Google's parsers refuse deeper nesting as well (kDefaultRecursionLimit of protobuf's io/coded_stream.h).
@@ -163,7 +166,7 @@ def decode(
         value, begin, pos = read_payload(source, pos, end, number, wire_type)
         spec = fields.get(number)
         if spec is None:
-            message.unknown[number] = value
+            message.unknown.setdefault(number, []).append(value)
         elif wire_type == LEN and spec.kind in schema.MESSAGES:
             _store_message(source, message, spec, begin, pos, special or {})
         elif wire_type == LEN and spec.repeated and spec.kind != "string":
@@ -171,7 +174,7 @@ def decode(
         elif wire_type == _WIRE_TYPES.get(spec.kind, VARINT if spec.kind in schema.ENUMS else -1):
             _store(message, number, spec, [_scalar(source, value, begin, pos, spec)])
         else:
-            message.unknown[number] = value
+            message.unknown.setdefault(number, []).append(value)
     return message
 
 
@@ -196,7 +199,7 @@ def _store(message: Message, number: int, spec: Field, items: list[Any]) -> None
         names = schema.ENUMS[spec.kind]
         for item in items:
             if item not in names:
-                message.unknown[number] = item
+                message.unknown.setdefault(number, []).append(item)
         items = [names[item] for item in items if item in names]
     if not items:
         return
@@ -276,3 +279,75 @@ def run_length(source: Source, pos: int, end: int, width: int) -> int:
         count += step
         step = min(2 * step, 1 << 20)
     return count
+
+
+class Payload(NamedTuple):
+    """Bytes that are made only when they are written: how many, and what makes them."""
+
+    size: int
+    make: Callable[[], bytes | memoryview]
+
+
+Part = bytes | Payload
+# Writes an item that is no Message: item -> the parts of its message.
+Encoder = Callable[[Any], "list[Part]"]
+
+
+def encode(message: Message, special: Encoder | None = None) -> list[Part]:
+    """The message as parts that make its bytes in a row: fields by number, as Google's writers order them.
+
+    `special` encodes items of message fields that are not `Message`s. Unknown fields are left out.
+    """
+    parts: list[Part] = []
+    by_name = schema.BY_NAME[message.kind]
+    for number, spec, value in sorted((*by_name[name], value) for name, value in message.values.items()):
+        items = value if spec.repeated else [value]
+        if spec.kind in schema.MESSAGES:
+            for item in items:
+                inner = (
+                    encode(item, special) if special is None or isinstance(item, Message) else special(item)
+                )
+                parts += [header(number, sum(map(part_size, inner))), *inner]
+        elif spec.packed and items:
+            payload = b"".join(_encode_scalar(item, spec) for item in items)
+            parts.append(header(number, len(payload)) + payload)
+        else:
+            tag = _tag(number, _WIRE_TYPES.get(spec.kind, VARINT))
+            parts += [tag + _encode_scalar(item, spec) for item in items]
+    return parts
+
+
+def part_size(part: Part) -> int:
+    """How many bytes a part makes."""
+    return part.size if isinstance(part, Payload) else len(part)
+
+
+def varint(value: int) -> bytes:
+    """The number as a varint; negative ones as 64 bits."""
+    value &= _UINT64
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def header(number: int, size: int) -> bytes:
+    """What comes before `size` bytes of a message, a string or packed numbers."""
+    return _tag(number, LEN) + varint(size)
+
+
+def _tag(number: int, wire_type: int) -> bytes:
+    return varint(number << 3 | wire_type)
+
+
+def _encode_scalar(value: Any, spec: Field) -> bytes:
+    if spec.kind == "string":
+        encoded = value.encode("utf-8", "surrogateescape")
+        return varint(len(encoded)) + encoded
+    if spec.kind in _FIXED:
+        return struct.pack("<f" if spec.kind == "float" else "<d", value)
+    if spec.kind in schema.ENUMS:
+        return varint(_ENUM_NUMBERS[spec.kind][value])
+    return varint(int(value))
