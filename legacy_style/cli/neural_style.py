@@ -54,17 +54,22 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
 
 
 def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
-    """Do what needs torch."""
-    from legacy_style.stylize import list_layers, plan, stylize
+    """Do what needs torch, which is imported here, for seconds."""
+    from legacy_style.stylize import list_layers, plan
 
     interrupts.check()
     if command.action == "list-layers":
         for line in list_layers(command.options):
             _print(line)
-        return
-    if command.action == "print-plan":
+    elif command.action == "print-plan":
         _print(plan(command.options))
-        return
+    else:
+        _run(command, interrupts)
+
+
+def _run(command: CommandLine, interrupts: process.Interrupts) -> None:
+    from legacy_style.stylize import stylize
+
     live = ProgressLine(sys.stderr, shown=command.progress and sys.stderr.isatty())
 
     def log(line: str) -> None:
