@@ -35,6 +35,9 @@ _NUMBERS: dict[int, np.dtype[Any]] = {
 }
 _DATA, _DOUBLE_DATA = 5, 8
 
+# Windows has neither.
+_DONTNEED: int | None = getattr(mmap, "MADV_DONTNEED", None)
+
 # Where numbers lie: position of the first, how many, bytes from one to the next.
 Segment = tuple[int, int, int]
 
@@ -103,6 +106,7 @@ def read_blob(source: wire.Source, start: int, end: int) -> Blob:
         legacy=bool(legacy),
         has_shape=dims is not None,
         offset=start,
+        release=lambda: _release(source.buffer, start, end),
     )
 
 
@@ -135,6 +139,13 @@ def _values(
         return np.concatenate([np.empty(0, np.float32), *parts], dtype=np.float32, casting="same_kind")
 
     return values
+
+
+def _release(buffer: bytes | mmap.mmap, start: int, end: int) -> None:
+    """Give back the memory that holds these bytes of a mapped file; the next access reads them anew."""
+    if isinstance(buffer, mmap.mmap) and _DONTNEED is not None:
+        begin = start - start % mmap.PAGESIZE
+        buffer.madvise(_DONTNEED, begin, end - begin)
 
 
 def write(path: str | os.PathLike[str], net: NetParameter, version: str = "V2") -> None:
@@ -199,6 +210,6 @@ def _encode_data(blob: Blob) -> list[wire.Part]:
     size = 4 * blob.count
 
     def data() -> memoryview:
-        return blob.data(flat=True).astype("<f4", copy=False).view(np.uint8).data
+        return blob.copy().reshape(-1).astype("<f4", copy=False).view(np.uint8).data
 
     return [wire.header(_DATA, size), wire.Payload(size, data)]

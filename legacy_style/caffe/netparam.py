@@ -100,7 +100,7 @@ class Blob:
     as `shape`; `offset`: where the blob lies in its file, bytes, or None.
     """
 
-    __slots__ = ("_values", "count", "has_shape", "legacy", "offset", "shape")
+    __slots__ = ("_release", "_values", "count", "has_shape", "legacy", "offset", "shape")
 
     def __init__(
         self,
@@ -111,6 +111,7 @@ class Blob:
         legacy: bool = False,
         has_shape: bool = True,
         offset: int | None = None,
+        release: Callable[[], None] | None = None,
     ) -> None:
         self.shape = shape
         self.count = count
@@ -118,6 +119,7 @@ class Blob:
         self.has_shape = has_shape
         self.offset = offset
         self._values = values
+        self._release = release
 
     @classmethod
     def from_array(cls, array: ArrayLike) -> Blob:
@@ -143,7 +145,7 @@ class Blob:
 
     def reshaped(self, shape: tuple[int, ...]) -> Blob:
         """The same values under another shape."""
-        return Blob(shape, self._values, self.count, offset=self.offset)
+        return Blob(shape, self._values, self.count, offset=self.offset, release=self._release)
 
     def data(self, *, flat: bool = False) -> NDArray[np.float32]:
         """The values, float32, of `shape`, or (count,) if `flat`.
@@ -153,6 +155,16 @@ class Blob:
         """
         values = self._values()
         return values.reshape(-1) if flat else values.reshape(self.shape)
+
+    def copy(self) -> NDArray[np.float32]:
+        """The values as an array of their own: of `shape`, aligned, writable; the blob may be large.
+
+        What reading them took of a mapped file is given back, so that the process grows by the array alone.
+        """
+        values = np.array(self.data(), np.float32, order="C")
+        if self._release is not None:
+            self._release()
+        return values
 
     def check(self, where: str) -> None:
         """Raise FormatError where the shape cannot be, or does not hold as many values as there are.
@@ -223,8 +235,8 @@ class NetParameter:
     `version` says how the file had it: "V0", "V1" or "V2". `inputs` and `input_dims` are the net-level fields
     `input` and `input_dim`/`input_shape` of deploy files, one tuple per input, none where the file gives
     none; `input_shapes` also sees Input layers. `set_aside` holds the layers that `phases.select` left out.
-    `path` is the file's, for messages. `mean_pixel` is what the network's images are less of, BGR, 0..255, where
-    the file has it: MatConvNet's do.
+    `path` is the file's, for messages. `mean_pixel` is what the network's images are less of, BGR, 0..255,
+    where the file has it: MatConvNet's do.
     """
 
     name: str = ""

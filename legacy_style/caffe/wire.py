@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from legacy_style.caffe import schema
-from legacy_style.caffe.netparam import Message
+from legacy_style.caffe.netparam import Message, float32
 from legacy_style.caffe.schema_params import Field
 from legacy_style.errors import FormatError
 
@@ -344,10 +344,10 @@ def _tag(number: int, wire_type: int) -> bytes:
 
 def _encode_scalar(value: Any, spec: Field) -> bytes:
     if spec.kind == "string":
-        encoded = value.encode("utf-8", "surrogateescape")
+        encoded: bytes = value.encode("utf-8", "surrogateescape")
         return varint(len(encoded)) + encoded
     if spec.kind in _FIXED:
-        return struct.pack("<f" if spec.kind == "float" else "<d", value)
+        return struct.pack("<f", float32(value)) if spec.kind == "float" else struct.pack("<d", value)
     if spec.kind in schema.ENUMS:
         return varint(_ENUM_NUMBERS[spec.kind][value])
     return varint(int(value))
