@@ -4,14 +4,16 @@ Ports neural_style.lua 07c4b82: nn.ContentLoss, GramMatrix, nn.StyleLoss, nn.TVL
 adds its own gradient on the way back. A loss sees its feature maps in one piece or in tiles, so it works in two stages:
 `accumulate` over all tiles, then `finish`. Surprises: with `normalize`, a gradient is divided by its L1 norm *before* the
 strength is applied; `backward` gets what the input tensor holds *then*, which a following in-place ReLU has rectified;
-TVLoss has a gradient but no loss value.
+TVLoss has a gradient but no loss value. SeparateStyleLoss and MeanTVLoss are those of
+anishathalye/neural-style d0a1148 (stylize.py), whose content loss is the same as here.
 
-Feature maps are (1, C, H, W) or (1, N), of any floating type; products are float32, sums are
-float64.
+Feature maps are (1, C, H, W) or (1, N), of any floating type; products are float32 (float64 where feature
+maps are), sums are float64.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -37,7 +39,7 @@ def gram_matrix(x: Tensor) -> Tensor:
     Products are float32, and are summed in float64 over blocks of pixels: one float32 sum over a large image loses digits
     that the difference of two Gram matrices needs. Source: Gatys, Ecker, Bethge (2015), eq. 3; neural_style.lua, GramMatrix.
     """
-    flat = _pixels_by_channels(x.float())  # (H*W, C)
+    flat = _pixels_by_channels(_precise(x))  # (H*W, C)
     total = flat.new_zeros((flat.shape[1], flat.shape[1]), dtype=torch.float64)
     for block in flat.split(_GRAM_BLOCK):
         total += block.T @ block  # (C, C)
@@ -47,6 +49,11 @@ def gram_matrix(x: Tensor) -> Tensor:
 def _pixels_by_channels(x: Tensor) -> Tensor:
     """x (1, C, H, W) as (H*W, C): a view when x is whole and channels-last; (1, N) as itself, one pixel."""
     return x if x.dim() == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _precise(x: Tensor) -> Tensor:
+    """x in float32 at least."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _l1_norm(x: Tensor) -> float:
@@ -75,7 +82,7 @@ class ContentLoss:
         """Take in one tile of the feature maps; `capture` keeps a copy of it as the target."""
         self._count += x.numel()
         if self.mode == "capture":
-            self.target[tile] = x.float() if x.dtype != torch.float32 else x.clone()
+            self.target[tile] = _precise(x).clone()
         elif self.mode == "loss":
             # Summed in double: Torch7's sequential float32 sum is off by up to 1% on large layers.
             self._squares += (x - self.target[tile]).square_().sum(dtype=torch.float64).item()
@@ -140,7 +147,8 @@ class StyleLoss:
     def accumulate_norm(self, x: Tensor, tile: int = 0) -> None:
         """Take in one tile of the gradient's L1 norm; needs the whole Gram matrix, so it follows `finish`."""
         assert self._both is not None
-        self._norm += _l1_norm(_pixels_by_channels(x.float()) @ self._both)
+        flat = _pixels_by_channels(_precise(x))
+        self._norm += _l1_norm(flat @ self._both.to(flat.dtype))
 
     def finish(self, reduce: Reduce = lambda x: x) -> None:
         """Set `gram`, and `loss` or the blended `target`, from all tiles of all processes."""
@@ -151,15 +159,24 @@ class StyleLoss:
         self.gram = reduce(self._sum).div_(self._count)
         self._sum, self._norm = None, 0.0
         if self.mode == "capture":
-            weighted = self.gram * self.blend_weight
-            self.target = weighted if self.target is None else self.target.add_(weighted)
+            self._keep(self.gram)
             return
-        assert self.target is not None
-        difference = self.gram - self.target
-        self.loss = self.strength * difference.square().sum().item() / difference.numel()
+        squares, difference = self._compare(self.gram)
+        self.loss = self.strength * squares / difference.numel()
         # dG = 2 (G - T) / C^2 / (C H W), and the gradient is (dG + dG^T) F.
         d_gram = difference.mul_(2.0 / difference.numel() / self._count)
-        self._both = (d_gram + d_gram.T).float()  # (C, C)
+        self._both = d_gram + d_gram.T  # (C, C)
+
+    def _keep(self, gram: Tensor) -> None:
+        """Take in the Gram matrix of one style image."""
+        weighted = gram * self.blend_weight
+        self.target = weighted if self.target is None else self.target.add_(weighted)
+
+    def _compare(self, gram: Tensor) -> tuple[float, Tensor]:
+        """The sum of the squared differences to the target, and half its derivative by `gram`, (C, C)."""
+        assert self.target is not None
+        difference = gram - self.target
+        return difference.square().sum().item(), difference
 
     def finish_norm(self, reduce: Reduce = lambda x: x) -> None:
         (self._norm,) = _total([self._norm], reduce)
@@ -170,17 +187,38 @@ class StyleLoss:
             return
         assert self._both is not None
         strength = self.strength / (self._norm + NORM_EPSILON) if self.normalize else self.strength
-        flat = _pixels_by_channels(x.float())  # (H*W, C)
+        flat = _pixels_by_channels(_precise(x))  # (H*W, C)
+        both = self._both.to(flat.dtype)
         flat_grad = _pixels_by_channels(grad)
-        if flat_grad.data_ptr() == grad.data_ptr() and grad.dtype == torch.float32:
-            flat_grad.addmm_(flat, self._both, alpha=strength)
+        if flat_grad.data_ptr() == grad.data_ptr() and grad.dtype == flat.dtype:
+            flat_grad.addmm_(flat, both, alpha=strength)
         else:
-            own = (flat @ self._both).view(grad.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+            own = (flat @ both).view(grad.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
             grad.add_(own.to(grad.dtype), alpha=strength)
 
     def restart(self) -> None:
         """Forget what was accumulated."""
         self._sum, self._count, self._norm = None, 0.0, 0.0
+
+
+class SeparateStyleLoss(StyleLoss):
+    """A StyleLoss that adds up blend_weight_i * mean((G - G_i)^2): each style image keeps its own target.
+
+    Where weights add up to 1, the gradient is that of the blended target, and the value larger by what the
+    style images differ among themselves.
+    """
+
+    def __init__(self, strength: float, normalize: bool) -> None:
+        super().__init__(strength, normalize)
+        self.targets: list[tuple[float, Tensor]] = []  # blend_weight_i, G_i
+
+    def _keep(self, gram: Tensor) -> None:
+        self.targets.append((self.blend_weight, gram))
+
+    def _compare(self, gram: Tensor) -> tuple[float, Tensor]:
+        differences = [(weight, gram - target) for weight, target in self.targets]
+        squares = sum(weight * difference.square().sum().item() for weight, difference in differences)
+        return squares, torch.stack([weight * difference for weight, difference in differences]).sum(0)
 
 
 Loss = ContentLoss | StyleLoss
@@ -212,3 +250,26 @@ class TVLoss:
             grad[:, :, top:bottom, :-1].add_(across + down, alpha=self.strength)
             grad[:, :, top:bottom, 1:].sub_(across, alpha=self.strength)
             grad[:, :, top + 1 : bottom + 1, :-1].sub_(down, alpha=self.strength)
+
+
+class MeanTVLoss:
+    """strength * (mean of squared differences downwards + mean of those to the right), and its gradient.
+
+    Unlike TVLoss, it counts every pair of neighbours, and its strength does not depend on the image's size.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+        self.loss = 0.0
+
+    def backward(self, x: Tensor, grad: Tensor) -> None:
+        """Set `loss` at the image x (1, 3, H, W) and add the gradient there to `grad`, in place."""
+        self.loss = 0.0
+        for axis in (2, 3):
+            difference = x.diff(dim=axis)
+            n = x.shape[axis] - 1
+            count = difference.numel() or math.nan  # an image of one row has no mean
+            self.loss += self.strength * difference.square().sum(dtype=torch.float64).item() / count
+            difference *= 2 * self.strength / count
+            grad.narrow(axis, 1, n).add_(difference)
+            grad.narrow(axis, 0, n).sub_(difference)

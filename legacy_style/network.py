@@ -8,8 +8,9 @@ before the ReLU on the way forward and after it on the way back, as in the origi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -220,10 +221,12 @@ def build(
     pooling: str,
     normalize: bool,
     log: Log,
+    style_loss: type[StyleLoss] = StyleLoss,
 ) -> Network:
     """The network up to the last loss, built from `chain` layer by layer; what lies above is never read.
 
     Pooling "avg" replaces max pooling by average pooling in floor mode. `log` takes the lines that the original prints.
+    `style_loss` is the kind of style loss to insert.
     """
     check_layers([module.name for module in chain], content, style)
     modules: list[nn.Layer | Loss] = []
@@ -241,7 +244,7 @@ def build(
             content_left.pop(0)
         if style_left and module.name == style_left[0]:
             log(f"Setting up style layer  \t{index}\t:\t{module.name}\t")
-            modules.append(StyleLoss(style_weight, normalize))
+            modules.append(style_loss(style_weight, normalize))
             style_left.pop(0)
     return Network(modules, TVLoss(tv_weight) if tv_weight > 0 else None)
 
@@ -254,6 +257,20 @@ def _averaging(layer: nn.SpatialMaxPooling, index: int, log: Log) -> nn.Layer:
         )
     log(f"Replacing max pooling at layer {index} with average pooling\t")
     return nn.SpatialAveragePooling(layer.name, layer.kernel, layer.stride, ceil=False)
+
+
+def repooled(
+    chain: Sequence[Module], kind: type[nn.SpatialMaxPooling | nn.SpatialAveragePooling]
+) -> list[Module]:
+    """`chain` with pooling of `kind` everywhere, sizes rounded up: windows over the border take what is in."""
+
+    def build(module: Module) -> nn.Layer:
+        layer = module.build()
+        if isinstance(layer, nn.SpatialMaxPooling | nn.SpatialAveragePooling):
+            return kind(layer.name, layer.kernel, layer.stride, layer.pad)
+        return layer
+
+    return [replace(module, build=partial(build, module)) for module in chain]
 
 
 # setup_multi_gpu: where the network is split when -multigpu_strategy is not given; one more with a TV module.

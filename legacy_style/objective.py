@@ -42,7 +42,7 @@ class Objective:
         self._sweep(image, keep=False)
 
     def __call__(self, image: Tensor) -> tuple[list[float], list[float], Tensor]:
-        """Content losses, style losses, and the gradient (1, 3, H, W) at `image`, float32, contiguous."""
+        """Content losses, style losses, and the gradient (1, 3, H, W) at `image`, of its type, contiguous."""
         for loss in self.network.losses:
             loss.mode = "loss"
         network, whole = self.network, len(self.tiles) == 1
@@ -59,7 +59,7 @@ class Objective:
             again = kept if whole else network.forward(self._part(image, tile), tile, keep=True)
             part = network.backward(again, tile)
             if tile is None or grad is None:
-                grad = part.to(image.device, torch.float32).contiguous()
+                grad = part.to(image.device, image.dtype).contiguous()
             else:
                 (top, bottom), (left, right) = tile.vertical.held, tile.horizontal.held
                 grad[:, :, top:bottom, left:right] += part
