@@ -1,7 +1,7 @@
 """Zip archives (.pth, .npz), checked before anything in them is believed.
 
-Surprises: a zip's directory may promise anything, so what it promises is held against the file's own size first. A
-zip bomb, members that overlap and members beyond the end are refused before memory is filled.
+Surprises: a zip's directory may promise anything, so what it promises is held against the file's own size
+first. A zip bomb, members that overlap and members beyond the end are refused before memory is filled.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from legacy_style.errors import FormatError
 
 SIGNATURE = b"PK\x03\x04"
 
-# Weights hardly compress: real ones lose a tenth. Thin or half empty networks lose more, so small files may grow
-# to 16 MiB, others by this factor.
+# Weights hardly compress: real ones lose a tenth. Thin or half empty networks lose more, so small files may
+# grow to 16 MiB, others by this factor.
 MOST_GROWTH = 20
 _SMALL = 1 << 24
 
@@ -33,9 +33,17 @@ def members(path: str, *, stored_only: bool = False) -> dict[str, ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error, OverflowError) as error:
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        NotImplementedError,
+        EOFError,
+        struct.error,
+        OverflowError,
+    ) as error:
         raise FormatError(
-            f"{path}: begins like a zip archive (.pth, .npz) but has no readable directory at its end ({error}); "
+            f"{path}: begins like a zip archive (.pth, .npz) but has no readable directory at its end "
+            f"({error}); "
             "the file is cut off or damaged, so get it again"
         ) from error
     found: dict[str, ZipInfo] = {}
@@ -45,7 +53,9 @@ def members(path: str, *, stored_only: bool = False) -> dict[str, ZipInfo]:
         if info.flag_bits & 1:
             raise FormatError(f"{path}: {info.filename!r} is encrypted, expected a plain archive")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise FormatError(f"{path}: {info.filename!r} is packed by method {info.compress_type}, expected 0 or 8")
+            raise FormatError(
+                f"{path}: {info.filename!r} is packed by method {info.compress_type}, expected 0 or 8"
+            )
         if stored_only and (info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size):
             raise FormatError(
                 f"{path}: {info.filename!r} is compressed, expected it as it is, as torch.save writes it; "
@@ -56,7 +66,8 @@ def members(path: str, *, stored_only: bool = False) -> dict[str, ZipInfo]:
     limit = size if stored_only else max(_SMALL, MOST_GROWTH * size)
     if total > limit or sum(info.compress_size for info in infos) > size:
         raise FormatError(
-            f"{path}: would unpack to {total} bytes although the file has {size}; this is no model but a zip bomb "
+            f"{path}: would unpack to {total} bytes although the file has {size}; this is no model but a "
+            "zip bomb "
             "or a damaged archive"
         )
     return found
@@ -69,9 +80,11 @@ def data_offset(path: str, info: ZipInfo) -> int:
         file.seek(info.header_offset)
         header = file.read(_LOCAL_HEADER)
     if len(header) < _LOCAL_HEADER or not header.startswith(SIGNATURE):
-        raise FormatError(f"{path}: no header of {info.filename!r} at byte {info.header_offset}, where it should be")
-    name, extra = struct.unpack_from("<HH", header, 26)
-    offset = info.header_offset + _LOCAL_HEADER + name + extra
+        raise FormatError(
+            f"{path}: no header of {info.filename!r} at byte {info.header_offset}, where it should be"
+        )
+    lengths: tuple[int, int] = struct.unpack_from("<HH", header, 26)  # of the name and of the extra field
+    offset = info.header_offset + _LOCAL_HEADER + sum(lengths)
     if offset + info.compress_size > size:
         raise FormatError(
             f"{path}: {info.filename!r} takes the bytes from {offset} to {offset + info.compress_size}, "

@@ -1,8 +1,8 @@
 """NumPy archives (.npz) of weights, read lazily and without pickle.
 
-Surprises: what np.savez wrote lies in the file as it is and is mapped, not read; what np.savez_compressed wrote is
-unpacked when it is asked for. The list of layers travels as prototxt text in the archive's comment, where np.load
-does not see it.
+Surprises: what np.savez wrote lies in the file as it is and is mapped, not read; what np.savez_compressed
+wrote is unpacked when it is asked for. The list of layers travels as prototxt text in the archive's comment,
+where np.load does not see it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def write(file: BinaryIO, arrays: Iterable[tuple[str, NDArray[Any]]], prototxt: 
     comment = (_MARK + prototxt).encode() if prototxt else b""
     if len(comment) > LONGEST_COMMENT:
         raise UnsupportedError(
-            f"the network's list of layers takes {len(comment)} bytes, and an .npz has room for {LONGEST_COMMENT}; "
+            f"the network's list of layers takes {len(comment)} bytes, and an .npz has room for "
+            f"{LONGEST_COMMENT}; "
             "write a .pth or a .caffemodel"
         )
     with zipfile.ZipFile(file, "w") as archive:
@@ -75,12 +76,13 @@ def write(file: BinaryIO, arrays: Iterable[tuple[str, NDArray[Any]]], prototxt: 
 
 
 class _Header(NamedTuple):
-    """Shape, order and type of one array, and how many bytes come before its numbers."""
+    """Shape, order and type of one array, the bytes that come before its numbers, and how many these are."""
 
     shape: tuple[int, ...]
     order: Literal["C", "F"]
     dtype: np.dtype[Any]
     length: int
+    size: int
 
 
 def _header(member: IO[bytes], size: int, where: str) -> _Header:
@@ -98,21 +100,24 @@ def _header(member: IO[bytes], size: int, where: str) -> _Header:
         raise FormatError(f"{where} has no readable header: {error}") from error
     length = member.tell()
     if dtype.hasobject or min(shape, default=0) < 0:
-        raise FormatError(f"{where} has the type {dtype} and the shape {shape}, expected numbers and no negative size")
+        raise FormatError(
+            f"{where} has the type {dtype} and the shape {shape}, expected numbers and no negative size"
+        )
     expected = math.prod(shape) * dtype.itemsize
     if expected != size - length:
         raise FormatError(
-            f"{where} has the shape {shape} of {dtype}, which takes {expected} bytes, but {size - length} follow"
+            f"{where} has the shape {shape} of {dtype}, which takes {expected} bytes, but {size - length} "
+            "follow"
         )
-    return _Header(shape, "F" if fortran else "C", dtype, length)
+    return _Header(shape, "F" if fortran else "C", dtype, length, math.prod(shape))
 
 
 def _blob(path: str, info: ZipInfo, header: _Header) -> Blob:
-    if info.compress_type == zipfile.ZIP_STORED and math.prod(header.shape):
+    if info.compress_type == zipfile.ZIP_STORED and header.size:
         values = partial(_map, path, header, archives.data_offset(path, info) + header.length)
     else:
         values = partial(_unpack, path, info, header)
-    return Blob(header.shape, values, math.prod(header.shape))
+    return Blob(header.shape, values, header.size)
 
 
 def _map(path: str, header: _Header, offset: int) -> NDArray[np.float32]:

@@ -1,9 +1,10 @@
 """NetParameter <-> the named weights of a state dict, bit for bit, and the files that hold them.
 
-The keys are Caffe's layer names with `.weight` and `.bias` (conv1_1.weight), as neural-style ports have used them
-since 2016, or torchvision's (features.0.weight). A state dict names no layer without weights. A VGG's follow from the
-names (`vgg`); for any other network our files also keep the list of layers as prototxt text: a .pth among the state
-dict's metadata, an .npz in the archive's comment, where load_state_dict and np.load overlook it.
+The keys are Caffe's layer names with `.weight` and `.bias` (conv1_1.weight), as neural-style ports have used
+them since 2016, or torchvision's (features.0.weight). A state dict names no layer without weights. A VGG's
+follow from the names (`vgg`); for any other network our files also keep the list of layers as prototxt text:
+a .pth among the state dict's metadata, an .npz in the archive's comment, where load_state_dict and np.load
+overlook it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style import npzfile, torchfile, vgg
-from legacy_style.caffe import textformat, upgrade
+from legacy_style.caffe import prototxt, textformat, upgrade
 from legacy_style.caffe.netparam import Blob, LayerParameter, NetParameter
 from legacy_style.errors import LegacyStyleError, UnsupportedError, WeightMismatchError
 
@@ -34,14 +35,17 @@ _PARTS = {"BatchNorm": ("mean", "variance", "scale_factor"), "Bias": ("bias",)}
 _MATRICES = {"Convolution", "Deconvolution", "InnerProduct", "Embed"}
 
 TORCHVISION_REASON = (
-    "is torchvision's own {name}, which was trained anew on RGB images of unit deviation: it is not the Caffe network, "
+    "is torchvision's own {name}, which was trained anew on RGB images of unit deviation: it is not the "
+    "Caffe network, "
     "and style transfer with it comes out differently. Get the Caffe weights with tools/download_models.py"
 )
 
 
 def read_pth(path: str, *, allow_torchvision: bool = False) -> NetParameter:
-    """The network of a PyTorch file; its weights stay in the file until they are asked for. Errors: `torchfile.read`,
-    `from_weights`."""
+    """The network of a PyTorch file; its weights stay in the file until they are asked for.
+
+    Errors: those of `torchfile.read` and `from_weights`.
+    """
     tensors, text = torchfile.read(path)
     blobs = {name: _tensor_blob(tensor) for name, tensor in tensors.items()}
     return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
@@ -54,17 +58,18 @@ def read_npz(path: str, *, allow_torchvision: bool = False) -> NetParameter:
 
 
 def from_state_dict(state: Mapping[str, Tensor], *, path: str = "state dict") -> NetParameter:
-    """The network of a state dict in memory, Caffe's names or torchvision's; its tensors are shared, not copied."""
-    return from_weights({name: _tensor_blob(t) for name, t in state.items()}, path=path, allow_torchvision=True)
+    """The network of a state dict in memory, whoever trained it; its tensors are shared, not copied."""
+    blobs = {name: _tensor_blob(tensor) for name, tensor in state.items()}
+    return from_weights(blobs, path=path, text=torchfile.prototxt(state), allow_torchvision=True)
 
 
 def from_weights(
     blobs: Mapping[str, Blob], *, path: str, text: str | None = None, allow_torchvision: bool = False
 ) -> NetParameter:
-    """The network that has these weights, by key; its layers from prototxt `text`, or else as the VGG that it must be.
+    """The network that has these weights, by key: its layers from prototxt `text`, or else a VGG's.
 
-    Raises UnsupportedError where it is no VGG and there is no text, or where it is torchvision's own network and that
-    is not allowed; WeightMismatchError where weights are missing or do not fit.
+    Raises UnsupportedError where it is no VGG and there is no text, or where it is torchvision's own network
+    and that is not allowed; WeightMismatchError where weights are missing or do not fit.
     """
     keys = list(blobs)
     torchvision_naming = any(key.startswith("features.") or ".features." in key for key in keys)
@@ -77,22 +82,23 @@ def from_weights(
     if text is None:
         net = NetParameter(layers=vgg.layers(weights, path), path=path)
     else:
-        from legacy_style.caffe import prototxt
-
         net = upgrade.net_parameter(prototxt.parse(text, path=f"{path} (list of layers)"), path)
         _attach(net, blobs)
     if not allow_torchvision and "conv1_1.weight" in blobs:
         first = blobs["conv1_1.weight"].data()
-        name = vgg.torchvisions_own((layer.name for layer in net.layers), first, torchvision_naming=torchvision_naming)
+        name = vgg.torchvisions_own(
+            (layer.name for layer in net.layers), first, torchvision_naming=torchvision_naming
+        )
         if name:
             raise UnsupportedError(f"{path}: {TORCHVISION_REASON.format(name=name)}")
     return net
 
 
 def keys(net: NetParameter, *, names: str = "caffe") -> dict[str, tuple[LayerParameter, int]]:
-    """Key -> (layer, index of the blob) for every blob of `net`, in file order; `names` is "caffe" or "torchvision".
+    """Key -> (layer, index of the blob) for every blob of `net`, in file order.
 
-    Raises WeightMismatchError where two layers would share a key.
+    `names` says whose they are, "caffe" or "torchvision". Raises WeightMismatchError where two layers would
+    share a key.
     """
     stems = vgg.torchvision_keys(net.layers) if names == "torchvision" else {}
     found: dict[str, tuple[LayerParameter, int]] = {}
@@ -100,7 +106,9 @@ def keys(net: NetParameter, *, names: str = "caffe") -> dict[str, tuple[LayerPar
         for index in range(len(layer.blobs)):
             key = f"{stems.get(layer.name, layer.name)}.{part_name(layer, index)}"
             if key in found:
-                raise WeightMismatchError(f"{net.path}: two layers are called {layer.name}, and their weights would be one")
+                raise WeightMismatchError(
+                    f"{net.path}: two layers are called {layer.name}, and their weights would be one"
+                )
             found[key] = (layer, index)
     return found
 
@@ -111,12 +119,14 @@ def part_name(layer: LayerParameter, index: int) -> str:
     return parts[index] if index < len(parts) else f"blob{index}"
 
 
-def weights(net: NetParameter, *, names: str = "caffe", half: bool = False) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Key and values of every blob, float32 (or float16 if `half`), one at a time so that one is in memory at a time.
+def weights(
+    net: NetParameter, *, names: str = "caffe", half: bool = False
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Key and values of every blob, float32 (or float16 if `half`), read one after the other.
 
-    Shapes are PyTorch's: (O, I, kH, kW) for convolutions, (O, I) for inner products, vectors without the leading ones
-    of Caffe's legacy blobs. Raises WeightMismatchError where a blob's shape and values disagree, or where half
-    precision cannot hold a weight.
+    Shapes are PyTorch's: (O, I, kH, kW) for convolutions, (O, I) for inner products, vectors without the
+    leading ones of Caffe's legacy blobs. Raises WeightMismatchError where a blob's shape and values disagree,
+    or where half precision cannot hold a weight.
     """
     for key, (layer, index) in keys(net, names=names).items():
         blob = layer.blobs[index]
@@ -126,7 +136,9 @@ def weights(net: NetParameter, *, names: str = "caffe", half: bool = False) -> I
             with np.errstate(over="ignore"):
                 rounded = values.astype(np.float16)
             if not np.isfinite(rounded[np.isfinite(values)]).all():
-                raise WeightMismatchError(f"{net.path}: {key} has weights beyond 65504, which half precision cannot hold")
+                raise WeightMismatchError(
+                    f"{net.path}: {key} has weights beyond 65504, which half precision cannot hold"
+                )
             values = rounded
         yield key, values
 
@@ -135,20 +147,26 @@ def layers_text(net: NetParameter) -> str:
     """The list of layers of `net` as prototxt text; "" where the names of the weights say as much."""
     text = textformat.write(net)
     shapes = {key: _shape(layer, index) for key, (layer, index) in keys(net).items()}
-    blobs = {key: Blob(shape, lambda: np.empty(0, np.float32), math.prod(shape)) for key, shape in shapes.items()}
+    blobs = {
+        key: Blob(shape, lambda: np.empty(0, np.float32), math.prod(shape)) for key, shape in shapes.items()
+    }
     try:
         inferred = from_weights(blobs, path=net.path, allow_torchvision=True)
     except LegacyStyleError:
         return text
-    return "" if textformat.write(inferred) == textformat.write(replace(net, name="", inputs=[], input_dims=[])) else text
+    known = textformat.write(inferred) == textformat.write(replace(net, name="", inputs=[], input_dims=[]))
+    return "" if known else text
 
 
 def to_state_dict(net: NetParameter, *, names: str = "caffe", half: bool = False) -> OrderedDict[str, Tensor]:
     """The state dict of `net`, on the CPU, with copies of all weights; see `weights`.
 
-    Where it needs `layers_text`, it carries that as metadata, which torch.save keeps and load_state_dict overlooks.
+    Where it needs `layers_text`, it carries that as metadata, which torch.save keeps and load_state_dict
+    overlooks.
     """
-    state = OrderedDict((key, torch.from_numpy(values)) for key, values in weights(net, names=names, half=half))
+    state = OrderedDict(
+        (key, torch.from_numpy(values)) for key, values in weights(net, names=names, half=half)
+    )
     text = layers_text(net)
     if text:
         # nn.Module.state_dict keeps the modules' versions in this attribute.
@@ -156,21 +174,27 @@ def to_state_dict(net: NetParameter, *, names: str = "caffe", half: bool = False
     return state
 
 
-def write_pth(path: str | os.PathLike[str], net: NetParameter, *, names: str = "caffe", half: bool = False) -> None:
+def write_pth(
+    path: str | os.PathLike[str], net: NetParameter, *, names: str = "caffe", half: bool = False
+) -> None:
     """Writes a .pth; the same network gives the same bytes with the same PyTorch."""
     state = to_state_dict(net, names=names, half=half)
     # Through an open file, since torch.save would put a path's name into the archive.
     replacing(path, partial(torch.save, state))
 
 
-def write_npz(path: str | os.PathLike[str], net: NetParameter, *, names: str = "caffe", half: bool = False) -> None:
+def write_npz(
+    path: str | os.PathLike[str], net: NetParameter, *, names: str = "caffe", half: bool = False
+) -> None:
     """Writes an .npz, one array at a time; the same network gives the same bytes."""
     arrays = weights(net, names=names, half=half)
     replacing(path, lambda file: npzfile.write(file, arrays, layers_text(net)))
 
 
 def replacing(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
-    """Calls `write` with a temporary file beside `path`, which then takes its place; on any error nothing is left."""
+    """Calls `write` with a temporary file beside `path`, which then takes its place; on any error nothing is
+    left.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -190,7 +214,9 @@ def _attach(net: NetParameter, blobs: Mapping[str, Blob]) -> None:
             layer.blobs.append(blob)
             index += 1
     if left:
-        raise WeightMismatchError(f"{net.path}: has the weights {', '.join(sorted(left))}, which belong to no layer of its list")
+        raise WeightMismatchError(
+            f"{net.path}: has the weights {', '.join(sorted(left))}, which belong to no layer of its list"
+        )
 
 
 def _shape(layer: LayerParameter, index: int) -> tuple[int, ...]:

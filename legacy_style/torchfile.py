@@ -1,9 +1,9 @@
 """PyTorch files (.pth, .pt) of weights, opened lazily and so that a broken or hostile one does no harm.
 
-Read by torch.load with weights_only=True and, but for the format of before PyTorch 1.6, mmap=True: a tensor's bytes
-stay in the file until they are used. Surprises: a pickle is checked before torch.load sees it, because even its
-restricted unpickler can be led to fill memory or to overflow the stack; and whatever still goes wrong in there is
-reported as a broken file, since the errors are those of whatever the bytes lead it into.
+Read by torch.load with weights_only=True and, but for the format of before PyTorch 1.6, mmap=True: a tensor's
+bytes stay in the file until they are used. Surprises: a pickle is checked before torch.load sees it, because
+even its restricted unpickler can be led to fill memory or to overflow the stack; and whatever still goes
+wrong in there is reported as a broken file, since the errors are those of whatever the bytes lead it into.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ _HARMLESS = {
     "torch Size",
     "torch device",
     "_codecs encode",
-    *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Int", "Long", "Short", "Char", "Byte", "Bool")),
-    *(f"torch {kind}" for kind in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool", "strided")),
-}  # fmt: skip
+    *(f"torch {kind}Storage" for kind in ("Double", "Float", "Half", "BFloat16", "Bool", "Byte", "Char")),
+    *(f"torch {kind}Storage" for kind in ("Short", "Int", "Long")),
+    *(f"torch {kind}" for kind in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8")),
+}
 
 # Where training programs keep the weights among other things.
 _USUAL_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
@@ -53,9 +54,11 @@ METADATA_KEY = "legacy_style"
 
 
 def read(path: str) -> tuple[dict[str, Tensor], str | None]:
-    """Name -> tensor on the CPU, float16 to float64, for every such tensor in the file; and the prototxt, if any.
+    """Name -> tensor on the CPU, float16 to float64, for every such tensor in the file; and the prototxt, if
+    any.
 
-    Raises FormatError where the file is broken, UnsupportedError where it holds something else than a state dict.
+    Raises FormatError where the file is broken, UnsupportedError where it holds something else than a state
+    dict.
     """
     size = Path(path).stat().st_size
     with Path(path).open("rb") as file:
@@ -72,24 +75,32 @@ def read(path: str) -> tuple[dict[str, Tensor], str | None]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # Any error at all: see the module's docstring.
-        raise FormatError(f"{path}: PyTorch cannot read this file, which is damaged ({_first_line(error)})") from error
+        raise FormatError(
+            f"{path}: PyTorch cannot read this file, which is damaged ({_first_line(error)})"
+        ) from error
     state = _state_dict(loaded, path)
     tensors = {name: _checked(value, name, path) for name, value in state.items() if _is_weight(name, value)}
     if not tensors:
         raise FormatError(f"{path}: holds no tensor of floating-point numbers, expected a network's weights")
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if total > 2 * size:
-        raise FormatError(f"{path}: promises {total} bytes of weights in a file of {size}; it is damaged or hostile")
-    return tensors, _prototxt(state)
+        raise FormatError(
+            f"{path}: promises {total} bytes of weights in a file of {size}; it is damaged or hostile"
+        )
+    return tensors, prototxt(state)
 
 
 def _check_archive(path: str) -> None:
     members = archives.members(path, stored_only=True)
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if any(name.endswith("constants.pkl") for name in members):
-        raise UnsupportedError(f"{path}: is a TorchScript program; save its state_dict() with torch.save instead")
+        raise UnsupportedError(
+            f"{path}: is a TorchScript program; save its state_dict() with torch.save instead"
+        )
     if len(pickles) != 1:
-        raise FormatError(f"{path}: is a zip archive without the data.pkl of a PyTorch file or arrays of NumPy")
+        raise FormatError(
+            f"{path}: is a zip archive without the data.pkl of a PyTorch file or arrays of NumPy"
+        )
     for info in members.values():
         archives.data_offset(path, info)
     with zipfile.ZipFile(path) as archive:
@@ -101,7 +112,9 @@ def _check_archive(path: str) -> None:
 
 
 def _check_pickle(file: IO[bytes], size: int, path: str) -> None:
-    """Raise where the pickle at `file` holds more than tensors in dicts, lists and tuples, or is out of proportion."""
+    """Raise where the pickle at `file` holds more than tensors in dicts, lists and tuples, or is out of
+    proportion.
+    """
     tuples = 0
     number = 0
     start = file.tell()
@@ -109,12 +122,17 @@ def _check_pickle(file: IO[bytes], size: int, path: str) -> None:
         for opcode, argument, position in pickletools.genops(file):
             if opcode.name == "PROTO" and argument != 2:
                 raise UnsupportedError(
-                    f"{path}: is pickled with protocol {argument}; load it in PyTorch and save it again with torch.save"
+                    f"{path}: is pickled with protocol {argument}; load it in PyTorch and save it again "
+                    "with torch.save"
                 )
-            if (opcode.name == "GLOBAL" and argument not in _HARMLESS) or opcode.name in ("STACK_GLOBAL", "INST"):
+            if (opcode.name == "GLOBAL" and argument not in _HARMLESS) or opcode.name in (
+                "STACK_GLOBAL",
+                "INST",
+            ):
                 what = str(argument or "class").replace(" ", ".")
                 raise UnsupportedError(
-                    f"{path}: holds a Python object ({what}) beside tensors, and unpickling it could run code; "
+                    f"{path}: holds a Python object ({what}) beside tensors, and unpickling it could run "
+                    "code; "
                     "save only the state_dict() of the network"
                 )
             tuples += opcode.name.startswith("TUPLE")
@@ -124,7 +142,9 @@ def _check_pickle(file: IO[bytes], size: int, path: str) -> None:
             if (opcode.name == "BINPERSID" and number > size) or tuples > _MOST_TUPLES:
                 raise FormatError(f"{path}: promises more than it holds (byte {position} of its pickle)")
             if (position or 0) - start > _LONGEST_PICKLE:
-                raise FormatError(f"{path}: its pickle is longer than {_LONGEST_PICKLE} bytes, which no state dict's is")
+                raise FormatError(
+                    f"{path}: its pickle is longer than {_LONGEST_PICKLE} bytes, which no state dict's is"
+                )
     except (ValueError, EOFError, UnicodeError, OverflowError, pickle.UnpicklingError) as error:
         raise FormatError(f"{path}: its pickle is broken: {error}") from error
 
@@ -134,7 +154,8 @@ def _state_dict(loaded: Any, path: str) -> Mapping[str, Any]:
     for _ in range(3):
         if not isinstance(loaded, Mapping):
             raise UnsupportedError(
-                f"{path}: holds a {type(loaded).__name__}, expected a state dict: save the network's state_dict()"
+                f"{path}: holds a {type(loaded).__name__}, expected a state dict: save the network's "
+                "state_dict()"
             )
         if any(isinstance(value, Tensor) for value in loaded.values()):
             return loaded
@@ -153,13 +174,18 @@ def _is_weight(name: Any, value: Any) -> bool:
 def _checked(tensor: Tensor, name: str, path: str) -> Tensor:
     """`tensor`, if it is a plain one that its storage can hold: strides of 0 make much of little."""
     if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-        raise UnsupportedError(f"{path}: {name} is no dense tensor; load the file in PyTorch and save it as one")
+        raise UnsupportedError(
+            f"{path}: {name} is no dense tensor; load the file in PyTorch and save it as one"
+        )
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise FormatError(f"{path}: {name} has the shape {tuple(tensor.shape)}, which is more than the file holds of it")
+        raise FormatError(
+            f"{path}: {name} has the shape {tuple(tensor.shape)}, which is more than the file holds of it"
+        )
     return tensor.detach()
 
 
-def _prototxt(state: Mapping[str, Any]) -> str | None:
+def prototxt(state: Mapping[str, Any]) -> str | None:
+    """The list of layers among the state dict's metadata, where one of our files has it."""
     metadata = getattr(state, "_metadata", None)
     ours = metadata.get(METADATA_KEY) if isinstance(metadata, Mapping) else None
     text = ours.get("prototxt") if isinstance(ours, Mapping) else None

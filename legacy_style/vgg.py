@@ -1,9 +1,9 @@
 """VGG networks known by the names of their weights alone, as state dicts have them.
 
-A state dict names no ReLU and no pooling: they follow from the published architecture (K. Simonyan, A. Zisserman,
-arXiv:1409.1556, table 1) and the names of Oxford's prototxt files. Surprise: torchvision's own VGG has the same
-shapes and, in its first layer, weights of the same magnitude, but was trained on RGB images of unit deviation; only
-its values tell it apart.
+A state dict names no ReLU and no pooling: they follow from the published architecture (K. Simonyan, A.
+Zisserman, arXiv:1409.1556, table 1) and the names of Oxford's prototxt files. Surprise: torchvision's own VGG
+has the same shapes and, in its first layer, weights of the same magnitude, but was trained on RGB images of
+unit deviation; only its values tell it apart.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ _TORCHVISION_FILTERS = {
     ],
 }
 
-# Half precision, four decimals and fine-tuning move a weight by less; other networks' filters are elsewhere altogether.
+# Half precision, four decimals and fine-tuning move a weight by less; other networks' filters are elsewhere
+# altogether.
 _CLOSE = 0.01
 
 # Convolutions per block of the networks that Oxford published: configurations D (VGG-16) and E (VGG-19).
@@ -52,11 +53,12 @@ OXFORD_BLOCKS = ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4))
 
 
 def layer_keys(keys: Iterable[str], path: str) -> dict[str, tuple[str, str]]:
-    """Key -> (Caffe's layer name, "weight" or "bias"), for keys like conv1_1.weight or torchvision's features.0.weight.
+    """Key -> (Caffe's layer name, "weight" or "bias"), for keys like conv1_1.weight or torchvision's
+    features.0.weight.
 
-    Whatever stands before (`module.`, `features.` before Caffe's names) is passed over. Linear layers are counted,
-    so that classifier.1, .4, .6 (as in Justin Johnson's files) and classifier.0, .3, .6 are both fc6, fc7, fc8.
-    Raises UnsupportedError where a key is neither or two keys are one.
+    Whatever stands before (`module.`, `features.` before Caffe's names) is passed over. Linear layers are
+    counted, so that classifier.1, .4, .6 (as in Justin Johnson's files) and classifier.0, .3, .6 are both
+    fc6, fc7, fc8. Raises UnsupportedError where a key is neither or two keys are one.
     """
     keys = list(keys)
     caffe = {key: match for key in keys if (match := _CAFFE_KEY.fullmatch(key))}
@@ -69,8 +71,10 @@ def layer_keys(keys: Iterable[str], path: str) -> dict[str, tuple[str, str]]:
     else:
         odd = next(key for key in keys if key not in caffe and key not in torchvision)
         raise UnsupportedError(
-            f"{path}: the weights' names (one is {odd!r}) are neither a VGG's in Caffe (conv1_1.weight), nor a plain "
-            "VGG's in torchvision (features.0.weight), and the file says nothing about the layers between them; "
+            f"{path}: the weights' names (one is {odd!r}) are neither a VGG's in Caffe (conv1_1.weight), "
+            "nor a plain "
+            "VGG's in torchvision (features.0.weight), and the file says nothing about the layers between "
+            "them; "
             "convert the network's .caffemodel with tools/convert_model.py, which keeps the layers"
         )
     if len(set(found.values())) != len(found):
@@ -108,7 +112,9 @@ def torchvision_keys(layers: Sequence[LayerParameter]) -> dict[str, str]:
         elif layer.type == "Convolution" and _CONV.fullmatch(layer.name):
             keys[layer.name] = f"features.{place}"
         elif layer.blobs:
-            raise UnsupportedError(f"layer {layer.name} ({layer.type}) has no name in torchvision's VGG; keep Caffe's names")
+            raise UnsupportedError(
+                f"layer {layer.name} ({layer.type}) has no name in torchvision's VGG; keep Caffe's names"
+            )
         place += layer.type in ("Convolution", "ReLU", "Pooling")
     return keys
 
@@ -116,15 +122,17 @@ def torchvision_keys(layers: Sequence[LayerParameter]) -> dict[str, str]:
 def layers(weights: Mapping[str, Mapping[str, Blob]], path: str) -> list[LayerParameter]:
     """The V2 layers of the VGG that has these weights: layer name -> "weight" and, if it has one, "bias".
 
-    Layers, names and parameters are those of Oxford's prototxt files. The last block ends with its pooling only where
-    it is known to be whole: when linear layers follow, or when the fifth has as many convolutions as the fourth.
-    Raises WeightMismatchError where the shapes do not fit together.
+    Layers, names and parameters are those of Oxford's prototxt files. The last block ends with its pooling
+    only where it is known to be whole: when linear layers follow, or when the fifth has as many convolutions
+    as the fourth. Raises WeightMismatchError where the shapes do not fit together.
     """
     convolutions = sorted(name for name in weights if _CONV.fullmatch(name))
     linear = sorted(name for name in weights if _FC.fullmatch(name))
     sizes = block_sizes(convolutions)
     if convolutions != [f"conv{b}_{n}" for b, size in enumerate(sizes, 1) for n in range(1, size + 1)]:
-        raise WeightMismatchError(f"{path}: convolutions are missing, there are only {', '.join(convolutions)}")
+        raise WeightMismatchError(
+            f"{path}: convolutions are missing, there are only {', '.join(convolutions)}"
+        )
     chain: list[LayerParameter] = []
     top, channels = "data", 3
     for name in convolutions:
@@ -145,13 +153,26 @@ def layers(weights: Mapping[str, Mapping[str, Blob]], path: str) -> list[LayerPa
     for name in linear:
         blobs = _blobs(weights[name], name, path)
         if len(blobs[0].shape) != 2:
-            raise WeightMismatchError(f"{path}: {name}.weight has the shape {blobs[0].shape}, expected (outputs, inputs)")
+            raise WeightMismatchError(
+                f"{path}: {name}.weight has the shape {blobs[0].shape}, expected (outputs, inputs)"
+            )
         values = {"num_output": blobs[0].shape[0]}
-        chain.append(_layer(name, "InnerProduct", top, name, blobs, Message("InnerProductParameter", **values)))
+        chain.append(
+            _layer(name, "InnerProduct", top, name, blobs, Message("InnerProductParameter", **values))
+        )
         top = name
         if name != "fc8":
             chain.append(_layer(f"relu{name[2:]}", "ReLU", name, name))
-            chain.append(_layer(f"drop{name[2:]}", "Dropout", name, name, [], Message("DropoutParameter", dropout_ratio=0.5)))
+            chain.append(
+                _layer(
+                    f"drop{name[2:]}",
+                    "Dropout",
+                    name,
+                    name,
+                    [],
+                    Message("DropoutParameter", dropout_ratio=0.5),
+                )
+            )
     if "fc8" in weights:
         chain.append(_layer("prob", "Softmax", "fc8", "prob"))
     return chain
@@ -167,15 +188,22 @@ def block_sizes(convolutions: Iterable[str]) -> list[int]:
     return sizes
 
 
-def torchvisions_own(names: Iterable[str], first: NDArray[np.float32], *, torchvision_naming: bool) -> str | None:
-    """Which of torchvision's own networks this is, told by its first filters (O, 3, kH, kW); None if it is none.
+def torchvisions_own(
+    names: Iterable[str], first: NDArray[np.float32], *, torchvision_naming: bool
+) -> str | None:
+    """Which of torchvision's own networks this is, told by its first filters (O, 3, kH, kW); None if it is
+    none.
 
-    With torchvision's naming, a network of another size than Oxford's two counts as theirs: only they made such.
+    With torchvision's naming, a network of another size than Oxford's two counts as theirs: only they made
+    such.
     """
     if first.shape[1:] == (3, 3, 3):
         for name, filters in _TORCHVISION_FILTERS.items():
             # Whoever renamed the weights for BGR images has turned the planes round.
-            if min(np.abs(planes - np.array(filters)).max() for planes in (first[0], first[0, ::-1])) < _CLOSE:
+            if (
+                min(np.abs(planes - np.array(filters)).max() for planes in (first[0], first[0, ::-1]))
+                < _CLOSE
+            ):
                 return name
     sizes = block_sizes(name for name in names if _CONV.fullmatch(name))
     if torchvision_naming and not any(_begins(sizes, oxford) for oxford in OXFORD_BLOCKS):
@@ -186,7 +214,9 @@ def torchvisions_own(names: Iterable[str], first: NDArray[np.float32], *, torchv
 def _begins(sizes: Sequence[int], whole: Sequence[int]) -> bool:
     """Whether a network of these blocks is the beginning of `whole`."""
     last = len(sizes) - 1
-    return 0 <= last < len(whole) and tuple(sizes[:last]) == tuple(whole[:last]) and sizes[last] <= whole[last]
+    return (
+        0 <= last < len(whole) and tuple(sizes[:last]) == tuple(whole[:last]) and sizes[last] <= whole[last]
+    )
 
 
 def _blobs(parts: Mapping[str, Blob], name: str, path: str) -> list[Blob]:
@@ -195,7 +225,8 @@ def _blobs(parts: Mapping[str, Blob], name: str, path: str) -> list[Blob]:
     blobs = [parts["weight"], *([parts["bias"]] if "bias" in parts else [])]
     if len(blobs) == 2 and blobs[1].shape != blobs[0].shape[:1]:
         raise WeightMismatchError(
-            f"{path}: {name}.bias has the shape {blobs[1].shape}, expected {blobs[0].shape[:1]} as {name}.weight has it"
+            f"{path}: {name}.bias has the shape {blobs[1].shape}, expected {blobs[0].shape[:1]} as "
+            f"{name}.weight has it"
         )
     return blobs
 
@@ -205,7 +236,8 @@ def _checked_convolution(blobs: list[Blob], channels: int, where: str) -> int:
     shape = blobs[0].shape
     if len(shape) != 4 or shape[1:] != (channels, 3, 3):
         raise WeightMismatchError(
-            f"{where}.weight has the shape {shape}, expected (outputs, {channels}, 3, 3) after the layer before it"
+            f"{where}.weight has the shape {shape}, expected (outputs, {channels}, 3, 3) after the layer "
+            "before it"
         )
     return shape[0]
 

@@ -1,6 +1,7 @@
 """Make models/vgg16_conv.pth, the network that the package carries, from Oxford's VGG-16 .caffemodel.
 
-It holds the 13 convolutions in half precision, which is all that style transfer needs and a twentieth of the file.
+It holds the 13 convolutions in half precision, which is all that style transfer needs and a twentieth of the
+file.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def make(source: str, output: str) -> str:
         if not np.array_equal(values.astype(np.float32), written[key]):
             raise LegacyStyleError(f"{output}: {key} reads back differently")
     payload = Path(output).read_bytes()
-    return f"{output}: {len(written)} arrays, {len(payload)} bytes, sha256 {hashlib.sha256(payload).hexdigest()}"
+    return (
+        f"{output}: {len(written)} arrays, {len(payload)} bytes, sha256 {hashlib.sha256(payload).hexdigest()}"
+    )
 
 
 def until_last_pooling(net: NetParameter) -> NetParameter:
