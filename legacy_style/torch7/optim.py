@@ -74,8 +74,7 @@ def lbfgs(
     if state.steps is None:
         say(_verbose("creating recyclable direction/step/history buffers"))
         # Rows are only touched when their pair exists, so this costs address space, not memory.
-        state.steps = vector.new_empty((n_correction, vector.numel()))
-        state.changes = torch.empty_like(state.steps)
+        state.steps, state.changes = _aligned_rows(vector, n_correction), _aligned_rows(vector, n_correction)
 
     iteration = 0
     while iteration < max_iter:
@@ -117,6 +116,17 @@ def lbfgs(
             say(_verbose("function value changing less than tolX"))
             break
     return history
+
+
+def _aligned_rows(like: Tensor, count: int) -> Tensor:
+    """Room for `count` vectors of the size of `like`, each beginning at a multiple of 64 bytes.
+
+    BLAS adds a dot product up in another order where a vector lies otherwise. y.s and s.q, equal but for the sign right
+    after a step that overshot, then differ by a rounding, the two-loop recursion no longer cancels, and the run is lost
+    (recorded run wc_odd: the original comes back from a loss of 1e20 in one step).
+    """
+    width = -(-like.numel() // 16) * 16
+    return like.new_empty((count, width))[:, : like.numel()]
 
 
 def _verbose(message: str) -> str:
