@@ -107,7 +107,8 @@ def _convolution(node: Node, network: _Network) -> list[LayerParameter]:
         size = (width, height) if network.transposed else (height, width)
         values = {"num_output": outputs, **_geometry(network, pad, stride), **_sized("kernel", size)}
         if dilation != (1, 1):
-            values["dilation"] = list(_turned(dilation, network))
+            down, across = _turned(dilation, network)
+            values["dilation"] = [down] if down == across else [down, across]
         if channels != depth:
             values["group"] = channels // depth
         kind, param = "Convolution", "convolution_param"

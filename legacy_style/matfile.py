@@ -89,6 +89,8 @@ def read(path: str, variables: Collection[str]) -> dict[str, Value]:
             if inner.type != _MI_MATRIX:
                 source.fail(f"holds an element of type {inner.type}, expected a matrix", inner.begin)
             name, value = source.variable(inner, variables)
+            if name in found:
+                source.fail(f"holds the variable {name} twice", inner.begin)
             if name in variables:
                 found[name] = value
         position = element.after
