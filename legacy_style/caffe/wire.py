@@ -38,6 +38,8 @@ _FIXED: dict[str, np.dtype[Any]] = {"float": np.dtype("<f4"), "double": np.dtype
 _ENUM_NUMBERS = {
     enum: {name: number for number, name in names.items()} for enum, names in schema.ENUMS.items()
 }
+# Google's parsers refuse tags and lengths of more bytes, even where these are zeros.
+_MAX_32_BITS = 5
 _UINT64 = (1 << 64) - 1
 
 # Google's parsers refuse deeper nesting as well (kDefaultRecursionLimit of protobuf's io/coded_stream.h).
@@ -68,20 +70,17 @@ class Source:
 Special = Callable[[Source, int, int], Any]
 
 
-def read_varint(source: Source, pos: int, end: int) -> tuple[int, int]:
-    """The unsigned 64-bit number at `pos`, and the position after it."""
-    value = shift = 0
-    start = pos
-    while pos < end:
-        byte = source.buffer[pos]
-        pos += 1
-        value |= (byte & 0x7F) << shift
+def read_varint(source: Source, pos: int, end: int, most: int = 10) -> tuple[int, int]:
+    """The unsigned 64-bit number at `pos`, of at most that many bytes, and the position after it."""
+    value = 0
+    for index in range(min(most, end - pos)):
+        byte = source.buffer[pos + index]
+        value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return value & _UINT64, pos
-        shift += 7
-        if shift >= 70:
-            raise source.error("a number runs over 10 bytes, expected a varint", start)
-    raise source.error("cut off within a number", start)
+            return value & _UINT64, pos + index + 1
+    if end - pos < most:
+        raise source.error("cut off within a number", pos)
+    raise source.error(f"a number runs over {most} bytes, expected a varint", pos)
 
 
 def read_tag(source: Source, pos: int, end: int) -> tuple[int, int, int]:
@@ -89,7 +88,7 @@ def read_tag(source: Source, pos: int, end: int) -> tuple[int, int, int]:
     source.fields += 1
     if source.fields > MAX_FIELDS:
         raise source.error(f"more than {MAX_FIELDS} fields, no network has so many", pos)
-    tag, after = read_varint(source, pos, end)
+    tag, after = read_varint(source, pos, end, _MAX_32_BITS)
     if tag >> 32 or tag < 8:
         raise source.error(f"{tag:#x} is no tag, expected a field number of 1 to 536870911", pos)
     return tag >> 3, tag & 7, after
@@ -106,7 +105,7 @@ def read_payload(
         value, after = read_varint(source, pos, end)
         return value, pos, after
     if wire_type == LEN:
-        length, begin = read_varint(source, pos, end)
+        length, begin = read_varint(source, pos, end, _MAX_32_BITS)
         if length > end - begin:
             raise source.error(
                 f"field {number} claims {length} bytes, but {end - begin} are left in its message", pos
@@ -197,10 +196,10 @@ def _store(message: Message, number: int, spec: Field, items: list[Any]) -> None
     """Append to a repeated field or set another; enum numbers without a name are unknown fields."""
     if spec.kind in schema.ENUMS:
         names = schema.ENUMS[spec.kind]
-        for item in items:
-            if item not in names:
-                message.unknown.setdefault(number, []).append(item)
-        items = [names[item] for item in items if item in names]
+        unknown = [item for item in items if int32(item) not in names]
+        if unknown:
+            message.unknown.setdefault(number, []).extend(unknown)
+        items = [names[int32(item)] for item in items if int32(item) in names]
     if not items:
         return
     if spec.repeated:
@@ -221,7 +220,9 @@ def _scalar(source: Source, value: int | None, begin: int, end: int, spec: Field
 
 
 def _integer(value: int, kind: str) -> int | bool:
-    """A varint as the kind has it; enums are int32."""
+    """A varint as the kind has it; those of enums stay as they are, for `_store` to look up."""
+    if kind in schema.ENUMS:
+        return value
     if kind == "bool":
         return value != 0
     if kind == "uint32":
