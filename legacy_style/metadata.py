@@ -21,14 +21,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from legacy_style import __version__
 from legacy_style.errors import FormatError
 
 FORMAT = "legacy-style result 1"
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _KEYWORD = "legacy-style"  # of the chunk that holds the whole record as JSON
+_PACKAGE = Path(__file__).parent
 _PACKAGES = ("torch", "numpy", "scipy", "pillow")
-_KEPT_EVALUATIONS = 2000
+_KEPT_EVALUATIONS = 5000
+_DIGITS = 9  # of a loss
 
 Record = dict[str, Any]
 
@@ -50,33 +53,40 @@ def describe(
     command: Sequence[str],
     model: str | os.PathLike[str],
     losses: Sequence[LossesLike],
+    inputs: Sequence[str | os.PathLike[str]] = (),
     seconds: float | None = None,
 ) -> Record:
     """Everything that made a picture, as JSON can hold it.
 
     `options`: the effective `Options`; `command`: argv, for people to run again; `model`: the file that the
-    network was read from; `losses`: one per evaluation, of which the first, the last and about 2000 between
-    are kept, `evaluation` counting from 1.
+    network was read from; `inputs`: the images that were read; `losses`: one per evaluation, of which the first,
+    the last and about 2000 between are kept, `evaluation` counting from 1.
     """
-    from legacy_style import __version__
-
     step = -(-len(losses) // _KEPT_EVALUATIONS) or 1
     kept = sorted({*range(0, len(losses), step), *range(len(losses))[-1:]})
-    versions = {"legacy-style": __version__, "python": platform.python_version()}
     return {
         "format": FORMAT,
         "command": list(command),
         "options": dataclasses.asdict(options),
-        "versions": versions | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": versions(),
         "model": {"file": Path(model).name, "sha256": sha256(model)},
+        "inputs": {os.fspath(path): sha256(path) for path in inputs},
         "seconds": seconds,
         "losses": {
             "evaluation": [index + 1 for index in kept],
-            "content": [list(losses[index].content) for index in kept],
-            "style": [list(losses[index].style) for index in kept],
-            "total": [losses[index].total for index in kept],
+            "content": [[_short(loss) for loss in losses[index].content] for index in kept],
+            "style": [[_short(loss) for loss in losses[index].style] for index in kept],
+            "total": [_short(losses[index].total) for index in kept],
         },
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on; `code` is a digest of this package's own source."""
+    sources = sorted(_PACKAGE.rglob("*.py"))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    found = {"legacy-style": __version__, "code": code, "python": platform.python_version()}
+    return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def attach(picture: str | os.PathLike[str], record: Record, *, chunks: bool = True) -> Path:
@@ -172,6 +182,10 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _short(loss: float) -> float:
+    return float(f"{loss:.{_DIGITS}g}")
 
 
 def _itxt(keyword: str, text: str) -> bytes:

@@ -34,15 +34,18 @@ class Tolerances:
     """What a row may differ by; None: not tested. Fractions but for the levels of 255.
 
     `objective`: how much larger than the expected picture's our total may be. `distance`: by how much the range
-    that the seeds span is widened for content and style loss. `first_losses` and `losses`: of every printed loss
-    at iteration 1, and at all recorded iterations. `last_total`: how much larger the total at the last recorded
-    iteration may be. `mean_difference` and `max_difference`: of the pixels, levels.
+    that the seeds span is widened for content and style loss. `first_losses` and `first_total`: of every layer's
+    printed loss, and of the total, at iteration 1; `losses` and `totals`: at all recorded iterations. `last_total`:
+    how much larger the total at the last recorded iteration may be. `mean_difference` and `max_difference`: of
+    the pixels, levels.
     """
 
     objective: float | None = 0.1
     distance: float | None = 0.25
     first_losses: float | None = None
+    first_total: float | None = None
     losses: float | None = None
+    totals: float | None = None
     last_total: float | None = None
     mean_difference: float | None = None
     max_difference: float | None = None

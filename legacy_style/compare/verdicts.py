@@ -8,6 +8,7 @@ network, another size, fewer iterations) turns those into information; the exact
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from statistics import median
 
@@ -98,7 +99,7 @@ def _inside(name: str, ours: Sequence[Objective], expected: Objective, widening:
     found = f"{low:.4g}" if len(ours) == 1 else f"{low:.4g} to {high:.4g}"
     text = f"{name} loss: ours is {found}, the expected picture's {wanted:.4g}"
     if wanted < low:
-        excess = low / wanted - 1 if wanted else float("inf")
+        excess = low / wanted - 1 if wanted else math.inf
     else:
         excess = max(wanted / high - 1, 0.0) if high else float(wanted > 0)
     if widening is None:
@@ -114,36 +115,47 @@ def _printed_measures(outcome: Outcome) -> Iterator[Measure]:
     for run in outcome.runs:
         at = {losses.iteration: losses for losses in run.losses}
         pairs = [(at[each.iteration], each) for each in row.printed if each.iteration in at]
+        reached, last = max(at, default=0), row.printed[-1]
+        if last.iteration > reached:
+            text = f"printed losses{_seed(run)}: ours end at iteration {reached}, not {last.iteration}"
+            yield Measure("printed losses", text, float(reached), float(last.iteration), passed=False)
         first = [(ours, printed) for ours, printed in pairs if printed.iteration == 1]
-        for name, limit, chosen in (
-            ("first losses", tolerances.first_losses, first),
-            ("losses", tolerances.losses, pairs),
+        for name, limit, chosen, apart in (
+            ("first losses", tolerances.first_losses, first, _losses_apart),
+            ("first total", tolerances.first_total, first, _totals_apart),
+            ("losses", tolerances.losses, pairs, _losses_apart),
+            ("totals", tolerances.totals, pairs, _totals_apart),
         ):
             if limit is not None and chosen:
-                worst, iteration = max((_apart(*pair), pair[1].iteration) for pair in chosen)
+                worst, iteration = max((apart(*pair), pair[1].iteration) for pair in chosen)
                 text = f"printed {name}{_seed(run)}: apart by {worst:.2g} at iteration {iteration}"
                 yield _at_most(name, text, worst, limit)
-        last = row.printed[-1]
         if last.iteration in at:
             ratio = at[last.iteration].total / last.total
             text = f"total loss at iteration {last.iteration}{_seed(run)}: {ratio:.4g} of the printed one"
             yield _at_most("last total", text, ratio, tolerances.last_total and 1 + tolerances.last_total)
 
 
-def _apart(ours: Printed, printed: Printed) -> float:
-    """The largest relative difference of two sets of losses; infinite where they are not as many."""
+def _losses_apart(ours: Printed, printed: Printed) -> float:
+    """The largest relative difference of the layers' losses; infinite where they are not as many."""
     pairs = [(ours.content, printed.content), (ours.style, printed.style)]
     if any(len(a) != len(b) for a, b in pairs):
-        return float("inf")
+        return math.inf
     numbers = [(a, b) for one, other in pairs for a, b in zip(one, other, strict=True)]
-    return max(_relative(a, b) for a, b in (*numbers, (ours.total, printed.total)))
+    return max((_relative(a, b) for a, b in numbers), default=0.0)
+
+
+def _totals_apart(ours: Printed, printed: Printed) -> float:
+    return _relative(ours.total, printed.total)
 
 
 def _relative(ours: float, printed: float) -> float:
     difference = max(abs(ours - printed) - _PRINTED_ROUNDING, 0.0)
+    if math.isnan(difference):
+        return math.inf
     if difference == 0:
         return 0.0
-    return difference / abs(printed) if printed else float("inf")
+    return difference / abs(printed) if printed else math.inf
 
 
 def _pixel_measures(outcome: Outcome) -> Iterator[Measure]:

@@ -56,10 +56,14 @@ UNREPEATABLE: dict[str, tuple[list[str], str, str]] = {
     "starry_stanford_big_2": STANFORD,
 }
 
+# The original adds a layer's squares up in float32, one after the other, which puts what it prints for relu4_1 and
+# relu5_1 (512 x 512 squares) off by 2e-4: float64 throughout finds the same difference. The totals hardly suffer.
+PRINTED = 3e-4
+
 # What a port may demand, from the recordings' README. `objective` and `distance` are the usual ones.
 RECORDED = {
-    "avg_lbfgs": Tolerances(first_losses=1e-5, losses=1e-5, max_difference=2),
-    "adam_init": Tolerances(first_losses=1e-5, losses=3e-2, mean_difference=5),
+    "avg_lbfgs": Tolerances(first_losses=PRINTED, losses=PRINTED, first_total=1e-5, totals=1e-5, max_difference=2),
+    "adam_init": Tolerances(first_losses=PRINTED, first_total=1e-5, losses=3e-2, mean_difference=5),
     "default_256": Tolerances(last_total=0.1),
 }
 
@@ -148,10 +152,7 @@ def main() -> None:
             files[row.expected] = File(sha256(folder / row.expected), url)
     for entry in gallery["outputs"]:
         assert files[entry["output"]].sha256 == entry["sha256"], entry["output"]
-    about = (
-        "The gallery that jcjohnson/neural-style published (07c4b82), the losses printed in its INSTALL.md, and"
-        " recordings of it with VGG-16"
-    )
+    about = "What jcjohnson/neural-style published, and what it printed"
     write(Manifest(PUBLISHED, about, tuple(rows), files, MODELS), PUBLISHED)
 
 

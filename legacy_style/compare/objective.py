@@ -1,0 +1,88 @@
+"""What the network makes of a picture: the objective of a command line, measured on any picture.
+
+The engine's own functions build the network and capture the targets (stylize.py), so a picture is measured by
+what would have been minimised. Surprises: a picture of another size is scaled as the original scales images; the
+value of the TV term, which the original never computes, is the one whose gradient it uses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from legacy_style import network, stylize
+from legacy_style.compare.results import Objective
+from legacy_style.network import split_list
+from legacy_style.options import Options
+from legacy_style.pixels import preprocess
+from legacy_style.torch7 import image as torch7_image
+
+Array = NDArray[np.float64]
+
+
+def _ignore(line: str) -> None:
+    pass
+
+
+class Meter:
+    """The network of one command line, with its targets captured: `meter(picture)` measures.
+
+    Raises what `stylize` raises where the command line cannot run. `height` and `width` are those of the picture
+    that the command line makes.
+    """
+
+    def __init__(self, options: Options) -> None:
+        # Nothing is initialised, so neither an init image nor a file to resume from is read.
+        options = dataclasses.replace(options, init="random", init_image="", resume="", checkpoint="")
+        stylize.check(options, save=False)
+        with torch.no_grad():
+            devices, gpus = stylize.choose_devices(options, _ignore)
+            chain = stylize.load_chain(options, _ignore, _ignore)
+            images = stylize.load_images(options)
+            net = stylize.build_network(options, chain, _ignore)
+            network.place(net, devices, options.multigpu_strategy, gpus)
+            stylize.check_sizes(net, images)
+            self._objective = stylize.capture(net, images, options, _ignore)
+        self._net = net
+        self.height, self.width = images.content.shape[2:]
+        self.content_layers = tuple(split_list(options.content_layers))
+        self.style_layers = tuple(split_list(options.style_layers))
+        self._tv_weight = options.tv_weight
+
+    def __call__(self, picture: Array) -> Objective:
+        """The objective of a picture, RGB in [0,1], (3, H, W), scaled to this command line's size if need be."""
+        if picture.shape[1:] != (self.height, self.width):
+            picture = torch7_image.scale_to(picture, self.width, self.height)
+        with torch.no_grad():
+            x = torch.from_numpy(preprocess(picture).astype(np.float32)).unsqueeze(0)
+            content, style, _grad = self._objective(x)
+        return Objective(
+            content=tuple(content),
+            style=tuple(style),
+            tv=tv_value(x, self._tv_weight),
+            total=sum(content) + sum(style),
+            gram=tuple(_gram_distance(loss.gram, loss.target) for loss in self._net.style_losses),
+        )
+
+
+def tv_value(x: torch.Tensor, weight: float) -> float:
+    """weight / 2 * the squared differences to the right and lower neighbour, in Caffe units, (1, 3, H, W).
+
+    Over the upper left (H-1) x (W-1) block, as the gradient in losses.TVLoss has it; 0 where `weight` <= 0.
+    """
+    if weight <= 0:
+        return 0.0
+    x = x.double()
+    inner = x[:, :, :-1, :-1]
+    across, down = inner - x[:, :, :-1, 1:], inner - x[:, :, 1:, :-1]
+    return weight / 2 * float(across.square().sum() + down.square().sum())
+
+
+def _gram_distance(gram: torch.Tensor | None, target: torch.Tensor | None) -> float:
+    assert gram is not None and target is not None
+    norm = float(target.double().norm())
+    distance = float((gram.double() - target.double()).norm())
+    return distance / norm if norm else float("inf") if distance else 0.0
