@@ -54,14 +54,15 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
 
 
 def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
-    """Do what needs torch, which is imported here, for seconds."""
-    from legacy_style.stylize import list_layers, plan
-
-    interrupts.check()
+    """Do what needs torch, which is imported only here, for seconds."""
     if command.action == "list-layers":
+        from legacy_style.stylize import list_layers
+
         for line in list_layers(command.options):
             _print(line)
     elif command.action == "print-plan":
+        from legacy_style.stylize import plan
+
         _print(plan(command.options))
     else:
         _run(command, interrupts)
@@ -70,6 +71,7 @@ def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
 def _run(command: CommandLine, interrupts: process.Interrupts) -> None:
     from legacy_style.stylize import stylize
 
+    interrupts.check()
     live = ProgressLine(sys.stderr, shown=command.progress and sys.stderr.isatty())
 
     def log(line: str) -> None:

@@ -44,9 +44,8 @@ class Interrupts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if not self.signum:
-            for signum, handler in self._previous.items():
-                signal.signal(signum, handler)
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         if not self.signum:
@@ -62,7 +61,8 @@ class Interrupts:
 def run(program: Callable[[Interrupts], int], name: str) -> int:
     """Call an entry point's body and return the exit status, having said in one line why it ended early.
 
-    `name` stands before what is said on stderr. Errors that are nobody's fault but ours are not caught.
+    `name` stands before what is said on stderr. Errors that are nobody's fault but ours are not caught. After
+    a signal this ends the process itself.
     """
     sys.stdout = _as_bytes(sys.stdout)
     sys.stderr = _as_bytes(sys.stderr)
@@ -91,7 +91,12 @@ def run(program: Callable[[Interrupts], int], name: str) -> int:
 def _interrupted(name: str, signum: int, path: str) -> int:
     where = f"the image of the last evaluation is in {path}" if path else "no image was saved"
     _say(f"{name}: {'terminated' if signum == signal.SIGTERM else 'interrupted'}; {where}")
-    return 128 + (signum or signal.SIGINT)
+    _abandon_streams()
+    if signum:
+        # Not by way of Python's own exit: where a KeyboardInterrupt has passed through an exec (dataclasses
+        # use it while torch is loaded), Python ends by killing itself with SIGINT, whatever the status.
+        os._exit(128 + signum)
+    return 128 + signal.SIGINT
 
 
 def _explain(error: Exception) -> str | None:
