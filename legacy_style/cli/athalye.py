@@ -1,0 +1,261 @@
+"""The command line of anishathalye/neural-style: its checks, streams, files and exit statuses.
+
+Ports anishathalye/neural-style d0a1148, neural_style.py; `--flavour 2017` is
+TONYCHANBB/Chinese_painting-style 0755ae8. Surprises: "current" writes a black image to --output before it
+begins, which stays where a run fails later; checkpoints and output hold the best image so far, not the last; a
+checkpoint is named after the steps before it, but "current" names the last one after all; "2017" prints on
+stderr, and overwrites silently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import io
+import math
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from legacy_style import athalye_images as images
+from legacy_style.cli import process
+from legacy_style.cli.athalye_options import NETWORK, parse
+from legacy_style.errors import OptionError, UnsupportedError
+from legacy_style.metadata import write_whole
+
+if TYPE_CHECKING:
+    from legacy_style.athalye import Descent, Losses, Settings
+
+NAME = "neural-style-athalye"
+
+# How many of the last iterations the remaining time is reckoned from.
+_RECENT = 10
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the program with `words`, or the process's own; returns the exit status."""
+    given = sys.argv[1:] if words is None else list(words)
+    try:
+        return process.run(lambda interrupts: _program(given, interrupts), NAME)
+    except SystemExit as end:  # argparse, after --help or a usage error
+        return end.code if isinstance(end.code, int) else process.FAILED
+
+
+def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
+    """Everything in the original's order, since each check finds the files as the earlier ones left them."""
+    parser, options = parse(words)
+    current = options.flavour == "current"
+    path = _network(parser, options)
+    if current:
+        _check_checkpoints(parser, options)
+    if getattr(options, "progress_plot", False) and importlib.util.find_spec("matplotlib") is None:
+        _notice("matplotlib is not installed, so there will be no plot, and the exit status will be 1")
+    loaded = images.load_images(
+        options.content,
+        options.styles,
+        options.initial,
+        width=options.width,
+        style_scales=options.style_scales,
+        flavour=options.flavour,
+    )
+    if not current and options.checkpoint_output and "%s" not in options.checkpoint_output:
+        parser.error("--checkpoint-output must contain %s, such as out_%s.jpg")
+
+    from legacy_style import athalye
+
+    interrupts.check()
+    settings = _settings(options)
+    athalye.blend_weights(settings, len(options.styles))
+    _claim(options)
+    model = athalye.load_model(path, options.matconvnet_orientation)
+    descent = athalye.start(loaded.content, loaded.styles, loaded.initial, model, settings)
+    run = _Run(options, descent, loaded.content, model.mean_pixel, interrupts)
+    run.optimise()
+    run.save_progress()
+    return 0
+
+
+def _network(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    path: str = NETWORK if options.network is None else options.network
+    if Path(path).is_file():
+        return path
+    if options.network is not None:
+        parser.error(f"the network {path} does not exist; download it, or name another with --network")
+    from legacy_style import model_files
+
+    bundled = str(model_files.bundled())
+    _notice(f"no {NETWORK} here: using the bundled VGG-16 instead (--network names another)")
+    return bundled
+
+
+def _check_checkpoints(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    name, every = options.checkpoint_output, options.checkpoint_iterations
+    if (name is None) != (every is None):
+        parser.error("--checkpoint-output and --checkpoint-iterations belong together: give both or neither")
+    if name is not None and not re.search(r"\{.*\}|%", name):
+        parser.error("--checkpoint-output must have a place for the number, such as out_{}.jpg or out_%d.jpg")
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from legacy_style.athalye import Settings
+
+    return Settings(**{name: getattr(options, name) for name in Settings.__dataclass_fields__})
+
+
+def _claim(options: argparse.Namespace) -> None:
+    """Make sure that the output can be written; "current" does so by writing a black image."""
+    if options.flavour == "2017":
+        images.check_can_save(options.output)
+        return
+    if Path(options.output).is_file() and not options.overwrite:
+        raise OptionError(
+            f"{options.output} exists already; give --overwrite to replace it, or another --output"
+        )
+    images.save(options.output, np.zeros((500, 500, 3)))
+
+
+def _notice(line: str) -> None:
+    print(f"{NAME}: {line}", file=sys.stderr, flush=True)
+
+
+class _Run:
+    """The optimisation as it prints and saves; `rows` collect what --progress-write writes."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        descent: Descent,
+        content: images.Array,
+        mean_pixel: images.Array,
+        interrupts: process.Interrupts,
+    ) -> None:
+        self.options, self.descent, self.content, self.mean_pixel = options, descent, content, mean_pixel
+        self.interrupts = interrupts
+        self.rows: list[tuple[float, ...]] = []
+        self.seconds: list[float] = []  # each iteration's
+        self.began = time.monotonic()
+        self.diverged = False
+
+    def optimise(self) -> None:
+        """Step, print and save until the last iteration, or save what there is when interrupted."""
+        from legacy_style.stylize import Interrupted
+
+        try:
+            self.say("Optimization started...")
+            if self.options.print_iterations:
+                self.print_losses(self.descent.losses)
+            for i in range(self.options.iterations):
+                self.interrupts.check()
+                self.iterate(i)
+        except KeyboardInterrupt:
+            if math.isfinite(self.descent.losses.total):
+                self.descent.count()
+            self.save(self.options.output)
+            raise Interrupted(self.options.output) from None
+        if self.options.iterations <= 0 and self.options.flavour == "current":
+            raise OptionError(f"--iterations {self.options.iterations} makes no image; give at least 1")
+
+    def iterate(self, i: int) -> None:
+        """Iteration `i`, from 0."""
+        options, began = self.options, time.monotonic()
+        current, last = options.flavour == "current", i == options.iterations - 1
+        self.say(f"Iteration {i + 1:4d}/{options.iterations:4d}{self.estimate(i) if current and i else ''}")
+        self.descent.step()
+        losses = self.descent.losses
+        if last or (options.print_iterations and i % options.print_iterations == 0):
+            self.print_losses(losses)
+            self.rows.append((i + 1 if last else i, losses.content, losses.style, losses.tv, losses.total))
+        checkpoint = bool(options.checkpoint_iterations) and i % options.checkpoint_iterations == 0
+        finite = math.isfinite(losses.total)
+        if last or checkpoint or not finite:
+            self.descent.count()
+        if not finite and not self.diverged:
+            _notice(f"the loss is not finite any more at iteration {i + 1}; the best image so far is kept")
+            self.diverged = True
+        if options.checkpoint_output and ((current and last) or (checkpoint and not last)):
+            self.save(self.checkpoint_name(i + 1 if last else i))
+        if last:
+            self.save(options.output)
+        self.seconds.append(time.monotonic() - began)
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stdout if self.options.flavour == "current" else sys.stderr, flush=True)
+
+    def print_losses(self, losses: Losses) -> None:
+        width = 13 if self.options.flavour == "current" else 15
+        for kind in ("content", "style", "tv", "total"):
+            self.say(f"{kind + ' loss:':>{width}s} {getattr(losses, kind):g}")
+
+    def estimate(self, i: int) -> str:
+        recent = self.seconds[-_RECENT:]
+        left = sum(recent) / len(recent) * (self.options.iterations - i)
+        return f" ({duration(time.monotonic() - self.began)} elapsed, {duration(left)} remaining)"
+
+    def save(self, path: str) -> None:
+        """Write the best image; where none has counted yet, the one that there is."""
+        from legacy_style.athalye import to_image
+
+        best = self.descent.x if self.descent.best is None else self.descent.best
+        picture = to_image(best, self.mean_pixel)
+        if self.options.preserve_colors:
+            picture = images.preserve_colors(self.content, picture)
+        images.save(path, picture)
+
+    def checkpoint_name(self, number: int) -> str:
+        """--checkpoint-output with the number in it: in braces, or else behind a percent sign."""
+        pattern: str = self.options.checkpoint_output
+        braces = self.options.flavour == "current" and re.search(r"\{.*\}", pattern)
+        try:
+            return pattern.format(number) if braces else pattern % number
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            raise OptionError(
+                f"--checkpoint-output {pattern!r} cannot be filled in ({error}); it should have one place for"
+                " a number, such as out_%d.jpg"
+            ) from error
+
+    def save_progress(self) -> None:
+        """Write what --progress-write and --progress-plot ask for."""
+        if not self.rows or self.options.flavour == "2017":
+            return
+        folder, rows = Path(self.options.output).resolve().parent, np.array(self.rows)
+        kinds = ("content", "style", "tv", "total")
+        if self.options.progress_write:
+            text = io.BytesIO()
+            np.savetxt(text, rows, header=" ".join(("itr", *kinds)))
+            write_whole(folder / "progress.txt", text.getvalue())
+        if self.options.progress_plot:
+            _plot(folder / "progress.png", rows, kinds)
+
+
+def _plot(path: Path, rows: images.Array, kinds: Sequence[str]) -> None:
+    try:
+        figure_module = importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise UnsupportedError(
+            "--progress-plot needs matplotlib: pip install matplotlib; all but the plot is saved"
+        ) from error
+    figure = figure_module.Figure()
+    axes = figure.subplots()
+    for column, kind in enumerate(kinds, 1):
+        axes.semilogy(rows[:, 0], rows[:, column], label=kind)
+    axes.legend()
+    axes.set_xlabel("iterations")
+    axes.set_ylabel("loss")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    write_whole(path, drawn.getvalue())
+
+
+def duration(seconds: float) -> str:
+    """A time as the original prints it: its two largest units, but seconds only below an hour."""
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} hr {minutes} min"
+    return f"{minutes} min {whole % 60} sec" if minutes else f"{whole % 60} sec"
