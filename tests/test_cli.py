@@ -6,6 +6,7 @@ The engine is a few lines where only the front end is meant; the last test inter
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from PIL import Image
 from recordings import RECORDED, both_roots, needs_shared
 
 from legacy_style import __version__
-from legacy_style.cli import is_athalye, th
+from legacy_style.cli import athalye_options, is_athalye, th
 from legacy_style.cli.neural_style import main
 from legacy_style.errors import DivergenceError
 from legacy_style.options import EXTENSIONS, ORIGINAL
@@ -242,6 +243,19 @@ def test_the_options_tell_the_two_dialects_of_the_script_apart(line, theirs):
 
 def test_every_option_that_has_one_dash_belongs_to_our_dialect():
     assert not any(is_athalye(["--content", option.key]) for option in ORIGINAL)
+
+
+@pytest.mark.parametrize("flavour", ["current", "2017"])
+def test_the_script_knows_every_option_of_the_other_dialect(flavour):
+    names = re.findall("^  (--[a-z0-9-]+)", athalye_options.parser(flavour).format_help(), re.MULTILINE)
+    assert "--content" in names
+    assert [name for name in names if not is_athalye([name])] == ["--matconvnet-orientation"]
+
+
+def test_the_script_runs_the_other_dialect():
+    answer = python(str(CHECKOUT / "neural_style.py"), "--content", "a.jpg", text=True)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert "the following arguments are required: --styles, --output" in answer.stderr
 
 
 def test_lines_go_to_stdout_and_remarks_to_stderr(engine, capsys):

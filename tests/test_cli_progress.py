@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from legacy_style.cli import progress
-from legacy_style.cli.progress import ProgressLine, describe, duration
+from legacy_style.cli.progress import ProgressLine, describe, duration, fit
 
 PROGRAM = """
 import sys, time, types
@@ -53,27 +53,28 @@ def screen(text):
 
 
 def test_the_line_names_iteration_loss_pace_and_time_left():
-    assert describe(at(3, 2.0), at(1, 1.0)) == "Iteration 3 / 100  loss 1234  0.5 s/iteration  49 s left"
+    parts = ["Iteration 3 / 100", "loss 1234", "0.5 s/iteration", "49 s left"]
+    assert describe(at(3, 2.0), at(1, 1.0)) == parts
 
 
 def test_a_resumed_run_is_timed_from_its_own_first_evaluation():
-    assert "2 s/iteration  3 min 18 s left" in describe(at(501, 4.0, of=600.0), at(500, 2.0))
+    assert describe(at(501, 4.0, of=600.0), at(500, 2.0))[2:] == ["2 s/iteration", "3 min 18 s left"]
 
 
 def test_before_there_is_a_second_evaluation_the_first_one_is_the_pace():
-    assert "3 s/iteration  4 min 57 s left" in describe(at(1, 3.0), at(1, 3.0))
+    assert describe(at(1, 3.0), at(1, 3.0))[2:] == ["3 s/iteration", "4 min 57 s left"]
 
 
 @pytest.mark.parametrize("of", [float("inf"), float("nan"), 0.0])
 def test_no_time_is_left_where_there_is_no_end(of):
-    assert "left" not in describe(at(3, 2.0, of=of), at(1, 1.0))
+    assert describe(at(3, 2.0, of=of), at(1, 1.0))[2:] == ["0.5 s/iteration"]
 
 
 @pytest.mark.parametrize(
     ("total", "shown"), [(1e7 / 3, "3333333"), (0.00012345, "0.0001234"), (float("nan"), "nan")]
 )
 def test_losses_of_any_size(total, shown):
-    assert f"loss {shown} " in describe(at(3, 2.0, total), at(1, 1.0))
+    assert describe(at(3, 2.0, total), at(1, 1.0))[1] == f"loss {shown}"
 
 
 @pytest.mark.parametrize(
@@ -84,19 +85,27 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-def test_the_line_is_narrower_than_the_terminal(clock):
+def test_a_line_that_does_not_fit_loses_its_last_parts(clock):
     stream = io.StringIO()
     ProgressLine(stream, shown=True).update(at(3, 2.0))
-    assert len(screen(stream.getvalue())) == 39
+    assert screen(stream.getvalue()) == "Iteration 3 / 100  loss 1234"
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [(9, "abc  d  e"), (8, "abc  d"), (6, "abc  d"), (5, "abc"), (3, "abc"), (2, "ab"), (0, ""), (-1, "")],
+)
+def test_the_line_is_as_wide_as_the_terminal_allows(width, text):
+    assert fit(["abc", "d", "e"], width) == text
 
 
 def test_a_shorter_line_covers_the_longer_one_before_it(clock):
     stream = io.StringIO()
     line = ProgressLine(stream, shown=True)
-    line.update(at(99, 100.0, of=float("nan")))
+    line.update(at(3, 2.0))
     clock.seconds += 1
-    line.update(at(9, 0.0, total=1.0, of=float("nan")))
-    assert screen(stream.getvalue()) == "Iteration 9 / nan  loss 1  1.11 s/itera"[:39]
+    line.update(at(4, 3.0, total=1.0))
+    assert screen(stream.getvalue()) == "Iteration 4 / 100  loss 1"
     line.clear()
     assert screen(stream.getvalue()) == ""
     assert stream.getvalue().endswith("\r")

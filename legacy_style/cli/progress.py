@@ -35,7 +35,7 @@ class ProgressLine:
         if not self._shown or now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
             return
         self._drawn = now
-        text = describe(progress, self._first)[: max(columns(self._stream) - 1, 0)]
+        text = fit(describe(progress, self._first), columns(self._stream) - 1)
         self._stream.write("\r" + text.ljust(self._length))
         self._stream.flush()
         self._length = len(text)
@@ -48,8 +48,21 @@ class ProgressLine:
             self._length = 0
 
 
-def describe(progress: Progress, first: Progress) -> str:
-    """The line's text. `first` is the first evaluation of this process, which a resumed run counts from."""
+def fit(parts: list[str], width: int) -> str:
+    """As many of the parts as there is room for, with two blanks between; the first one cut if need be."""
+    text = parts[0][: max(width, 0)]
+    for part in parts[1:]:
+        if len(text) + 2 + len(part) > width:
+            break
+        text += f"  {part}"
+    return text
+
+
+def describe(progress: Progress, first: Progress) -> list[str]:
+    """The parts of the line, what matters most first.
+
+    `first` is the first evaluation of this process, which a resumed run counts from.
+    """
     parts = [
         f"Iteration {progress.iteration} / {progress.num_iterations:.14g}",
         f"loss {_loss(progress.losses.total)}",
@@ -61,7 +74,7 @@ def describe(progress: Progress, first: Progress) -> str:
     left = (progress.num_iterations - progress.iteration) * pace
     if math.isfinite(left) and left >= 0:
         parts.append(f"{duration(left)} left")
-    return "  ".join(parts)
+    return parts
 
 
 def duration(seconds: float) -> str:
