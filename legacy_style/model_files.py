@@ -18,6 +18,9 @@ from legacy_style.errors import FormatError, UnsupportedError
 
 ACCEPTED = "accepted are .caffemodel, MatConvNet's .mat, a PyTorch state dict (.pth) and NumPy arrays (.npz)"
 
+# VGG-16's convolutions, in half precision: models/README.md.
+BUNDLED = "vgg16_conv.pth"
+
 # As much of a file as tells what it is: MATLAB's HDF5 files have their signature at byte 512.
 _HEAD = 1024
 
@@ -72,6 +75,13 @@ def load(
         return caffemodel.read(name)
     except FormatError as error:
         raise FormatError(f"{error}; {ACCEPTED}") from error
+
+
+def bundled() -> Path:
+    """The network that comes with the program: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "models" / BUNDLED
+    return inside if inside.is_file() else package.parent / "models" / BUNDLED
 
 
 def _refuse_others(head: bytes, path: str) -> None:

@@ -24,7 +24,6 @@ from legacy_style import model_files, statedict
 from legacy_style.caffe import caffemodel
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
 
-BUNDLED = Path(__file__).parents[1] / "models" / "vgg16_conv.pth"
 
 
 def every_kind(folder: Path) -> dict[str, Path]:
@@ -131,7 +130,7 @@ def test_recorded_caffemodels_survive_every_kind_of_file(tmp_path: Path) -> None
 
 
 def test_the_bundled_network_is_vgg16_up_to_pool5() -> None:
-    net = model_files.load(BUNDLED)
+    net = model_files.load(model_files.bundled())
     assert [layer.name for layer in net.layers if layer.type == "Convolution"] == [
         f"conv{block}_{number}"
         for block, count in enumerate(vgg_files.VGG16, 1)
@@ -147,7 +146,7 @@ def test_the_bundled_network_is_vgg16_up_to_pool5() -> None:
 def test_the_bundled_network_is_oxfords_in_half_precision() -> None:
     caffe = caffemodel.read(SHARED / "models" / "VGG_ILSVRC_16_layers_conv.caffemodel")
     expected = dict(statedict.weights(caffe, half=True))
-    found = dict(statedict.weights(model_files.load(BUNDLED)))
+    found = dict(statedict.weights(model_files.load(model_files.bundled())))
     assert list(found) == list(expected)
     for key, values in expected.items():
         assert np.array_equal(found[key], values.astype(np.float32)), key
