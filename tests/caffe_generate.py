@@ -65,9 +65,10 @@ def odd_bytes(rng: random.Random, made: Any, *, exact: bool = False) -> bytes:
     for field, value in made.ListFields():
         values = list(value) if field.is_repeated else [value]
         if field.type == Kind.TYPE_MESSAGE:
-            for item in values:
-                body = odd_bytes(rng, item, exact=exact)
-                pieces.append(_key(rng, field.number, 2) + _varint(rng, len(body)) + body)
+            bodies = [odd_bytes(rng, item, exact=exact) for item in values]
+            items = [_key(rng, field.number, 2) + _varint(rng, len(body)) + body for body in bodies]
+            # Fields may be in any order, but the items of one field are numbered by theirs.
+            pieces += [b"".join(items)] if exact else items
             if rng.random() < twice and not field.is_repeated:
                 body = odd_bytes(rng, message(rng, field.message_type.name, 0.2))
                 pieces.append(_key(rng, field.number, 2) + _varint(rng, len(body)) + body)
@@ -75,10 +76,12 @@ def odd_bytes(rng: random.Random, made: Any, *, exact: bool = False) -> bytes:
             pieces.append(_odd_numbers(rng, field, values, exact))
         else:
             before = [_scalar(rng, field)] if rng.random() < twice and not field.is_repeated else []
-            for item in before + values:
-                pieces.append(
-                    _key(rng, field.number, _WIRE_TYPE.get(field.type, 0)) + _payload(rng, field, item, exact)
-                )
+            wire_type = _WIRE_TYPE.get(field.type, 0)
+            items = [
+                _key(rng, field.number, wire_type) + _payload(rng, field, item, exact)
+                for item in before + values
+            ]
+            pieces += [b"".join(items)] if exact else items
     while rng.random() < 0.2:
         pieces.append(_unknown(rng, made.DESCRIPTOR, exact))
     rng.shuffle(pieces)

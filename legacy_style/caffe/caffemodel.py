@@ -72,7 +72,7 @@ def _explained(error: FormatError, buffer: bytes | mmap.mmap, path: str) -> Form
         return FormatError(f"{path}: this is an HDF5 file; save the network as .caffemodel, without .h5")
     if head.lstrip()[:1] == b"<":
         return FormatError(f"{path}: this is a web page, not a .caffemodel; download the file anew")
-    if not head.translate(None, bytes(range(32, 127)) + b"\t\n\r"):
+    if head.strip() and not head.translate(None, bytes(range(32, 127)) + b"\t\n\r"):
         return FormatError(f"{path}: this is text, not a .caffemodel; is it a prototxt?")
     return error
 
@@ -136,7 +136,9 @@ def _values(
         if len(parts) == 1 and parts[0].strides == (4,):
             whole: NDArray[np.float32] = parts[0].astype(np.float32, copy=False)
             return whole
-        return np.concatenate([np.empty(0, np.float32), *parts], dtype=np.float32, casting="same_kind")
+        # A double beyond float32's range becomes infinite, as in C.
+        with np.errstate(over="ignore"):
+            return np.concatenate([np.empty(0, np.float32), *parts], dtype=np.float32, casting="same_kind")
 
     return values
 

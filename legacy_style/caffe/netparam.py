@@ -131,7 +131,9 @@ class Blob:
     def from_message(cls, message: Message) -> Blob:
         """A blob from a BlobProto that holds its numbers, as text files have it."""
         numbers = message["double_data"] or message["data"]
-        values = np.asarray(numbers, dtype=np.float32)
+        # A double beyond float32's range becomes infinite, as in C.
+        with np.errstate(over="ignore"):
+            values = np.asarray(numbers, dtype=np.float32)
         dims = message["shape"]["dim"] if message.has("shape") else None
         legacy = tuple(message.values.get(name) for name in ("num", "channels", "height", "width"))
         shape = blob_shape(legacy, dims, len(numbers))

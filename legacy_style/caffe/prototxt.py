@@ -25,7 +25,7 @@ _TOKEN = re.compile(
     r"""(?P<name>[A-Za-z_][A-Za-z0-9_]*)
     |(?P<number>(?:[0-9]|\.[0-9])[A-Za-z0-9_.]*(?:(?<=[eE])[+-][A-Za-z0-9_.]*)?)
     |(?P<string>"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*"|'[^'\\\n]*(?:\\[^\n][^'\\\n]*)*')
-    |(?P<symbol>[{}<>\[\]:;,/-])""",
+    |(?P<symbol>[{}<>\[\]:;,./-])""",
     re.VERBOSE,
 )
 _INTEGER = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*")
@@ -154,7 +154,7 @@ class _Parser:
         if self.token == "[":
             begin = self.start
             self.advance()
-            while self.group in ("name", "number") or self.token in ("/", "-"):
+            while self.group in ("name", "number") or self.token in (".", "/", "-"):
                 self.advance()
             end = self.start + 1
             self.expect("]", "after an extension's name")
@@ -227,7 +227,8 @@ class _Parser:
         octal = digits[0] == "0" and digits[1:2] not in ("x", "X")
         number = sign * int(digits, 8 if octal else 0) if len(digits) <= 100 else high + 1
         if not low <= number <= high:
-            self.fail(f"{name} is {self.found()}, expected {low} to {high}", start)
+            shown = f"-{self.found()}" if sign < 0 else self.found()
+            self.fail(f"{name} is {shown}, expected {low} to {high}", start)
         self.advance()
         return number
 
