@@ -1,9 +1,9 @@
 """How a picture was made, kept with the picture: a JSON file beside it, and text chunks inside a PNG.
 
-Surprises: the chunks are put into the finished file, in front of its pixel data, which stays as it is byte for
-byte. A run of many evaluations keeps only some of its losses, so that every reader still takes the chunk
-(Pillow's limit is 1 MiB). By default nothing is written: the files of an old command line are those of the
-original.
+Surprises: the chunks are put into the finished file, in front of its pixel data, which stays as it is
+byte for byte. A run of many evaluations keeps only some of its losses, so that every reader still takes
+the chunk (Pillow's limit is 1 MiB). By default nothing is written: the files of an old command line are
+those of the original.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def describe(
 ) -> Record:
     """Everything that made a picture, as JSON can hold it.
 
-    `options`: the effective `Options`; `command`: argv, for people to run again; `model`: the file that the
-    network was read from; `inputs`: the images that were read; `losses`: one per evaluation, of which the first,
-    the last and about 2000 between are kept, `evaluation` counting from 1.
+    `options`: the effective `Options`; `command`: argv, for people to run again; `model`: the file that
+    the network was read from; `inputs`: the images that were read; `losses`: one per evaluation, of
+    which the first, the last and about 5000 between are kept, `evaluation` counting from 1.
     """
     step = -(-len(losses) // _KEPT_EVALUATIONS) or 1
     kept = sorted({*range(0, len(losses), step), *range(len(losses))[-1:]})
@@ -90,7 +90,7 @@ def versions() -> dict[str, str]:
 
 
 def attach(picture: str | os.PathLike[str], record: Record, *, chunks: bool = True) -> Path:
-    """Write the record beside `picture` and, if it is a PNG and `chunks`, into it; gives the sidecar's path."""
+    """Write the record beside `picture`, and with `chunks` into a PNG; gives the sidecar's path."""
     path = Path(picture)
     if chunks:
         data = path.read_bytes()

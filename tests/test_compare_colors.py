@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from recordings import RECORDED, SHARED, needs_shared
 
 from legacy_style.compare import colors, metrics
 from legacy_style.pixels import original_colors
 from legacy_style.torch7 import image
-from recordings import RECORDED, SHARED, needs_shared
 
 PUBLISHED = SHARED / "published"
 
@@ -95,9 +95,7 @@ def test_recordings_of_original_colors_pass(case: str) -> None:
     (run,) = [run for run in index["runs"] if run["name"] == case]
     argv = run["argv"]
     name = (
-        argv[argv.index("-content_image") + 1]
-        if "-content_image" in argv
-        else "examples/inputs/tubingen.jpg"
+        argv[argv.index("-content_image") + 1] if "-content_image" in argv else "examples/inputs/tubingen.jpg"
     )
     content = image.load(RECORDED / name)
     for file in run["files"]:

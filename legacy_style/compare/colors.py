@@ -1,11 +1,11 @@
 """The exact test of -original_colors: are the colours of a picture those of its content image?
 
-The original writes Y of the result with U and V of the scaled content (neural_style.lua, `original_colors`;
-torch/image 5aa1881, yuv2rgb), clamps, and truncates to bytes. So at each pixel one number, Y, has to explain
-three bytes: byte b in 1..254 says that Y + k lies in [b/255, (b+1)/255), b = 0 and 255 also allow whatever was
-clamped, and k, the channel's share of U and V, is known. The three intervals must meet. No network is needed,
-and no tolerance beyond float64's rounding; nor does it matter whether bytes were truncated or rounded, since
-that only moves Y.
+The original writes Y of the result with U and V of the scaled content (neural_style.lua,
+`original_colors`; torch/image 5aa1881, yuv2rgb), clamps, and truncates to bytes. So at each pixel one
+number, Y, has to explain three bytes: byte b in 1..254 says that Y + k lies in [b/255, (b+1)/255), b = 0
+and 255 also allow whatever was clamped, and k, the channel's share of U and V, is known. The three
+intervals must meet. No network is needed, and no tolerance beyond float64's rounding; nor does it matter
+whether bytes were truncated or rounded, since that only moves Y.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ fields are refused, so that a misspelt tolerance cannot pass for a kept one.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
 import re
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from legacy_style.errors import FormatError
+from legacy_style.errors import FormatError, OptionError
 from legacy_style.metadata import write_whole
 
 FORMAT = "legacy-style manifest 1"
@@ -33,11 +34,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Tolerances:
     """What a row may differ by; None: not tested. Fractions but for the levels of 255.
 
-    `objective`: how much larger than the expected picture's our total may be. `distance`: by how much the range
-    that the seeds span is widened for content and style loss. `first_losses` and `first_total`: of every layer's
-    printed loss, and of the total, at iteration 1; `losses` and `totals`: at all recorded iterations. `last_total`:
-    how much larger the total at the last recorded iteration may be. `mean_difference` and `max_difference`: of
-    the pixels, levels.
+    `objective`: how much larger than the expected picture's our total may be. `distance`: by how much
+    the range that the seeds span is widened for content and style loss. `first_losses` and
+    `first_total`: of every layer's printed loss, and of the total, at iteration 1; `losses` and
+    `totals`: at all recorded iterations. `last_total`: how much larger the total at the last recorded
+    iteration may be. `mean_difference` and `max_difference`: of the pixels, levels.
     """
 
     objective: float | None = 0.1
@@ -94,7 +95,8 @@ class Row:
 class Manifest:
     """A whole set of rows, the files that they name, and the models.
 
-    `models` maps a name to the digests of its files: SHA-256, its first 8 digits or more, or `sha1:` and a SHA-1.
+    `models` maps a name to the digests of its files: SHA-256, its first 8 digits or more, or `sha1:` and
+    a SHA-1.
     """
 
     path: Path
@@ -102,8 +104,6 @@ class Manifest:
     rows: tuple[Row, ...]
     files: Mapping[str, File] = field(default_factory=dict)
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
 
 
 def read(path: Path) -> Manifest:
@@ -125,7 +125,9 @@ def read(path: Path) -> Manifest:
         for name, value in top.take("files", dict, {}).items()
     }
     models = {
-        name: tuple(_prefix(each, f"{path}, model {name}") for each in _strings(value, f"{path}, model {name}"))
+        name: tuple(
+            _prefix(each, f"{path}, model {name}") for each in _strings(value, f"{path}, model {name}")
+        )
         for name, value in top.take("models", dict, {}).items()
     }
     shared = top.take("tolerances", dict, {})
@@ -142,6 +144,37 @@ def read(path: Path) -> Manifest:
     if twice:
         raise FormatError(f"{path}: two rows are named {twice[0]}; give each its own name")
     return Manifest(path, about, tuple(rows), files, models)
+
+
+def only(manifest: Manifest, names: Sequence[str]) -> Manifest:
+    """The manifest with those rows alone, or whole for no names; raises OptionError for an unknown one."""
+    known = [row.name for row in manifest.rows]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise OptionError(
+                f"{manifest.path}: there is no row {name!r}; {hint}Its rows are {', '.join(known)}"
+            )
+    rows = tuple(row for row in manifest.rows if row.name in names or not names)
+    return dataclasses.replace(manifest, rows=rows)
+
+
+def parse_tolerances(texts: Sequence[str]) -> dict[str, float]:
+    """`["losses=1e-3"]` to a dictionary; raises OptionError for a wrong name or number."""
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+            _tolerances(found, "--tolerance")
+        except ValueError:
+            raise OptionError(
+                f"--tolerance {text}: give a name and a number, for example losses=1e-3"
+            ) from None
+        except FormatError as error:
+            raise OptionError(str(error)) from None
+    return found
 
 
 def write(manifest: Manifest, path: Path) -> None:
@@ -165,7 +198,8 @@ def _json(value: Any, indent: int = 0) -> str:
         parts = [_json(each, indent + 1) for each in value]
     else:
         parts = [
-            f"{json.dumps(name, ensure_ascii=False)}: {_json(each, indent + 1)}" for name, each in value.items()
+            f"{json.dumps(name, ensure_ascii=False)}: {_json(each, indent + 1)}"
+            for name, each in value.items()
         ]
     blanks = "\n" + " " * (indent + 1)
     inner = f",{blanks}".join(parts)
@@ -229,7 +263,9 @@ def _file(fields: _Fields) -> File:
 def _row(fields: _Fields, shared: Mapping[str, Any], models: Mapping[str, Any]) -> Row:
     name = fields.take("name", str)
     if not _NAME.fullmatch(name):
-        raise FormatError(f"{fields.where}: a name is made of letters, digits, '.', '_' and '-', not {name!r}")
+        raise FormatError(
+            f"{fields.where}: a name is made of letters, digits, '.', '_' and '-', not {name!r}"
+        )
     try:
         options = tuple(shlex.split(fields.take("options", str)))
     except ValueError as error:
@@ -274,7 +310,9 @@ def _tolerances(values: Mapping[str, Any], where: str) -> Tolerances:
             raise FormatError(f"{where}: unknown tolerance {name!r}; there are {', '.join(sorted(known))}")
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if value is not None and not (is_number and math.isfinite(value) and value >= 0):
-            raise FormatError(f"{where}: the tolerance {name!r} is {json.dumps(value)}, expected a number or null")
+            raise FormatError(
+                f"{where}: the tolerance {name!r} is {json.dumps(value)}, expected a number or null"
+            )
     return Tolerances(**values)
 
 
@@ -293,5 +331,7 @@ def _strings(value: Any, where: str) -> list[str]:
 
 def _prefix(digest: str, where: str) -> str:
     if not _MODEL_DIGEST.fullmatch(digest):
-        raise FormatError(f"{where}: {digest!r} is not a SHA-256, its first 8 or more digits, or sha1:<SHA-1>")
+        raise FormatError(
+            f"{where}: {digest!r} is not a SHA-256, its first 8 or more digits, or sha1:<SHA-1>"
+        )
     return digest

@@ -1,9 +1,9 @@
 """How far two pictures are apart, pixel by pixel: levels, PSNR, SSIM, histograms, CIE colour difference.
 
-Formulas: PSNR and SSIM as in Wang, Bovik, Sheikh, Simoncelli (2004); CIELAB for sRGB under D65 and CIEDE2000 as
-in Sharma, Wu, Dalal (2005). Surprises: pictures are compared as the bytes that their files hold (H, W, 3),
-so what image.save truncated is what counts; SSIM's outer five pixels, where its window does not fit, are left
-out of the mean.
+Formulas: PSNR and SSIM as in Wang, Bovik, Sheikh, Simoncelli (2004); CIELAB for sRGB under D65 and
+CIEDE2000 as in Sharma, Wu, Dalal (2005). Surprises: pictures are compared as the bytes that their files
+hold (H, W, 3), so what image.save truncated is what counts; SSIM's outer five pixels, where its window
+does not fit, are left out of the mean.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage  # type: ignore[import-untyped]  # scipy ships no types
 
 from legacy_style.errors import OptionError
 from legacy_style.torch7 import image as torch7_image
@@ -22,7 +22,8 @@ from legacy_style.torch7 import image as torch7_image
 Bytes = NDArray[np.uint8]
 Array = NDArray[np.float64]
 
-# Wang et al. (2004): a Gaussian window of 11x11 pixels with sigma 1.5, and two constants against division by 0.
+# Wang et al. (2004): a Gaussian window of 11x11 pixels with sigma 1.5, and two constants against
+# division by 0.
 _SSIM_SIGMA, _SSIM_RADIUS = 1.5, 5
 _SSIM_C1, _SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
@@ -70,7 +71,8 @@ def to_bytes(image: Array) -> Bytes:
 
 def to_image(picture: Bytes) -> Array:
     """Bytes (H, W, 3) to RGB in [0,1], (3, H, W), as `torch7.image.load` would have them."""
-    return picture.transpose(2, 0, 1) * (1 / 255)
+    image: Array = picture.transpose(2, 0, 1) * (1 / 255)
+    return image
 
 
 def compare(a: Bytes, b: Bytes) -> Pixels:
@@ -112,12 +114,14 @@ def ssim(a: Bytes, b: Bytes) -> float | None:
     """Mean structural similarity of the three channels, 1 for equal pictures; None under 11 pixels."""
     if min(a.shape[:2]) <= 2 * _SSIM_RADIUS:
         return None
-    return float(np.mean([_ssim_plane(a[..., c] * 1.0, b[..., c] * 1.0) for c in range(3)]))
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    return float(np.mean([_ssim_plane(x[..., c], y[..., c]) for c in range(3)]))
 
 
 def _ssim_plane(a: Array, b: Array) -> float:
     def local_mean(plane: Array) -> Array:
-        return ndimage.gaussian_filter(plane, _SSIM_SIGMA, radius=_SSIM_RADIUS)
+        mean: Array = ndimage.gaussian_filter(plane, _SSIM_SIGMA, radius=_SSIM_RADIUS)
+        return mean
 
     mean_a, mean_b = local_mean(a), local_mean(b)
     var_a = local_mean(a * a) - mean_a**2

@@ -1,8 +1,9 @@
 """What the network makes of a picture: the objective of a command line, measured on any picture.
 
-The engine's own functions build the network and capture the targets (stylize.py), so a picture is measured by
-what would have been minimised. Surprises: a picture of another size is scaled as the original scales images; the
-value of the TV term, which the original never computes, is the one whose gradient it uses.
+The engine's own functions build the network and capture the targets (stylize.py), so a picture is
+measured by what would have been minimised. Surprises: a picture of another size is scaled as the
+original scales images; the value of the TV term, which the original never computes, is the one whose
+gradient it uses.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def _ignore(line: str) -> None:
 class Meter:
     """The network of one command line, with its targets captured: `meter(picture)` measures.
 
-    Raises what `stylize` raises where the command line cannot run. `height` and `width` are those of the picture
-    that the command line makes.
+    Raises what `stylize` raises where the command line cannot run. `height` and `width` are those of the
+    picture that the command line makes.
     """
 
     def __init__(self, options: Options) -> None:
@@ -53,7 +54,7 @@ class Meter:
         self._tv_weight = options.tv_weight
 
     def __call__(self, picture: Array) -> Objective:
-        """The objective of a picture, RGB in [0,1], (3, H, W), scaled to this command line's size if need be."""
+        """The objective of a picture, RGB in [0,1], (3, H, W); one of another size is scaled."""
         if picture.shape[1:] != (self.height, self.width):
             picture = torch7_image.scale_to(picture, self.width, self.height)
         with torch.no_grad():

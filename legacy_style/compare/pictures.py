@@ -15,7 +15,15 @@ DIFFERENCE_RANGE = 25.0
 
 # From none to DIFFERENCE_RANGE, evenly spaced: dark, so that equal pictures give a calm, dark map.
 _RAMP = np.array(
-    [[18, 18, 34], [58, 28, 92], [128, 38, 110], [204, 66, 82], [246, 132, 48], [252, 208, 92], [255, 252, 220]]
+    [
+        [18, 18, 34],
+        [58, 28, 92],
+        [128, 38, 110],
+        [204, 66, 82],
+        [246, 132, 48],
+        [252, 208, 92],
+        [255, 252, 220],
+    ]
 )
 
 
@@ -34,4 +42,5 @@ def difference_map(a: Bytes, b: Bytes) -> Bytes:
     lower = np.minimum(position.astype(int), len(_RAMP) - 2)
     part = (position - lower)[..., np.newaxis]
     mixed = _RAMP[lower] * (1 - part) + _RAMP[lower + 1] * part
-    return np.rint(mixed).astype(np.uint8)
+    colors: Bytes = np.rint(mixed).astype(np.uint8)
+    return colors

@@ -1,7 +1,7 @@
 """Two plots as inline SVG, coloured by the page's own CSS: losses over iterations, and losses per layer.
 
-Both have logarithmic losses, a title and a description in words. Colours are CSS classes (report.css), so light
-and dark follow the reader's setting; shapes differ too, so colour alone never tells.
+Both have logarithmic losses, a title and a description in words. Colours are CSS classes (report.css),
+so light and dark follow the reader's setting; shapes differ too, so colour alone never tells.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """One layer's weighted loss: ours, that of the other seeds, and the expected picture's (None: unknown)."""
+    """One layer's weighted loss: ours, the other seeds', and the expected picture's (None: unknown)."""
 
     layer: str
     ours: float
@@ -39,9 +39,11 @@ class LayerLoss:
 def loss_plot(
     name: str, curves: Sequence[Curve], printed: Sequence[tuple[int, float]], expected: float | None
 ) -> str:
-    """Total loss against iterations, with printed losses as rings and the expected picture's as a dashed line."""
+    """Total loss by iteration; printed losses are rings, the expected picture's is a dashed line."""
     values = [loss for curve in curves for _at, loss in curve.points] + [loss for _at, loss in printed]
-    values = [value for value in (*values, *([expected] if expected else [])) if value > 0 and math.isfinite(value)]
+    values = [
+        value for value in (*values, *([expected] if expected else [])) if value > 0 and math.isfinite(value)
+    ]
     last = max((at for curve in curves for at, _loss in curve.points), default=1)
     if not values:
         return ""
@@ -57,7 +59,9 @@ def loss_plot(
         f'<text class="tick" x="{x(at):.1f}" y="{height - 16}" text-anchor="middle">{at}</text>'
         for at in _iteration_ticks(last)
     ]
-    parts.append(f'<text class="axis" x="{(_LEFT + right) / 2}" y="{height - 2}" text-anchor="middle">iteration</text>')
+    parts.append(
+        f'<text class="axis" x="{(_LEFT + right) / 2}" y="{height - 2}" text-anchor="middle">iteration</text>'
+    )
     if expected and expected > 0:
         y = scale_y(expected)
         parts.append(f'<line class="expected" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -96,21 +100,25 @@ def layer_plot(name: str, layers: Sequence[LayerLoss]) -> str:
     x = _Log(min(values), max(values), left + 8, right - 8)
     parts = []
     for tick in x.ticks(4):
-        parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" y2="{height - 30}"/>')
         parts.append(
-            f'<text class="tick" x="{x(tick):.1f}" y="{height - 16}" text-anchor="middle">{number(tick)}</text>'
+            f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" y2="{height - 30}"/>'
         )
-    parts.append(f'<text class="axis" x="{(left + right) / 2}" y="{height - 2}" text-anchor="middle">weighted loss</text>')
-    parts.append(f'<text class="axis" x="{WIDTH - 4}" y="12" text-anchor="end">ours / expected</text>')
+        parts.append(_text("tick", x(tick), height - 16, number(tick)))
+    parts.append(_text("axis", (left + right) / 2, height - 2, "weighted loss"))
+    parts.append(_text("axis", WIDTH - 4, 12, "ours / expected", "end"))
     words = []
     for index, layer in enumerate(layers):
         y = top + step * (index + 0.5)
-        parts.append(f'<text class="layer" x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{esc(layer.layer)}</text>')
+        parts.append(
+            f'<text class="layer" x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{esc(layer.layer)}</text>'
+        )
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(_layer_marks(layer, x, y))
         if layer.expected:
             ratio = layer.ours / layer.expected
-            parts.append(f'<text class="ratio" x="{WIDTH - 4}" y="{y + 4:.1f}" text-anchor="end">{ratio:.2f}</text>')
+            parts.append(
+                f'<text class="ratio" x="{WIDTH - 4}" y="{y + 4:.1f}" text-anchor="end">{ratio:.2f}</text>'
+            )
             words.append(f"{layer.layer} {number(layer.ours)}, expected {number(layer.expected)}")
         else:
             words.append(f"{layer.layer} {number(layer.ours)}")
@@ -120,7 +128,9 @@ def layer_plot(name: str, layers: Sequence[LayerLoss]) -> str:
 def _layer_marks(layer: LayerLoss, x: _Log, y: float) -> str:
     marks = []
     if layer.expected and layer.expected > 0 and layer.ours > 0:
-        marks.append(f'<line class="span" x1="{x(layer.expected):.1f}" x2="{x(layer.ours):.1f}" y1="{y}" y2="{y}"/>')
+        marks.append(
+            f'<line class="span" x1="{x(layer.expected):.1f}" x2="{x(layer.ours):.1f}" y1="{y}" y2="{y}"/>'
+        )
     marks += [
         f'<line class="other" x1="{x(each):.1f}" x2="{x(each):.1f}" y1="{y - 6}" y2="{y + 6}"/>'
         for each in layer.others
@@ -150,7 +160,13 @@ class _Log:
     def ticks(self, at_most: int) -> list[float]:
         """Powers of ten; 1, 2, 5 times them, or finer, where there would be too few."""
         decades = range(math.floor(self.low), math.ceil(self.high) + 1)
-        for steps in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1, 1.5, 2, 3, 4, 5, 7), tuple(1 + i / 10 for i in range(90))):
+        for steps in (
+            (1.0,),
+            (1.0, 3.0),
+            (1.0, 2.0, 5.0),
+            (1, 1.5, 2, 3, 4, 5, 7),
+            tuple(1 + i / 10 for i in range(90)),
+        ):
             found = [step * 10.0**decade for decade in decades for step in steps]
             found = [tick for tick in found if self.low - 1e-9 <= math.log10(tick) <= self.high + 1e-9]
             if len(found) >= 2:
@@ -163,7 +179,9 @@ def _grid_y(scale: _Log, right: float) -> str:
     for tick in scale.ticks(6):
         y = scale(tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(tick)}</text>')
+        parts.append(
+            f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(tick)}</text>'
+        )
     return "".join(parts)
 
 
@@ -183,6 +201,10 @@ def _thinned(points: Sequence[tuple[int, float]], at_most: int = _MAX_POINTS) ->
     """At most about `at_most` points, the first and the last among them."""
     step = max(1, len(points) // at_most)
     return [*points[:-1:step], *points[-1:]]
+
+
+def _text(css: str, x: float, y: float, text: str, anchor: str = "middle") -> str:
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{esc(text)}</text>'
 
 
 def _svg(title: str, description: str, height: float, parts: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Today's results as tomorrow's expectations: a manifest from a folder of pictures and their records.
 
-Each picture with a sidecar (or, a PNG, with the record in its chunks) becomes a row. Its first and last losses
-are kept, and every tolerance of the defaults; more can be asked for.
+Each picture with a sidecar (or, a PNG, with the record in its chunks) becomes a row. Its first and last
+losses are kept, and every tolerance of the defaults; more can be asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from legacy_style import metadata
 from legacy_style.compare.manifest import File, Manifest, Printed, Row, Tolerances
-from legacy_style.compare.runner import as_words, losses_of
+from legacy_style.compare.rows import as_words, losses_of
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.network import split_list
 from legacy_style.options import Options
@@ -21,8 +21,8 @@ from legacy_style.options import Options
 _PICTURES = {".png", ".jpg", ".jpeg", ".ppm"}
 _KEPT_LOSSES = 12
 
-# Another thread count or processor changes first losses in their seventh digit. From random noise without a seed,
-# they differ because the noise does.
+# Another thread count or processor changes first losses in their seventh digit. From random noise
+# without a seed, they differ because the noise does.
 _FIRST_FIXED, _FIRST_RANDOM = 1e-4, 1e-3
 
 
@@ -106,5 +106,3 @@ def _printed(losses: tuple[Printed, ...]) -> tuple[Printed, ...]:
 
 def _relative(path: str | os.PathLike[str], base: Path) -> str:
     return os.path.relpath(Path(path).absolute(), base)
-
-

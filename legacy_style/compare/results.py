@@ -54,8 +54,9 @@ class Verdict:
 class Run:
     """One picture that was made for a row, and what was measured on it.
 
-    `picture` is a path; `seed` None where the command line itself fixes the start. `resumed`: it lay there from an
-    earlier, stopped comparison. Objectives and pixels are None where they could not be measured.
+    `picture` is a path; `seed` None where the command line itself fixes the start. `resumed`: it lay
+    there from an earlier, stopped comparison. Objectives and pixels are None where they could not be
+    measured.
     """
 
     picture: str

@@ -1,9 +1,10 @@
 """From measures to a verdict: identical, equivalent, different, or not comparable.
 
-Pixels cannot tell whether a picture is right: the start is random, and L-BFGS from noise is chaotic. So what
-decides is what the row has tolerances for: the objective, in the first place, with content and style inside the
-range of the seeds; then printed losses and pixels, where a recording makes them exact. A caveat (another
-network, another size, fewer iterations) turns those into information; the exact test of the colours stays.
+Pixels cannot tell whether a picture is right: the start is random, and L-BFGS from noise is chaotic. So
+what decides is what the row has tolerances for: the objective, in the first place, with content and
+style inside the range of the seeds; then printed losses and pixels, where a recording makes them exact.
+A caveat (another network, another size, fewer iterations) turns those into information; the exact test
+of the colours stays.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def judge(outcome: Outcome) -> Verdict:
     row = outcome.row
     if outcome.error:
         # A command line that fails under the right network is itself a difference.
-        return Verdict("not comparable" if outcome.caveats else "different", (*outcome.caveats, outcome.error))
+        return Verdict(
+            "not comparable" if outcome.caveats else "different", (*outcome.caveats, outcome.error)
+        )
     measures = list(_measures(outcome))
     failed = [measure.text for measure in measures if measure.passed is False]
     if failed:
@@ -66,7 +69,9 @@ def _colors(name: str, colors: OriginalColors) -> Measure:
     elif not colors.same_size:
         text = f"{name}: the content does not scale to its size"
     else:
-        text = f"{name}: {colors.failing:.2%} of the pixels have other U and V, by up to {colors.worst:.3g} levels"
+        text = (
+            f"{name}: {colors.failing:.2%} of the pixels have other U and V, off by {colors.worst:.3g} levels"
+        )
     return Measure(name, text, colors.failing, 0.0, colors.passed)
 
 
@@ -170,7 +175,9 @@ def _pixel_measures(outcome: Outcome) -> Iterator[Measure]:
         text = f"largest difference of a pixel{_seed(run)}: {largest:.0f} levels"
         yield _at_most("largest difference", text, largest, tolerances.max_difference)
         similar = "" if pixels.ssim is None else f", SSIM {pixels.ssim:.4f}"
-        text = f"CIEDE2000{_seed(run)}: {pixels.color_mean:.3g} on average, PSNR {pixels.psnr:.4g} dB{similar}"
+        text = (
+            f"CIEDE2000{_seed(run)}: {pixels.color_mean:.3g} on average, PSNR {pixels.psnr:.4g} dB{similar}"
+        )
         yield Measure("perceived difference", text, pixels.color_mean)
 
 

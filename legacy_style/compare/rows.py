@@ -1,0 +1,305 @@
+"""One row: make it ready, run it with the network at hand, measure and judge.
+
+A run leaves its picture and a record beside it in the work folder (legacy_style/metadata.py); it counts as done
+while options, model, inputs and this package's own code are those of the record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from legacy_style import metadata, options, stylize
+from legacy_style.compare import colors, metrics, verdicts
+from legacy_style.compare.files import Files
+from legacy_style.compare.manifest import Manifest, Printed, Row
+from legacy_style.compare.objective import Meter
+from legacy_style.compare.results import Network, Outcome, Run
+from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.network import split_list
+from legacy_style.options import Options
+from legacy_style.torch7 import image as torch7_image
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One evaluation, or with `iteration` None the end of a row, whose verdict is `text`."""
+
+    row: str
+    seed: int | None
+    iteration: int | None
+    of: float
+    text: str
+
+
+Tell = Callable[[Tick], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run: `models` at hand, work folder, limits on size and iterations (None: as the rows say)."""
+
+    models: tuple[Path, ...]
+    work: Path
+    image_size: float | None = None
+    num_iterations: float | None = None
+    seeds: int = 2
+    chunks: bool = True
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row made ready: effective options without seed, files found, and what stands in the way."""
+
+    row: Row
+    options: Options
+    seeds: tuple[int | None, ...]
+    network: Network
+    expected: str
+    content: str
+    caveats: tuple[str, ...]
+    blocked: bool
+    work: Path
+    chunks: bool
+
+
+def identify(path: Path, manifest: Manifest) -> Network:
+    """Which of the manifest's models a file is, by its checksum."""
+    digest = metadata.sha256(path)
+    for name, known in manifest.models.items():
+        for each in known:
+            if each.startswith("sha1:"):
+                if _sha1(path) == each.removeprefix("sha1:"):
+                    return Network(str(path), digest, name)
+            elif digest.startswith(each):
+                return Network(str(path), digest, name)
+    return Network(str(path), digest, "")
+
+
+def _sha1(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha1()
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def prepare(row: Row, files: Files, settings: Settings, networks: Sequence[Network]) -> Task:
+    """Parse the row's command line, find its files and network, and write down every caveat."""
+    caveats, blocked = [], bool(row.missing)
+    if row.missing:
+        caveats.append(f"cannot be run: {row.missing}")
+    parsed = options.parse(row.options)
+    if parsed is None:
+        raise OptionError(f"{files.manifest.path}, row {row.name}: its options ask for help, and run nothing")
+    wanted = parsed.options
+    network = next((each for each in networks if each.name == row.model), networks[0])
+    if row.model and network.name != row.model:
+        made_with = f"another network: the expected result was made with {row.model}, ours with"
+        caveats.append(f"{made_with} {network.name or Path(network.file).name}")
+        blocked |= not row.expected  # losses of another network say nothing
+
+    found: dict[str, Any] = {}
+    names = {"content_image": [wanted.content_image], "style_image": split_list(wanted.style_image)}
+    names["init_image"] = [wanted.init_image] if wanted.init == "image" and wanted.init_image else []
+    for option, each in names.items():
+        paths = [_find(files, name, caveats if not row.missing else []) for name in each]
+        found[option] = ",".join(paths)
+        blocked |= "" in paths
+    expected = ""
+    if row.expected:
+        gone: list[str] = []
+        expected = _find(files, row.expected, gone)
+        if not expected and not row.printed:
+            caveats += gone
+            blocked = True
+    changed = _limits(wanted, settings, caveats)
+    effective = dataclasses.replace(wanted, **found, **changed, model_file=network.file, save_iter=0.0)
+    fixed = wanted.seed >= 0 or wanted.init != "random"
+    seeds = (None,) if fixed else row.seeds or tuple(range(1, settings.seeds + 1))
+    return Task(
+        row=row,
+        options=effective,
+        seeds=seeds,
+        network=network,
+        expected=expected,
+        content=found["content_image"],
+        caveats=tuple(caveats),
+        blocked=blocked,
+        work=settings.work,
+        chunks=settings.chunks,
+    )
+
+
+def _find(files: Files, name: str, complaints: list[str]) -> str:
+    try:
+        path = str(files.find(name).absolute())
+    except LegacyStyleError as error:
+        complaints.append(str(error))
+        return ""
+    if "," in path:
+        raise OptionError(f"{path}: the command line cannot take a comma in a path; move the folder")
+    return path
+
+
+def _limits(wanted: Options, settings: Settings, caveats: list[str]) -> dict[str, Any]:
+    """The options that --image-size and --num-iterations bring down, with the caveats that this means."""
+    changed: dict[str, Any] = {}
+    size, iterations = settings.image_size, settings.num_iterations
+    if size is not None and size < wanted.image_size:
+        changed["image_size"] = size
+        caveats.append(f"another size: {size:g} pixels instead of {wanted.image_size:g}")
+    if iterations is not None and iterations < wanted.num_iterations:
+        changed["num_iterations"] = iterations
+        caveats.append(f"fewer iterations: {iterations:g} instead of {wanted.num_iterations:g}")
+    return changed
+
+
+def run_task(task: Task, tell: Tell) -> Outcome:
+    """Run, measure and judge one row."""
+    outcome = Outcome(
+        row=task.row,
+        command=repeat_command(task.options),
+        network=task.network,
+        expected=task.expected,
+        content=task.content,
+        styles=tuple(path for path in split_list(task.options.style_image) if path),
+        caveats=task.caveats,
+    )
+    try:
+        outcome = _run_and_measure(task, outcome, tell)
+    except LegacyStyleError as error:
+        outcome = dataclasses.replace(outcome, error=f"it failed: {error}")
+    outcome = dataclasses.replace(outcome, verdict=verdicts.judge(outcome))
+    tell(Tick(task.row.name, None, None, 0, outcome.verdict.kind))
+    return outcome
+
+
+def _run_and_measure(task: Task, outcome: Outcome, tell: Tell) -> Outcome:
+    expected = metrics.load_bytes(task.expected) if task.expected else None
+    content = None
+    if task.options.original_colors == 1 and task.content:
+        content = torch7_image.load(task.content)
+        if expected is not None:
+            tested = colors.original_colors_test(expected, content)
+            outcome = dataclasses.replace(outcome, expected_colors=tested)
+    if task.blocked:
+        return outcome
+    runs = [_run(task, seed, tell) for seed in task.seeds]
+    meter = Meter(task.options)
+    scaled = ""
+    if expected is not None and expected.shape[:2] != (meter.height, meter.width):
+        scaled = f"scaled from {metrics.size_of(expected)} to {meter.width}x{meter.height}"
+        smaller = torch7_image.scale_to(metrics.to_image(expected), meter.width, meter.height)
+        expected = metrics.to_bytes(smaller)
+    measured = []
+    for run in runs:
+        picture = metrics.load_bytes(run.picture)
+        measured.append(
+            dataclasses.replace(
+                run,
+                objective=meter(metrics.to_image(picture)),
+                pixels=None if expected is None else metrics.compare(picture, expected),
+                colors=None if content is None else colors.original_colors_test(picture, content),
+            )
+        )
+    return dataclasses.replace(
+        outcome,
+        content_layers=meter.content_layers,
+        style_layers=meter.style_layers,
+        runs=tuple(measured),
+        expected_objective=None if expected is None else meter(metrics.to_image(expected)),
+        scaled=scaled,
+    )
+
+
+def _run(task: Task, seed: int | None, tell: Tell) -> Run:
+    """Make one picture, unless it lies in the work folder already."""
+    name = task.row.name if seed is None else f"{task.row.name}-seed{seed}"
+    suffix = Path(task.options.output_image).suffix
+    picture = task.work / f"{name}{suffix}"
+    wanted = dataclasses.replace(task.options, output_image=str(picture))
+    if seed is not None:
+        wanted = dataclasses.replace(wanted, seed=float(seed))
+    record = _done(picture, wanted, task.network)
+    resumed = record is not None
+    if record is None:
+        seconds = 0.0
+
+        def on_progress(progress: stylize.Progress) -> None:
+            nonlocal seconds
+            seconds = progress.seconds
+            total = f"loss {progress.losses.total:.6g}"
+            tell(Tick(task.row.name, seed, progress.iteration, progress.num_iterations, total))
+
+        result = stylize.stylize(wanted, on_progress=on_progress)
+        record = metadata.describe(
+            wanted,
+            command=["python", "-m", "legacy_style", *as_words(wanted)],
+            model=task.network.file,
+            inputs=_inputs(wanted),
+            losses=result.losses,
+            seconds=seconds,
+        )
+        metadata.attach(picture, record, chunks=task.chunks)
+    return Run(str(picture), seed, losses_of(record), record["seconds"] or 0.0, resumed)
+
+
+def _done(picture: Path, wanted: Options, network: Network) -> metadata.Record | None:
+    """The record of a finished run that made this with this very program; None if there is none."""
+    if not (picture.is_file() and metadata.sidecar_path(picture).is_file()):
+        return None
+    try:
+        record = metadata.read(picture)
+    except LegacyStyleError:
+        return None
+    if record is None or record["options"] != dataclasses.asdict(wanted):
+        return None
+    if record["versions"] != metadata.versions() or record["model"]["sha256"] != network.sha256:
+        return None
+    if record["inputs"] != {path: metadata.sha256(path) for path in _inputs(wanted)}:
+        return None
+    return record
+
+
+def _inputs(wanted: Options) -> list[str]:
+    init = [wanted.init_image] if wanted.init == "image" and wanted.init_image else []
+    return [wanted.content_image, *split_list(wanted.style_image), *init]
+
+
+def losses_of(record: metadata.Record) -> tuple[Printed, ...]:
+    """The losses in a picture's record, one per evaluation that was kept."""
+    columns = record["losses"]
+    rows = zip(columns["evaluation"], columns["content"], columns["style"], columns["total"], strict=True)
+    return tuple(
+        Printed(iteration, tuple(content), tuple(style), total) for iteration, content, style, total in rows
+    )
+
+
+def as_words(wanted: Options) -> list[str]:
+    """The words of a command line that gives these options, defaults left out."""
+    defaults, words = Options(), []
+    for each in dataclasses.fields(Options):
+        value = getattr(wanted, each.name)
+        if value == getattr(defaults, each.name):
+            continue
+        old = "help" in each.metadata
+        flag = f"-{each.name}" if old else f"--{each.name.replace('_', '-')}"
+        if each.name == "metadata":
+            words.append("--no-metadata")
+        elif isinstance(value, bool):
+            words.append(flag)
+        else:
+            words += [flag, f"{value:.17g}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def repeat_command(wanted: Options) -> str:
+    """What to type to make the picture again."""
+    return shlex.join(["python", "-m", "legacy_style", *as_words(wanted)])
