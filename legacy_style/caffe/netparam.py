@@ -234,11 +234,11 @@ class LayerParameter:
 class NetParameter:
     """A network: its layers in file order.
 
-    `version` says how the file had it: "V0", "V1" or "V2". `inputs` and `input_dims` are the net-level fields
-    `input` and `input_dim`/`input_shape` of deploy files, one tuple per input, none where the file gives
-    none; `input_shapes` also sees Input layers. `set_aside` holds the layers that `phases.select` left out.
-    `path` is the file's, for messages. `mean_pixel` is what the network's images are less of, BGR, 0..255,
-    where the file has it: MatConvNet's do.
+    `version` says how the file had it: "V0", "V1", "V2", or "" if it is not Caffe's. `inputs` and
+    `input_dims` are the net-level fields `input` and `input_dim`/`input_shape` of deploy files, one
+    tuple per input, none where the file gives none; `input_shapes` also sees Input layers. `set_aside`
+    holds the layers that `phases.select` left out. `path` is the file's, for messages. `mean_pixel` is
+    what the network's images are less of, BGR, 0..255, where the file has it: MatConvNet's do.
     """
 
     name: str = ""
