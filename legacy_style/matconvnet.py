@@ -51,7 +51,7 @@ def read(path: str, *, orientation: str = "hw") -> NetParameter:
         raise FormatError(f"{path}: is a MAT-file without the `layers` of a MatConvNet network")
     nodes = _dag(variables, path) if "params" in variables else _simple(layers, path)
     normalization = _normalization(variables)
-    net = NetParameter(path=path, mean_pixel=_mean_pixel(normalization, path))
+    net = NetParameter(version="", path=path, mean_pixel=_mean_pixel(normalization, path))
     net.layers = caffe_layers(nodes, path, transposed=orientation == "wh")
     size = normalization.get("imageSize")
     if isinstance(size, np.ndarray) and size.size >= 2 and size.min() >= 1:

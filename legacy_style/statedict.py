@@ -4,7 +4,7 @@ The keys are Caffe's layer names with `.weight` and `.bias` (conv1_1.weight), as
 them since 2016, or torchvision's (features.0.weight). A state dict names no layer without weights. A VGG's
 follow from the names (`vgg`); for any other network our files also keep the list of layers as prototxt text:
 a .pth among the state dict's metadata, an .npz in the archive's comment, where load_state_dict and np.load
-overlook it.
+overlook it. There, too, weights for RGB images are marked, and whoever reads them here gets them for BGR.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor
 from legacy_style import npzfile, torchfile, vgg
 from legacy_style.caffe import prototxt, textformat, upgrade
 from legacy_style.caffe.netparam import Blob, LayerParameter, NetParameter
+from legacy_style.channels import reversed_channels
 from legacy_style.errors import LegacyStyleError, UnsupportedError, WeightMismatchError
 
 # What Caffe calls blobs[0], blobs[1], ... of a layer, where they are not weight and bias.
@@ -33,6 +34,9 @@ _PARTS = {"BatchNorm": ("mean", "variance", "scale_factor"), "Bias": ("bias",)}
 
 # Layers whose first blob keeps its axes; all other blobs are vectors.
 _MATRICES = {"Convolution", "Deconvolution", "InnerProduct", "Embed"}
+
+# The first line of the text that belongs to weights for RGB images; a comment in prototxt.
+_RGB_MARK = "# The weights are for RGB images.\n"
 
 TORCHVISION_REASON = (
     "is torchvision's own {name}, which was trained anew on RGB images of unit deviation: it is not the "
@@ -66,23 +70,26 @@ def from_state_dict(state: Mapping[str, Tensor], *, path: str = "state dict") ->
 def from_weights(
     blobs: Mapping[str, Blob], *, path: str, text: str | None = None, allow_torchvision: bool = False
 ) -> NetParameter:
-    """The network that has these weights, by key: its layers from prototxt `text`, or else a VGG's.
+    """The network that has these weights, by key: its layers from our `text` (prototxt), or else a VGG's.
 
     Raises UnsupportedError where it is no VGG and there is no text, or where it is torchvision's own network
     and that is not allowed; WeightMismatchError where weights are missing or do not fit.
     """
     keys = list(blobs)
+    rgb = (text or "").startswith(_RGB_MARK)
+    text = (text or "").removeprefix(_RGB_MARK)
     torchvision_naming = any(key.startswith("features.") or ".features." in key for key in keys)
-    if text is None or torchvision_naming:
+    if not text or torchvision_naming:
         named = vgg.layer_keys(keys, path)
         weights: dict[str, dict[str, Blob]] = {}
         for key, (layer, part) in named.items():
             weights.setdefault(layer, {})[part] = blobs[key]
         blobs = {f"{layer}.{part}": blob for layer, parts in weights.items() for part, blob in parts.items()}
-    if text is None:
-        net = NetParameter(layers=vgg.layers(weights, path), path=path)
+    if not text:
+        net = NetParameter(layers=vgg.layers(weights, path), version="", path=path)
     else:
         net = upgrade.net_parameter(prototxt.parse(text, path=f"{path} (list of layers)"), path)
+        net.version = ""
         _attach(net, blobs)
     if not allow_torchvision and "conv1_1.weight" in blobs:
         first = blobs["conv1_1.weight"].data()
@@ -91,7 +98,7 @@ def from_weights(
         )
         if name:
             raise UnsupportedError(f"{path}: {TORCHVISION_REASON.format(name=name)}")
-    return net
+    return reversed_channels(net) if rgb else net
 
 
 def keys(net: NetParameter, *, names: str = "caffe") -> dict[str, tuple[LayerParameter, int]]:
@@ -143,8 +150,12 @@ def weights(
         yield key, values
 
 
-def layers_text(net: NetParameter) -> str:
-    """The list of layers of `net` as prototxt text; "" where the names of the weights say as much."""
+def layers_text(net: NetParameter, *, rgb: bool = False) -> str:
+    """The list of layers of `net` as prototxt text; "" where the names of the weights say as much.
+
+    If `rgb`, it says so in its first line.
+    """
+    mark = _RGB_MARK if rgb else ""
     text = textformat.write(net)
     shapes = {key: _shape(layer, index) for key, (layer, index) in keys(net).items()}
     blobs = {
@@ -153,21 +164,24 @@ def layers_text(net: NetParameter) -> str:
     try:
         inferred = from_weights(blobs, path=net.path, allow_torchvision=True)
     except LegacyStyleError:
-        return text
+        return mark + text
     known = textformat.write(inferred) == textformat.write(replace(net, name="", inputs=[], input_dims=[]))
-    return "" if known else text
+    return mark + ("" if known else text)
 
 
-def to_state_dict(net: NetParameter, *, names: str = "caffe", half: bool = False) -> OrderedDict[str, Tensor]:
-    """The state dict of `net`, on the CPU, with copies of all weights; see `weights`.
+def to_state_dict(
+    net: NetParameter, *, names: str = "caffe", half: bool = False, rgb: bool = False
+) -> OrderedDict[str, Tensor]:
+    """The state dict of `net`, on the CPU, with copies of all weights (`weights`), for RGB images if `rgb`.
 
     Where it needs `layers_text`, it carries that as metadata, which torch.save keeps and load_state_dict
     overlooks.
     """
+    turned = reversed_channels(net) if rgb else net
     state = OrderedDict(
-        (key, torch.from_numpy(values)) for key, values in weights(net, names=names, half=half)
+        (key, torch.from_numpy(values)) for key, values in weights(turned, names=names, half=half)
     )
-    text = layers_text(net)
+    text = layers_text(net, rgb=rgb)
     if text:
         # nn.Module.state_dict keeps the modules' versions in this attribute.
         state.__dict__["_metadata"] = OrderedDict({torchfile.METADATA_KEY: {"prototxt": text}})
@@ -175,26 +189,34 @@ def to_state_dict(net: NetParameter, *, names: str = "caffe", half: bool = False
 
 
 def write_pth(
-    path: str | os.PathLike[str], net: NetParameter, *, names: str = "caffe", half: bool = False
+    path: str | os.PathLike[str],
+    net: NetParameter,
+    *,
+    names: str = "caffe",
+    half: bool = False,
+    rgb: bool = False,
 ) -> None:
     """Writes a .pth; the same network gives the same bytes with the same PyTorch."""
-    state = to_state_dict(net, names=names, half=half)
+    state = to_state_dict(net, names=names, half=half, rgb=rgb)
     # Through an open file, since torch.save would put a path's name into the archive.
     replacing(path, partial(torch.save, state))
 
 
 def write_npz(
-    path: str | os.PathLike[str], net: NetParameter, *, names: str = "caffe", half: bool = False
+    path: str | os.PathLike[str],
+    net: NetParameter,
+    *,
+    names: str = "caffe",
+    half: bool = False,
+    rgb: bool = False,
 ) -> None:
     """Writes an .npz, one array at a time; the same network gives the same bytes."""
-    arrays = weights(net, names=names, half=half)
-    replacing(path, lambda file: npzfile.write(file, arrays, layers_text(net)))
+    arrays = weights(reversed_channels(net) if rgb else net, names=names, half=half)
+    replacing(path, lambda file: npzfile.write(file, arrays, layers_text(net, rgb=rgb)))
 
 
 def replacing(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
-    """Calls `write` with a temporary file beside `path`, which then takes its place; on any error nothing is
-    left.
-    """
+    """Calls `write` with a temporary file beside `path`, which takes its place if all went well."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
