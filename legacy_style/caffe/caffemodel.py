@@ -79,6 +79,7 @@ def _explained(error: FormatError, buffer: bytes | mmap.mmap, path: str) -> Form
 
 def read_blob(source: wire.Source, start: int, end: int) -> Blob:
     """The BlobProto in bytes `start` to `end`, its numbers left where they are."""
+    source.enter_message(start)
     legacy: dict[int, int] = {}
     dims: list[int] | None = None
     segments: dict[int, list[Segment]] = {_DATA: [], _DOUBLE_DATA: []}

@@ -44,9 +44,10 @@ _UINT64 = (1 << 64) - 1
 
 # Google's parsers refuse deeper nesting as well (kDefaultRecursionLimit of protobuf's io/coded_stream.h).
 MAX_DEPTH = 100
-# Bounds the memory and the time that a hostile file can take: a network of a thousand layers has about 10^4
-# messages and 10^5 fields, its blobs' numbers not counted.
-MAX_MESSAGES = 1 << 17
+# These bound the memory and the time that a hostile file can take: a message of two bytes becomes up to a
+# kilobyte of objects. A network of a thousand layers has about 10^4 messages and 10^5 fields, its weights not
+# counted.
+MAX_MESSAGES = 1 << 16
 MAX_FIELDS = 1 << 22
 
 
@@ -60,6 +61,12 @@ class Source:
         self.path = path
         self.fields = 0
         self.messages = 0
+
+    def enter_message(self, position: int) -> None:
+        """Count a message that begins there; FormatError for more than any network has."""
+        self.messages += 1
+        if self.messages > MAX_MESSAGES:
+            raise self.error(f"more than {MAX_MESSAGES} messages, no network has so many", position)
 
     def error(self, what: str, position: int) -> FormatError:
         """A FormatError that names the file and the byte."""
@@ -154,9 +161,7 @@ def decode(
 
     `special` names message kinds that another function reads. Raises FormatError.
     """
-    source.messages += 1
-    if source.messages > MAX_MESSAGES:
-        raise source.error(f"more than {MAX_MESSAGES} messages, no network has so many", start)
+    source.enter_message(start)
     message = Message(kind) if into is None else into
     fields = schema.MESSAGES[kind]
     pos = start
