@@ -207,9 +207,16 @@ class Descent:
         """One step of Adam, and a look at where it led; interrupted, it leaves everything as it was."""
         options, x = self.settings, self.x.clone()
         known = (self.losses.total, self.grad.view(-1))
-        rates = {"learning_rate": options.learning_rate, "beta1": options.beta1, "beta2": options.beta2}
+        # TensorFlow has them in float32, of which 1 - 0.999 is off by 1e-5.
+        with np.errstate(over="ignore"):
+            rate, beta1, beta2, epsilon = (
+                float(np.float32(number))
+                for number in (options.learning_rate, options.beta1, options.beta2, options.epsilon)
+            )
         try:
-            adam(lambda _: known, x, self.state, **rates, epsilon=options.epsilon)
+            adam(
+                lambda _: known, x, self.state, learning_rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon
+            )
         except (ArithmeticError, ValueError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "overflow" not in str(error):
                 raise

@@ -73,7 +73,7 @@ def _add_original(result: argparse.ArgumentParser, current: bool) -> None:
     )
     add(
         "--network",
-        f"the network: .mat, .caffemodel or .pth (default {NETWORK}, or the bundled VGG-16 if that is missing)",
+        f"the network: .mat, .caffemodel or .pth (default {NETWORK}; without it, the bundled VGG-16)",
         metavar="VGG_PATH",
     )
     add(
