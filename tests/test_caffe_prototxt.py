@@ -191,6 +191,13 @@ def test_unknown_fields_are_kept_with_what_they_hold() -> None:
     assert read.unknown["[type.googleapis.com/x-y.Z]"][0].unknown == {"k": [1]}
 
 
+def test_layers_keep_what_forks_of_caffe_have_added(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text("layer { name: 'p' type: 'Permute' permute_param { order: 0 order: 2 } }")
+    (layer,) = prototxt.read(path).layers
+    assert layer.unknown["permute_param"][0].unknown == {"order": [0, 2]}
+
+
 def test_nesting_has_a_limit() -> None:
     assert parse("a {" * 100 + "}" * 100).unknown["a"][0].kind == ""
     with pytest.raises(

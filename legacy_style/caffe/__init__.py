@@ -1,1 +1,1 @@
-"""Caffe file formats, read with numpy alone: no protobuf, no Caffe, no torch."""
+"""Caffe file formats, read and written with numpy alone: no protobuf, no Caffe, no torch."""

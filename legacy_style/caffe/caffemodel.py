@@ -35,7 +35,7 @@ _NUMBERS: dict[int, np.dtype[Any]] = {
 }
 _DATA, _DOUBLE_DATA = 5, 8
 
-# Windows has neither.
+# None where there is no madvise, as on Windows.
 _DONTNEED: int | None = getattr(mmap, "MADV_DONTNEED", None)
 
 # Where numbers lie: position of the first, how many, bytes from one to the next.

@@ -208,7 +208,8 @@ class LayerParameter:
     `v1_type` is the number that the layer's type had in V1LayerParameter.LayerType, None in V2 files; a
     number unknown there gives the type "V1 type <number>". `params` holds the parameter messages that were
     set ("pooling_param"); ask with `param`. `include` and `exclude` are NetStateRule, `param_specs` ParamSpec
-    messages; `phase` is "TRAIN", "TEST", or None.
+    messages; `phase` is "TRAIN", "TEST", or None. `unknown` holds the fields that forks of Caffe have added,
+    as `Message.unknown` does.
     """
 
     name: str
@@ -223,6 +224,7 @@ class LayerParameter:
     phase: str | None = None
     loss_weight: list[float] = field(default_factory=list)
     param_specs: list[Message] = field(default_factory=list)
+    unknown: dict[int | str, list[Any]] = field(default_factory=dict)
 
     def param(self, name: str) -> Message:
         """The parameter message of that name; where the layer has none, one that holds only defaults."""

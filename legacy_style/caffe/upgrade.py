@@ -123,6 +123,7 @@ def _layer(message: Message) -> LayerParameter:
         phase=message["phase"] if message.has("phase") else None,
         loss_weight=list(message["loss_weight"]),
         param_specs=list(message["param"]),
+        unknown=message.unknown,
     )
 
 
@@ -148,6 +149,7 @@ def _upgrade_v1(message: Message) -> LayerParameter:
         exclude=list(message["exclude"]),
         loss_weight=list(message["loss_weight"]),
         param_specs=_param_specs(message),
+        unknown=message.unknown,
     )
     _move_transform(layer)
     return layer
