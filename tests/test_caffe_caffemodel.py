@@ -279,9 +279,11 @@ def test_doubles_outweigh_floats() -> None:
         ({"num": 1, "data": [1]}, "has the shape (1, 0, 0, 0), which takes 0 values, but the file holds 1"),
         ({"shape": {"dim": [-1, -1]}, "data": [1]}, "has the shape (-1, -1), expected no negative dimension"),
         ({"num": -1, "channels": -1, "height": 1, "width": 1, "data": [1]}, "expected no negative dimension"),
-        ({"shape": {"dim": [2**62] * 4}, "data": [1]}, "but the file holds 1"),
+        ({"shape": {"dim": [2**62] * 4}, "data": [1]}, "expected at most 2147483647 values"),
+        ({"shape": {"dim": [0, 2**62, 2**62]}}, "expected at most 2147483647 values"),
+        ({"shape": {"dim": [2**31 - 1]}, "data": [1]}, "but the file holds 1"),
         ({"shape": {"dim": [1] * 33}, "data": [1]}, "has 33 dimensions, expected at most 32"),
-        ({"shape": {"dim": [2**62] * 4}}, "but the file holds 0"),
+        ({"shape": {"dim": [2**30]}}, "but the file holds 0"),
     ],
 )
 def test_a_blob_whose_shape_cannot_be_is_refused(fields: dict[str, Any], expected: str) -> None:

@@ -94,6 +94,9 @@ def check_binary(raw: bytes) -> bool:
     except FormatError:
         return False
     assert read is not None
+    for layer in net.layers:
+        for blob in layer.blobs:
+            assert blob.data().size == blob.count
     written = _written(net)
     assert _written(caffemodel.parse(written)) == written, "not what was written"
     return True
@@ -135,7 +138,7 @@ def check_text(raw: bytes) -> bool:
         return False
     for layer in net.layers:
         for blob in layer.blobs:
-            blob.data()
+            assert blob.data().size == blob.count
     return True
 
 

@@ -19,8 +19,9 @@ from legacy_style.caffe import schema
 from legacy_style.caffe.schema_params import Field
 from legacy_style.errors import FormatError
 
-# Blob<Dtype>::Reshape refuses more (kMaxBlobAxes in caffe/blob.hpp).
+# Blob<Dtype>::Reshape refuses more axes (kMaxBlobAxes in caffe/blob.hpp) and more values (INT_MAX).
 MAX_AXES = 32
+MAX_COUNT = (1 << 31) - 1
 
 _ZERO: dict[str, bool | int | float | str] = {
     "int32": 0,
@@ -178,6 +179,9 @@ class Blob:
             raise FormatError(f"{where} has {len(self.shape)} dimensions, expected at most {MAX_AXES}{at}")
         if min(self.shape, default=0) < 0:
             raise FormatError(f"{where} has the shape {self.shape}, expected no negative dimension{at}")
+        # Also where an axis has the length 0: numpy has no array of the others then.
+        if math.prod(dim for dim in self.shape if dim) > MAX_COUNT:
+            raise FormatError(f"{where} has the shape {self.shape}, expected at most {MAX_COUNT} values{at}")
         if math.prod(self.shape) != self.count:
             raise FormatError(
                 f"{where} has the shape {self.shape}, which takes {math.prod(self.shape)} values, "
