@@ -45,7 +45,7 @@ def gram_matrix(x: Tensor) -> Tensor:
     """
     flat = _pixels_by_channels(_precise(x))  # (H*W, C)
     total = flat.new_zeros((flat.shape[1], flat.shape[1]), dtype=torch.float64)
-    for block in flat.split(_GRAM_BLOCK if x.device.type == "cpu" else _GRAM_BLOCK_ON_GPU):
+    for block in torch.split(flat, _GRAM_BLOCK if x.device.type == "cpu" else _GRAM_BLOCK_ON_GPU):
         total += block.T @ block  # (C, C)
     return total
 

@@ -183,7 +183,7 @@ def load_chain(options: Options, log: Log, notice: Log) -> list[loadcaffe.Module
     """The model's layers, not built yet; prints what loadcaffe prints."""
     try:
         net = load_model(options, notice)
-    except LegacyStyleError:
+    except (LegacyStyleError, OSError):
         log(f"Couldn't load {options.model_file}")
         raise
     chain, lines = loadcaffe.modules(net)
