@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import secrets
+import shlex
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,9 @@ from legacy_style.errors import FormatError
 FORMAT = "legacy-style result 1"
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+MAX_TEXT = 2**24  # bytes; nothing that was written here comes near
 _KEYWORD = "legacy-style"  # of the chunk that holds the whole record as JSON
+_KEYWORDS = ("Software", "Comment", _KEYWORD)
 _PACKAGE = Path(__file__).parent
 _PACKAGES = ("torch", "numpy", "scipy", "pillow")
 _KEPT_EVALUATIONS = 5000
@@ -133,11 +136,12 @@ def parse(data: bytes, where: str) -> Record:
 
 def text_chunks(record: Record) -> dict[str, str]:
     """Keyword -> text: PNG's own Software, what people look for (command, model), and the whole record."""
-    return {
-        "Software": f"legacy-style {record['versions']['legacy-style']}",
-        "Comment": " ".join(record["command"]),
-        _KEYWORD: json.dumps(record, ensure_ascii=False, separators=(",", ":")),
-    }
+    texts = (
+        f"legacy-style {record['versions']['legacy-style']}",
+        shlex.join(record["command"]),
+        json.dumps(record, ensure_ascii=False, separators=(",", ":")),
+    )
+    return dict(zip(_KEYWORDS, texts, strict=True))
 
 
 def annotate_png(data: bytes, text: Mapping[str, str]) -> bytes:
@@ -158,11 +162,24 @@ def read_png(data: bytes) -> dict[str, str]:
         return {}
     found = {}
     for kind, start, end in _chunks(data):
-        if kind == b"iTXt":
-            keyword, _, rest = data[start + 8 : end - 4].partition(b"\0")
-            packed, (_language, _translated, text) = rest[0], rest[2:].split(b"\0", 2)
-            found[keyword.decode("latin-1")] = (zlib.decompress(text) if packed else text).decode()
+        keyword, _, rest = data[start + 8 : end - 4].partition(b"\0")
+        if kind == b"iTXt" and keyword.decode("latin-1") in _KEYWORDS:
+            try:
+                found[keyword.decode("latin-1")] = _text(rest)
+            except (IndexError, ValueError, zlib.error) as error:
+                raise FormatError(f"a broken iTXt chunk (byte {start}): {error}") from None
     return found
+
+
+def _text(rest: bytes) -> str:
+    """The text of an iTXt chunk from what follows its keyword."""
+    packed, (_language, _translated, text) = rest[0], rest[2:].split(b"\0", 2)
+    if packed:
+        inflate = zlib.decompressobj()
+        text = inflate.decompress(text, MAX_TEXT)
+        if inflate.unconsumed_tail or not inflate.eof:
+            raise ValueError(f"it breaks off, or holds more than {MAX_TEXT} bytes")
+    return text.decode()
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

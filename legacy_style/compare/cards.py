@@ -58,8 +58,8 @@ class Card:
         origin += [f"options {row.certainty}" if row.certainty else "", row.note]
         about = "; ".join(filter(None, origin))
         return (
-            f'<article id="{self.id}" class="{css_class(self.kind)}" aria-labelledby="{self.id}-title"><header>'
-            f'<h3 id="{self.id}-title">{esc(row.name)}</h3>'
+            f'<article id="{self.id}" class="{css_class(self.kind)}" aria-labelledby="{self.id}-title">'
+            f'<header><h3 id="{self.id}-title">{esc(row.name)}</h3>'
             f'<span class="badge">{SYMBOLS[self.kind]} {self.kind}</span></header>'
             + (f'<ul class="because">{because}</ul>' if because else "")
             + (f'<p class="note">{esc(about[:1].upper() + about[1:])}.</p>' if about else "")

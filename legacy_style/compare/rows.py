@@ -1,12 +1,13 @@
 """One row: make it ready, run it with the network at hand, measure and judge.
 
-A run leaves its picture and a record beside it in the work folder (legacy_style/metadata.py); it counts as done
-while options, model, inputs and this package's own code are those of the record.
+A run leaves its picture and a record beside it in the work folder (legacy_style/metadata.py); it counts
+as done while options, model, inputs and this package's own code are those of the record.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import hashlib
 import shlex
 from collections.abc import Callable, Sequence
@@ -42,12 +43,16 @@ Tell = Callable[[Tick], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run: `models` at hand, work folder, limits on size and iterations (None: as the rows say)."""
+    """How to run: `models` at hand, the work folder, limits on size and iterations (None: as the rows say).
+
+    The limits do not hold for rows whose name fits one of the patterns in `full` (as in file names: `vgg16_*`).
+    """
 
     models: tuple[Path, ...]
     work: Path
     image_size: float | None = None
     num_iterations: float | None = None
+    full: tuple[str, ...] = ()
     seeds: int = 2
     chunks: bool = True
     jobs: int = 1
@@ -119,7 +124,8 @@ def prepare(row: Row, files: Files, settings: Settings, networks: Sequence[Netwo
         if not expected and not row.printed:
             caveats += gone
             blocked = True
-    changed = _limits(wanted, settings, caveats)
+    in_full = any(fnmatch.fnmatchcase(row.name, pattern) for pattern in settings.full)
+    changed = {} if in_full else _limits(wanted, settings, caveats)
     effective = dataclasses.replace(wanted, **found, **changed, model_file=network.file, save_iter=0.0)
     fixed = wanted.seed >= 0 or wanted.init != "random"
     seeds = (None,) if fixed else row.seeds or tuple(range(1, settings.seeds + 1))

@@ -1,6 +1,7 @@
 """Runs the rows of a manifest, several at a time, and goes on where a stopped comparison left off.
 
-Each row is run, measured and judged in one process (rows.py). Progress goes through `tell`, never to a stream.
+Each row is run, measured and judged in one process (rows.py). Progress goes through `tell`, never to a
+stream.
 """
 
 from __future__ import annotations
