@@ -34,7 +34,8 @@ def google(path: Path) -> Any:
 
 
 def numbers(blob: Any) -> Any:
-    return np.array(blob.double_data or blob.data, np.float32)
+    with np.errstate(over="ignore"):
+        return np.array(blob.double_data or blob.data, np.float32)
 
 
 def shape(blob: Any) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from caffe_generate import message, odd_bytes, plain
 from caffe_messages import CLASSES
@@ -27,6 +28,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_caffe_caffemodel import numbers, shape
 from test_caffe_wire import ours
 
 from legacy_style.caffe import caffemodel, messages, phases, prototxt, upgrade, wire
@@ -85,18 +87,21 @@ def check_binary(raw: bytes) -> bool:
         # Google's parser lets the field number 0, which no field may have, pass in an unknown group.
         lenient = "0x" in str(error) and "is no tag" in str(error)
     try:
-        theirs = plain(CLASSES["NetParameter"].FromString(raw))
+        theirs = CLASSES["NetParameter"].FromString(raw)
     except DecodeError:
         theirs = None
-    assert read == theirs or (read is None and lenient), "not what Google reads"
+    expected = None if theirs is None else plain(theirs)
+    assert read == expected or (read is None and lenient), "not what Google reads"
     try:
         net = caffemodel.parse(raw, path="f")
     except FormatError:
         return False
     assert read is not None
-    for layer in net.layers:
-        for blob in layer.blobs:
-            assert blob.data().size == blob.count
+    if net.version != "V0":
+        for layer, other in zip(net.layers, theirs.layers or theirs.layer, strict=True):
+            for blob, other_blob in zip(layer.blobs, other.blobs, strict=True):
+                assert blob.shape == (shape(other_blob) or blob.shape), "not Caffe's shape"
+                np.testing.assert_array_equal(blob.data(flat=True), numbers(other_blob))
     written = _written(net)
     assert _written(caffemodel.parse(written)) == written, "not what was written"
     return True
