@@ -306,6 +306,7 @@ def test_a_smaller_run_is_not_comparable_and_the_expected_picture_is_scaled(smal
     assert outcome.scaled == "scaled from 32x24 to 16x12"
     assert outcome.runs[0].pixels is not None and outcome.runs[0].pixels.width == 16
     assert small.run(image_size=64.0, num_iterations=9.0).caveats == ()
+    assert small.run(image_size=16.0, full=("o*",)).caveats == ()
 
 
 def test_original_colors_are_tested_exactly_even_of_a_smaller_run(small: Small) -> None:

@@ -98,6 +98,7 @@ def images(
 @click.option("--only", multiple=True, metavar="NAME", help="Only this row; may be repeated.")
 @click.option("--image-size", type=click.FloatRange(min=1), help="No picture larger than this.")
 @click.option("--num-iterations", type=click.FloatRange(min=1), help="No run longer than this.")
+@click.option("--full", multiple=True, metavar="PATTERN", help="Rows without these limits: 'vgg16_*'.")
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=2, show_default=True, help="Runs from random noise."
 )
@@ -122,6 +123,7 @@ def run(
     only: tuple[str, ...],
     image_size: float | None,
     num_iterations: float | None,
+    full: tuple[str, ...],
     seeds: int,
     jobs: int,
     work: Path,
@@ -143,6 +145,7 @@ def run(
         work=work / "pictures",
         image_size=image_size,
         num_iterations=num_iterations,
+        full=full,
         seeds=seeds,
         chunks=not no_metadata,
         jobs=jobs,

@@ -45,7 +45,8 @@ Tell = Callable[[Tick], None]
 class Settings:
     """How to run: `models` at hand, the work folder, limits on size and iterations (None: as the rows say).
 
-    The limits do not hold for rows whose name fits one of the patterns in `full` (as in file names: `vgg16_*`).
+    The limits do not hold for rows whose name fits one of the patterns in `full` (as in file names:
+    `vgg16_*`).
     """
 
     models: tuple[Path, ...]
