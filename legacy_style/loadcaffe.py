@@ -55,7 +55,10 @@ def modules(net: NetParameter) -> tuple[list[Module], list[str]]:
         if layer.type in _PASSED_OVER:
             if layer.type not in _SILENT:
                 kind = layer.v1_type if layer.v1_type is not None else layer.type
-                lines += [f"MODULE {layer.name} UNDEFINED", f"warning: module '{layer.name} [type {kind}]' not found"]
+                lines += [
+                    f"MODULE {layer.name} UNDEFINED",
+                    f"warning: module '{layer.name} [type {kind}]' not found",
+                ]
             continue
         if layer.type == "Softmax" and layer.v1_type is None and net.version == "V2":
             break
@@ -95,7 +98,9 @@ def _module(layer: LayerParameter, net: NetParameter) -> Module:
                 " so choose layers before it (--list-layers shows them)"
             )
         if make is None:
-            raise UnsupportedError(f"{where} has the type {layer.type}, which cannot be run; choose layers before it")
+            raise UnsupportedError(
+                f"{where} has the type {layer.type}, which cannot be run; choose layers before it"
+            )
         try:
             return make(layer, where)
         except LegacyStyleError:
@@ -122,7 +127,9 @@ def _tensor(layer: LayerParameter, index: int, where: str) -> Tensor:
     blob.check(f"{where}, blob {index},")
     values = torch.from_numpy(np.array(blob.data(), dtype=np.float32, order="C"))
     if not torch.isfinite(values).all():
-        raise FormatError(f"{where}, blob {index}, holds weights that are not finite; get the model file again")
+        raise FormatError(
+            f"{where}, blob {index}, holds weights that are not finite; get the model file again"
+        )
     return values
 
 
@@ -136,7 +143,9 @@ def _vector(layer: LayerParameter, index: int, where: str, size: int | None = No
 def _pair(message: Message, name: str, default: int) -> nn.Pair:
     """kernel_size, stride or dilation of a convolution: repeated `name`, or `kernel_h` and `kernel_w`."""
     stem = name.removesuffix("_size")
-    values = message[name] if isinstance(message[name], list) else [message[name]] if message.has(name) else []
+    values = (
+        message[name] if isinstance(message[name], list) else [message[name]] if message.has(name) else []
+    )
     if f"{stem}_h" in _fields(message) and (message.has(f"{stem}_h") or message.has(f"{stem}_w")):
         both = (message[f"{stem}_h"], message[f"{stem}_w"])
         return both if min(both) > 0 else (max(both), max(both))
@@ -163,7 +172,9 @@ def _pad(message: Message) -> nn.Pair:
 def _weight_4d(layer: LayerParameter, where: str) -> Tensor:
     weight = _tensor(layer, 0, where)
     if weight.dim() != 4:
-        raise WeightMismatchError(f"{where}, blob 0, has the shape {tuple(weight.shape)}, expected four dimensions")
+        raise WeightMismatchError(
+            f"{where}, blob 0, has the shape {tuple(weight.shape)}, expected four dimensions"
+        )
     return weight
 
 
@@ -182,11 +193,15 @@ def _convolution(layer: LayerParameter, where: str) -> nn.Layer:
     bias = _vector(layer, 1, where, count) if len(layer.blobs) > 1 else None
     kernel = _pair(message, "kernel_size", 0)
     if kernel != (0, 0) and kernel != tuple(weight.shape[2:]):
-        raise WeightMismatchError(f"{where} says {kernel} kernels but has weights of shape {tuple(weight.shape)}")
+        raise WeightMismatchError(
+            f"{where} says {kernel} kernels but has weights of shape {tuple(weight.shape)}"
+        )
     if transposed:
         return nn.SpatialFullConvolution(layer.name, weight, bias, **common)
     if weight.shape[0] % groups:
-        raise WeightMismatchError(f"{where} has {weight.shape[0]} outputs, which {groups} groups cannot share")
+        raise WeightMismatchError(
+            f"{where} has {weight.shape[0]} outputs, which {groups} groups cannot share"
+        )
     return nn.SpatialConvolution(layer.name, weight, bias, **common)
 
 
@@ -202,7 +217,9 @@ def _inner_product(layer: LayerParameter, where: str) -> nn.Layer:
 def _pooling(layer: LayerParameter, where: str) -> nn.Layer:
     message = layer.param("pooling_param")
     if message["pool"] not in ("MAX", "AVE"):
-        raise UnsupportedError(f"{where} pools by {message['pool']}, which cannot be run; choose layers before it")
+        raise UnsupportedError(
+            f"{where} pools by {message['pool']}, which cannot be run; choose layers before it"
+        )
     maximum = message["pool"] == "MAX"
     if message["global_pooling"]:
         return nn.GlobalPooling(layer.name, maximum=maximum)
@@ -215,7 +232,9 @@ def _lrn(layer: LayerParameter, where: str) -> nn.Layer:
     message = layer.param("lrn_param")
     if message["norm_region"] == "WITHIN_CHANNEL":
         return nn.within_channel_lrn(layer.name, message["local_size"], message["alpha"], message["beta"])
-    return nn.cross_map_lrn(layer.name, message["local_size"], message["alpha"], message["beta"], message["k"])
+    return nn.cross_map_lrn(
+        layer.name, message["local_size"], message["alpha"], message["beta"], message["k"]
+    )
 
 
 def _relu(layer: LayerParameter, where: str) -> nn.Layer:

@@ -54,10 +54,13 @@ class Network:
     def windows(self, axis: int) -> list[nn.Window]:
         """What every step looks at along one axis (0: vertical, 1: horizontal); losses look at their input's points."""
         return [
-            (step.windows or nn.POINT)[axis] if isinstance(step, nn.Layer) else nn.Window() for step in self.steps
+            (step.windows or nn.POINT)[axis] if isinstance(step, nn.Layer) else nn.Window()
+            for step in self.steps
         ]
 
-    def tile(self, index: int, height: int, width: int, rows: tiling.Interval, columns: tiling.Interval) -> Tile:
+    def tile(
+        self, index: int, height: int, width: int, rows: tiling.Interval, columns: tiling.Interval
+    ) -> Tile:
         """The plan of one tile of a height x width image."""
         losses = [not isinstance(step, nn.Layer) for step in self.steps]
         return Tile(
@@ -74,7 +77,12 @@ class Network:
         return moved.copy_(image)
 
     def forward(
-        self, x: Tensor, tile: Tile | None = None, *, look: Callable[[Loss, Tensor], None] | None = None, keep: bool
+        self,
+        x: Tensor,
+        tile: Tile | None = None,
+        *,
+        look: Callable[[Loss, Tensor], None] | None = None,
+        keep: bool,
     ) -> Kept:
         """Run `x` through all steps; `look` is called for each loss with its own part of the feature maps, as they are then.
 
@@ -169,7 +177,11 @@ def _fuse(modules: Sequence[nn.Layer | Loss]) -> list[nn.Layer | Loss]:
     steps: list[nn.Layer | Loss] = []
     for module in modules:
         previous = steps[-1] if steps else None
-        if isinstance(module, nn.ReLU) and isinstance(previous, nn.SpatialConvolution) and not previous.rectify:
+        if (
+            isinstance(module, nn.ReLU)
+            and isinstance(previous, nn.SpatialConvolution)
+            and not previous.rectify
+        ):
             previous.rectify = True
         elif not isinstance(module, nn.Dropout):
             steps.append(module)
@@ -199,9 +211,13 @@ def check_layers(names: Sequence[str], content: Sequence[str], style: Sequence[s
         position = -1
         for name in wanted:
             if name not in names:
-                near = get_close_matches(name, names, n=1, cutoff=0.4) or get_close_matches(name.strip(), names, n=1)
+                near = get_close_matches(name, names, n=1, cutoff=0.4) or get_close_matches(
+                    name.strip(), names, n=1
+                )
                 hint = f"did you mean {near[0]}? " if near else ""
-                raise OptionError(f"-{option}: the model has no layer {name!r}; {hint}Its layers are {', '.join(names)}")
+                raise OptionError(
+                    f"-{option}: the model has no layer {name!r}; {hint}Its layers are {', '.join(names)}"
+                )
             if names.index(name) <= position:
                 raise OptionError(
                     f"-{option}: {name!r} is repeated or out of order, so it would never be found;"
@@ -317,4 +333,6 @@ def _layer_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise OptionError(f"-multigpu_strategy: {text!r} is not a layer number; give for example 3,6") from None
+        raise OptionError(
+            f"-multigpu_strategy: {text!r} is not a layer number; give for example 3,6"
+        ) from None

@@ -66,7 +66,11 @@ class Objective:
         assert grad is not None
         if network.tv is not None:
             network.tv.backward(image, grad)
-        return [loss.loss for loss in network.content_losses], [loss.loss for loss in network.style_losses], grad
+        return (
+            [loss.loss for loss in network.content_losses],
+            [loss.loss for loss in network.style_losses],
+            grad,
+        )
 
     def _part(self, image: Tensor, tile: Tile | None) -> Tensor:
         if tile is not None:

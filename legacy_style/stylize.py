@@ -112,7 +112,9 @@ def check(options: Options, save: bool = True) -> None:
         raise OptionError("-image_size and -style_scale must be finite numbers, for example -image_size 512")
     styles = split_list(options.style_image)
     if not styles or "" in styles:
-        raise OptionError(f"-style_image {options.style_image!r} has an empty element; give file names with commas between")
+        raise OptionError(
+            f"-style_image {options.style_image!r} has an empty element; give file names with commas between"
+        )
     blend_weights(options)
     if save:
         torch_image.check_can_save(options.output_image)
@@ -134,10 +136,14 @@ def blend_weights(options: Options) -> list[float]:
         numbers = [tonumber(part) for part in parts]
         weights = [number for number in numbers if number is not None]
         if len(weights) < count:
-            raise OptionError(f"-style_blend_weights {options.style_blend_weights!r} are not all numbers; give for example 1,3")
+            raise OptionError(
+                f"-style_blend_weights {options.style_blend_weights!r} are not all numbers; give for example 1,3"
+            )
     total = sum(weights)
     if total == 0 or not math.isfinite(total):
-        raise OptionError(f"-style_blend_weights {options.style_blend_weights} have the sum {total}, which nothing can be divided by")
+        raise OptionError(
+            f"-style_blend_weights {options.style_blend_weights} have the sum {total}, which nothing can be divided by"
+        )
     return [weight / total for weight in weights]
 
 
@@ -149,7 +155,9 @@ def choose_devices(options: Options, notice: Log) -> tuple[list[torch.device], l
     several = "," in options.gpu
     numbers = [tonumber(part) for part in (split_list(options.gpu) if several else [options.gpu])]
     if None in numbers or not all(math.isfinite(number) for number in numbers if number is not None):
-        raise OptionError(f"-gpu {options.gpu!r} is not a GPU's number; give 0, or 0,1 for two, or -1 for the CPU")
+        raise OptionError(
+            f"-gpu {options.gpu!r} is not a GPU's number; give 0, or 0,1 for two, or -1 for the CPU"
+        )
     gpus = [int(number + 1) for number in numbers if number is not None]
     engine.set_up_cpu()
     if not several and (numbers[0] or 0) + 1 <= 0:
@@ -159,7 +167,9 @@ def choose_devices(options: Options, notice: Log) -> tuple[list[torch.device], l
         return [torch.device("cpu")], []
     missing = [gpu - 1 for gpu in gpus if not 0 <= gpu - 1 < torch.cuda.device_count()]
     if missing:
-        raise OptionError(f"-gpu {options.gpu}: there is no GPU {missing[0]}, only 0 to {torch.cuda.device_count() - 1}")
+        raise OptionError(
+            f"-gpu {options.gpu}: there is no GPU {missing[0]}, only 0 to {torch.cuda.device_count() - 1}"
+        )
     engine.set_up_cuda(autotune=options.cudnn_autotune and options.backend == "cudnn")
     return [torch.device("cuda", gpu - 1) for gpu in gpus], gpus
 
@@ -231,7 +241,8 @@ def load_images(options: Options) -> Images:
     content = torch_image.scale(_load(options.content_image, options), options.image_size)
     style_size = math.ceil(options.style_scale * options.image_size)
     styles = [
-        _caffe_units(torch_image.scale(_load(path, options), style_size)) for path in split_list(options.style_image)
+        _caffe_units(torch_image.scale(_load(path, options), style_size))
+        for path in split_list(options.style_image)
     ]
     init = None
     if options.init_image != "":
@@ -253,7 +264,9 @@ def check_sizes(net: Network, images: Images) -> None:
     """Raise OptionError where an image is too small for a layer, or for the total variation."""
     for what, image in (("content", images.content), *(("style", style) for style in images.styles)):
         height, width = image.shape[2:]
-        for step, h, w in zip(net.steps, engine.sizes(net, 0, height), engine.sizes(net, 1, width), strict=True):
+        for step, h, w in zip(
+            net.steps, engine.sizes(net, 0, height), engine.sizes(net, 1, width), strict=True
+        ):
             if min(h, w) < 1:
                 name = getattr(step, "name", "")
                 raise OptionError(
@@ -261,7 +274,9 @@ def check_sizes(net: Network, images: Images) -> None:
                     " give a larger -image_size, or layers that are less deep"
                 )
     if net.tv is not None and min(images.content.shape[2:]) < 2:
-        raise OptionError("-tv_weight needs an image of at least 2x2 pixels; give a larger -image_size, or -tv_weight 0")
+        raise OptionError(
+            "-tv_weight needs an image of at least 2x2 pixels; give a larger -image_size, or -tv_weight 0"
+        )
 
 
 def capture(net: Network, images: Images, options: Options, log: Log) -> Objective:
@@ -273,7 +288,9 @@ def capture(net: Network, images: Images, options: Options, log: Log) -> Objecti
     objective.capture(images.content, content=True)
     for number, (style, weight) in enumerate(zip(images.styles, blend_weights(options), strict=True), 1):
         log(f"Capturing style target {number}\t")
-        engine.objective(net, style.shape[2], style.shape[3], options).capture(style, content=False, blend_weight=weight)
+        engine.objective(net, style.shape[2], style.shape[3], options).capture(
+            style, content=False, blend_weight=weight
+        )
     return objective
 
 

@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from legacy_style import winograd
 
 Pair = tuple[int, int]
 """(vertical, horizontal), as in PyTorch; nn's constructors and printouts have the horizontal number first."""
@@ -81,6 +84,7 @@ class SpatialConvolution(Layer):
 
     weight: (out, in / groups, kH, kW), bias: (out,) or None. Where stride and dilation are 1 and there are no groups, the
     gradient is a convolution too: of `grad` with the kernels turned by 180 degrees and transposed in their channels.
+    Wide 3x3 layers go Winograd's way on the CPU.
     """
 
     rectify = False
@@ -103,30 +107,59 @@ class SpatialConvolution(Layer):
             Window(weight.shape[2], stride[0], pad[0], dilation[0]),
             Window(weight.shape[3], stride[1], pad[1], dilation[1]),
         )
-        self.turned: Tensor | None = None
+        self.forwards: Callable[[Tensor], Tensor] | None = None
+        self.backwards: Callable[[Tensor], Tensor] | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         super().to(device, dtype)
         layout = torch.channels_last
         self.weight = self.weight.to(device, dtype).contiguous(memory_format=layout)
         self.bias = None if self.bias is None else self.bias.to(device, dtype)
-        kernel = self.weight.shape[2:]
-        plain = self.stride == self.dilation == (1, 1) and self.groups == 1
-        if plain and all(p < k for p, k in zip(self.pad, kernel, strict=True)):
-            self.turned = self.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=layout)
+        kernel = (self.weight.shape[2], self.weight.shape[3])
+        self.forwards = self.backwards = None
+        if (
+            self.stride != (1, 1)
+            or self.dilation != (1, 1)
+            or self.groups != 1
+            or self.pad[0] >= kernel[0]
+            or self.pad[1] >= kernel[1]
+        ):
+            return
+        turned = self.weight.flip(2, 3).transpose(0, 1)
+        if winograd.suits(self.weight, self.pad):
+            self.forwards = partial(winograd.convolve, winograd.transform_kernels(self.weight), self.bias)
+            self.backwards = partial(winograd.convolve, winograd.transform_kernels(turned), None)
+        else:
+            turned, pad = (
+                turned.contiguous(memory_format=layout),
+                (kernel[0] - 1 - self.pad[0], kernel[1] - 1 - self.pad[1]),
+            )
+            self.backwards = partial(F.conv2d, weight=turned, padding=pad)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.conv2d(x, self.weight, self.bias, self.stride, self.pad, self.dilation, self.groups)
+        if self.forwards is not None:
+            y = self.forwards(x)
+        else:
+            y = F.conv2d(x, self.weight, self.bias, self.stride, self.pad, self.dilation, self.groups)
         return y.relu_() if self.rectify else y
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
         if self.rectify:
             grad = _mask(grad, y)
-        if self.turned is not None:
-            kernel = self.weight.shape[2:]
-            return F.conv2d(grad, self.turned, None, 1, [k - 1 - p for k, p in zip(kernel, self.pad, strict=True)])
+        if self.backwards is not None:
+            return self.backwards(grad)
         result: Tensor = aten.convolution_backward(
-            grad, x, self.weight, None, self.stride, self.pad, self.dilation, False, [0, 0], self.groups, [True, False, False]
+            grad,
+            x,
+            self.weight,
+            None,
+            self.stride,
+            self.pad,
+            self.dilation,
+            False,
+            [0, 0],
+            self.groups,
+            [True, False, False],
         )[0]
         return result
 
@@ -152,7 +185,15 @@ class SpatialFullConvolution(Layer):
     windows = None
 
     def __init__(
-        self, name: str, weight: Tensor, bias: Tensor | None, *, stride: Pair, pad: Pair, dilation: Pair, groups: int
+        self,
+        name: str,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        stride: Pair,
+        pad: Pair,
+        dilation: Pair,
+        groups: int,
     ) -> None:
         super().__init__(name)
         self.weight, self.bias = weight, bias
@@ -164,7 +205,9 @@ class SpatialFullConvolution(Layer):
         self.bias = None if self.bias is None else self.bias.to(device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.pad, 0, self.groups, self.dilation)
+        return F.conv_transpose2d(
+            x, self.weight, self.bias, self.stride, self.pad, 0, self.groups, self.dilation
+        )
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
         return F.conv2d(grad, self.weight, None, self.stride, self.pad, self.dilation, self.groups)
@@ -196,7 +239,9 @@ class _Pooling(Layer):
 
     kind = ""
 
-    def __init__(self, name: str, kernel: Pair, stride: Pair, pad: Pair = (0, 0), *, ceil: bool = True) -> None:
+    def __init__(
+        self, name: str, kernel: Pair, stride: Pair, pad: Pair = (0, 0), *, ceil: bool = True
+    ) -> None:
         super().__init__(name)
         self.kernel, self.stride, self.pad, self.ceil = kernel, stride, pad, ceil
         self.windows = (
@@ -216,7 +261,9 @@ class SpatialMaxPooling(_Pooling):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor
-        y, self._indices = aten.max_pool2d_with_indices(x, self.kernel, self.stride, self.pad, (1, 1), self.ceil)
+        y, self._indices = aten.max_pool2d_with_indices(
+            x, self.kernel, self.stride, self.pad, (1, 1), self.ceil
+        )
         return y
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
@@ -235,7 +282,9 @@ class SpatialAveragePooling(_Pooling):
         return F.avg_pool2d(x, self.kernel, self.stride, self.pad, self.ceil)
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
-        result: Tensor = aten.avg_pool2d_backward(grad, x, self.kernel, self.stride, self.pad, self.ceil, True, None)
+        result: Tensor = aten.avg_pool2d_backward(
+            grad, x, self.kernel, self.stride, self.pad, self.ceil, True, None
+        )
         return result
 
 

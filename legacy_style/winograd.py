@@ -1,0 +1,111 @@
+"""3x3 convolution with a quarter of the multiplications: Winograd's minimal filtering F(4x4, 3x3), in float32.
+
+Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2016): an output tile of 4x4 is A^T [(G g G^T) * (B^T d
+B)] A, where d is 6x6 of the input and the product in the middle, over all channels, is 36 matrix products. Their points 0,
++-1, +-2 lose two digits; with 0, +-3/4, +-3/2 the result is as near to the exact one as that of a direct convolution (both
+about 1e-6 relative). Pays off from 256 channels on; below that, moving the tiles costs more than is saved.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+TILE = 4
+"""Outputs per tile along each axis."""
+
+_POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
+_SIDE = len(_POINTS) + 1  # inputs per tile along each axis
+
+LEAST_CHANNELS = 256
+"""For Winograd's way to be the faster one, inputs or outputs must be as many, and the others half as many."""
+
+_BLOCK = 1024
+"""Tiles worked on at a time: many enough for the matrix products, few enough for the cache."""
+
+
+def _matrices() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """A^T (4, 6), G (6, 3) and B^T (6, 6) of the Toom-Cook algorithm for _POINTS and infinity."""
+
+    def evaluate(degree: int) -> NDArray[np.float64]:
+        rows = [[point**power for power in range(degree)] for point in _POINTS]
+        return np.array([*rows, [0.0] * (degree - 1) + [1.0]])
+
+    b_t = np.linalg.inv(evaluate(_SIDE)).T
+    # Moving factors between B and G changes nothing but the size of the intermediate numbers; powers of two are exact.
+    factor = 2.0 ** np.round(np.log2(np.abs(b_t).max(1, keepdims=True)))
+    return evaluate(TILE).T, evaluate(3) * factor, b_t / factor
+
+
+_A_T, _G, _B_T = _matrices()
+_OUTPUT = torch.from_numpy(np.kron(_A_T, _A_T)).float()  # (16, 36)
+_KERNEL = torch.from_numpy(np.kron(_G, _G))  # (36, 9)
+_INPUT = torch.from_numpy(np.kron(_B_T, _B_T)).float()  # (36, 36)
+
+
+def transform_kernels(weight: Tensor) -> Tensor:
+    """Kernels (K, C, 3, 3) as 36 matrices, (36, C, K) float32."""
+    k, c = weight.shape[:2]
+    flat = weight.double().permute(2, 3, 1, 0).reshape(9, c * k)
+    return (_KERNEL @ flat).float().view(_SIDE**2, c, k)
+
+
+def suits(weight: Tensor, pad: tuple[int, int]) -> bool:
+    """Whether `convolve` can do this convolution of stride 1 without groups, and faster than the direct way."""
+    wide = min(weight.shape[:2]) >= LEAST_CHANNELS // 2 and max(weight.shape[:2]) >= LEAST_CHANNELS
+    plain = tuple(weight.shape[2:]) == (3, 3) and pad == (1, 1)
+    return wide and plain and weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+class Scratch:
+    """Room for the intermediate arrays, kept from call to call: fresh pages cost more than the arithmetic on them."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """An array of that shape with any content, float32; the same memory for the same name."""
+        count = int(np.prod(shape))
+        array = self._arrays.get(name)
+        if array is None or array.numel() < count:
+            array = self._arrays[name] = torch.empty(count)
+        return array[:count].view(shape)
+
+
+_scratch = Scratch()
+
+
+def convolve(kernels: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """x (1, C, H, W) convolved with stride 1 and padding 1 by `transform_kernels(weight)`: (1, K, H, W), channels-last.
+
+    Everything is float32 on the CPU; bias: (K,) or None. Not for several threads at once.
+    """
+    scratch = _scratch
+    _, c, h, w = x.shape
+    k = kernels.shape[2]
+    rows, columns = -(-h // TILE), -(-w // TILE)
+    padded = scratch.take("padded", rows * TILE + 2, columns * TILE + 2, c)
+    padded[0].zero_(), padded[h + 1 :].zero_(), padded[:, 0].zero_(), padded[:, w + 1 :].zero_()
+    padded[1 : h + 1, 1 : w + 1] = x[0].permute(1, 2, 0)
+    result = x.new_empty((1, h, w, k)).permute(0, 3, 1, 2)  # channels-last
+    exact = h == rows * TILE and w == columns * TILE
+    image = result[0].permute(1, 2, 0) if exact else scratch.take("image", rows * TILE, columns * TILE, k)
+    down, right, _ = padded.stride()
+    step = max(_BLOCK // columns, 1)
+    for first in range(0, rows, step):
+        r = min(step, rows - first)
+        tiles = r * columns
+        overlapping = padded[first * TILE :].as_strided(
+            (_SIDE, _SIDE, r, columns, c), (down, right, TILE * down, TILE * right, 1)
+        )
+        d = scratch.take("d", _SIDE, _SIDE, r, columns, c).copy_(overlapping).view(_SIDE**2, tiles * c)
+        v = torch.mm(_INPUT, d, out=scratch.take("v", _SIDE**2, tiles * c)).view(_SIDE**2, tiles, c)
+        m = torch.bmm(v, kernels, out=scratch.take("m", _SIDE**2, tiles, k)).view(_SIDE**2, tiles * k)
+        y = torch.mm(_OUTPUT, m, out=scratch.take("y", TILE**2, tiles * k)).view(TILE, TILE, r, columns, k)
+        block = image[first * TILE : (first + r) * TILE].view(r, TILE, columns, TILE, k)
+        block.copy_(y.permute(2, 0, 3, 1, 4))
+    if not exact:
+        result[0].permute(1, 2, 0).copy_(image[:h, :w])
+    return result if bias is None else result.add_(bias.view(1, -1, 1, 1))
