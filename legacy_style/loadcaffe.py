@@ -8,8 +8,9 @@ network. Where loadcaffe gave up or dropped layers (groups, V1 blobs with shapes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -42,39 +43,79 @@ class Module:
     size_line: str | None = None
 
 
-def modules(net: NetParameter) -> tuple[list[Module], list[str]]:
+def modules(net: NetParameter, wanted: Collection[str] = ()) -> tuple[list[Module], list[str]]:
     """The chain of `net` and the lines that loadcaffe prints about it; no weights are read yet.
 
-    A layer that cannot be run is in the chain all the same and raises UnsupportedError when it is built, so that a
-    network is usable up to it.
+    Where the network has branches and layers are `wanted`, the chain is the one that leads to these; UnsupportedError
+    where none leads to all of them. A layer that cannot be run is in the chain all the same and raises UnsupportedError
+    when it is built, so that a network is usable up to it.
     """
-    chain: list[Module] = []
     lines: list[str] = []
-    flat = False
+    layers: list[LayerParameter] = []
     for layer in _outside_training(net):
-        if layer.type in _PASSED_OVER:
-            if layer.type not in _SILENT:
-                kind = layer.v1_type if layer.v1_type is not None else layer.type
-                lines += [
-                    f"MODULE {layer.name} UNDEFINED",
-                    f"warning: module '{layer.name} [type {kind}]' not found",
-                ]
-            continue
         if layer.type == "Softmax" and layer.v1_type is None and net.version == "V2":
             break
+        if layer.type not in _PASSED_OVER:
+            layers.append(layer)
+        elif layer.type not in _SILENT:
+            kind = layer.v1_type if layer.v1_type is not None else layer.type
+            lines += [
+                f"MODULE {layer.name} UNDEFINED",
+                f"warning: module '{layer.name} [type {kind}]' not found",
+            ]
+    chain: list[Module] = []
+    flat = False
+    for layer in _leading_to(wanted, layers, net) if wanted else layers:
         if layer.type in ("InnerProduct", "Flatten") and not flat:
             flat = True
             view_name = layer.name if layer.type == "Flatten" else "torch_view"
-            chain.append(Module(view_name, "Flatten", lambda name=view_name: nn.View(name)))
-        if layer.type == "Flatten":
-            continue
-        chain.append(_module(layer, net))
+            chain.append(Module(view_name, "Flatten", partial(nn.View, view_name)))
+        if layer.type != "Flatten":
+            chain.append(_module(layer, net))
     return chain, lines + [module.size_line for module in chain if module.size_line is not None]
 
 
 def layer_names(net: NetParameter) -> list[str]:
     """The names that losses may be attached to, in network order."""
     return [module.name for module in modules(net)[0]]
+
+
+def _leading_to(
+    wanted: Collection[str], layers: Sequence[LayerParameter], net: NetParameter
+) -> Sequence[LayerParameter]:
+    """The layers between the image and all of `wanted`; all layers where the network has no branches."""
+    parents = _parents(layers, net)
+    if all(parent == index - 1 for index, parent in enumerate(parents)):
+        return layers
+    path: set[int] = set()
+    for index, layer in enumerate(layers):
+        if layer.name in wanted:
+            while index >= 0 and index not in path:
+                path.add(index)
+                index = parents[index]
+    chain = sorted(path)
+    for before, after in zip([-1, *chain], chain, strict=False):
+        if parents[after] != before:
+            raise UnsupportedError(
+                f"{net.path}: the layers {layers[before].name} and {layers[after].name} lie on different branches of the"
+                " network; choose layers that follow one another"
+            )
+    return [layers[index] for index in chain]
+
+
+def _parents(layers: Sequence[LayerParameter], net: NetParameter) -> list[int]:
+    """For each layer, which one computes what it takes, -1 for the image; where nothing tells, the one before it."""
+    copies = {top: layer.bottoms[0] for layer in net.layers if layer.type == "Split" for top in layer.tops}
+    sources = set(net.inputs) | {top for layer in net.layers if layer.type in _PASSED_OVER for top in layer.tops}
+    makers = dict.fromkeys(sources - set(copies), -1)
+    parents = []
+    for index, layer in enumerate(layers):
+        bottom = layer.bottoms[0] if layer.bottoms else ""
+        while bottom in copies:
+            bottom = copies[bottom]
+        parents.append(makers.get(bottom, index - 1))
+        makers.update(dict.fromkeys(layer.tops, index))
+    return parents
 
 
 def _outside_training(net: NetParameter) -> Iterator[LayerParameter]:
@@ -182,12 +223,7 @@ def _convolution(layer: LayerParameter, where: str) -> nn.Layer:
     message = layer.param("convolution_param")
     groups = message["group"] or 1
     weight = _weight_4d(layer, where)
-    common = {
-        "stride": _pair(message, "stride", 1),
-        "pad": _pad(message),
-        "dilation": _pair(message, "dilation", 1),
-        "groups": groups,
-    }
+    stride, pad, dilation = _pair(message, "stride", 1), _pad(message), _pair(message, "dilation", 1)
     transposed = layer.type == "Deconvolution"
     count = weight.shape[1] * groups if transposed else weight.shape[0]
     bias = _vector(layer, 1, where, count) if len(layer.blobs) > 1 else None
@@ -197,12 +233,16 @@ def _convolution(layer: LayerParameter, where: str) -> nn.Layer:
             f"{where} says {kernel} kernels but has weights of shape {tuple(weight.shape)}"
         )
     if transposed:
-        return nn.SpatialFullConvolution(layer.name, weight, bias, **common)
+        return nn.SpatialFullConvolution(
+            layer.name, weight, bias, stride=stride, pad=pad, dilation=dilation, groups=groups
+        )
     if weight.shape[0] % groups:
         raise WeightMismatchError(
             f"{where} has {weight.shape[0]} outputs, which {groups} groups cannot share"
         )
-    return nn.SpatialConvolution(layer.name, weight, bias, **common)
+    return nn.SpatialConvolution(
+        layer.name, weight, bias, stride=stride, pad=pad, dilation=dilation, groups=groups
+    )
 
 
 def _inner_product(layer: LayerParameter, where: str) -> nn.Layer:

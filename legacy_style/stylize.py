@@ -193,11 +193,19 @@ def load_chain(options: Options, log: Log, notice: Log) -> list[loadcaffe.Module
     """The model's layers, not built yet; prints what loadcaffe prints."""
     try:
         net = load_model(options, notice)
-    except (LegacyStyleError, OSError):
+    except OSError as error:
+        log(f"Couldn't load {options.model_file}")
+        raise OptionError(
+            f"{options.model_file}: {error.strerror}; give -model_file a file that is there, or leave it out for the"
+            " bundled network"
+        ) from error
+    except LegacyStyleError:
         log(f"Couldn't load {options.model_file}")
         raise
-    chain, lines = loadcaffe.modules(net)
     log(f"Successfully loaded {net.path or options.model_file}")
+    content, style = split_list(options.content_layers), split_list(options.style_layers)
+    network.check_layers(loadcaffe.layer_names(net), content, style)
+    chain, lines = loadcaffe.modules(net, [*content, *style])
     for line in lines:
         log(line)
     return chain
