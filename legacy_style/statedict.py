@@ -136,9 +136,8 @@ def weights(
     or where half precision cannot hold a weight.
     """
     for key, (layer, index) in keys(net, names=names).items():
-        blob = layer.blobs[index]
-        blob.check(f"{net.path}: layer {layer.name}, blob {index},")
-        values: NDArray[Any] = np.array(blob.data(), dtype=np.float32).reshape(_shape(layer, index))
+        layer.blobs[index].check(f"{net.path}: layer {layer.name}, blob {index},")
+        values: NDArray[Any] = blob_values(layer, index)
         if half:
             with np.errstate(over="ignore"):
                 rounded = values.astype(np.float16)
@@ -148,6 +147,11 @@ def weights(
                 )
             values = rounded
         yield key, values
+
+
+def blob_values(layer: LayerParameter, index: int) -> NDArray[np.float32]:
+    """A copy of one blob in the shape that PyTorch would have; see `weights`."""
+    return np.array(layer.blobs[index].data(), dtype=np.float32, order="C").reshape(_shape(layer, index))
 
 
 def layers_text(net: NetParameter, *, rgb: bool = False) -> str:
