@@ -260,17 +260,18 @@ class SpatialMaxPooling(_Pooling):
     kind = "Max"
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor
-        y, self._indices = aten.max_pool2d_with_indices(
-            x, self.kernel, self.stride, self.pad, (1, 1), self.ceil
-        )
-        return y
+        return self._pool(x)[0]
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
+        # Which element was the largest is found again: to remember it would take a quarter of all memory.
         result: Tensor = aten.max_pool2d_with_indices_backward(
-            grad, x, self.kernel, self.stride, self.pad, (1, 1), self.ceil, self._indices
+            grad, x, self.kernel, self.stride, self.pad, (1, 1), self.ceil, self._pool(x)[1]
         )
         return result
+
+    def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, indices = aten.max_pool2d_with_indices(x, self.kernel, self.stride, self.pad, (1, 1), self.ceil)
+        return y, indices
 
 
 class SpatialAveragePooling(_Pooling):

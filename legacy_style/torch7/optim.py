@@ -52,21 +52,25 @@ def lbfgs(
     learning_rate: float = 1.0,
     log: Callable[[str], None] | None = None,
     state: LbfgsState | None = None,
+    done: int = 0,
 ) -> list[float]:
     """Minimise `feval` from `x`, which is changed in place; returns every f(x) in the order of evaluation.
 
+    A call that was broken off in an evaluation goes on, bit for bit, with its `state`, its x of then, and `done`, the
+    number of iterations that it had completed.
     x: any shape, contiguous, float32 or float64. At most ceil(max_iter) iterations and 1.25 * max_iter evaluations
     (lbfgs.lua's default for maxEval). `log` takes the lines that lbfgs.lua prints when verbose, without line end.
     """
     state = state or LbfgsState()
     say = log or (lambda message: None)
     vector = x.view(-1)
-    n_correction = min(n_correction, max(1, math.ceil(max_iter)))
+    if math.isfinite(max_iter):
+        n_correction = min(n_correction, max(1, math.ceil(max_iter)))
     max_eval = max_iter * 1.25
 
     f, g = feval(x)
     history = [f]
-    evaluations = 1
+    evaluations = done + 1
     state.func_eval += 1
     if _l1_norm(g) <= tol_fun:
         say(_verbose("optimality condition below tolFun"))
@@ -76,7 +80,7 @@ def lbfgs(
         # Rows are only touched when their pair exists, so this costs address space, not memory.
         state.steps, state.changes = _aligned_rows(vector, n_correction), _aligned_rows(vector, n_correction)
 
-    iteration = 0
+    iteration = done
     while iteration < max_iter:
         iteration += 1
         state.n_iter += 1
@@ -175,6 +179,10 @@ def _two_loop_recursion(state: LbfgsState, g: Tensor) -> None:
         q.add_(state.steps[row], alpha=alpha[k] - beta)
 
 
+ADAM_BLOCK = 2**18
+"""Elements that Adam works on at a time: they stay in the cache, and a large image needs no further vector."""
+
+
 @dataclass
 class AdamState:
     """What adam.lua keeps in its `state` table: step count, first and second moment (shape of the vector)."""
@@ -203,9 +211,10 @@ def adam(
     if state.m is None or state.v is None:
         state.m, state.v = torch.zeros_like(g), torch.zeros_like(g)
     state.t += 1
-    state.m.mul_(beta1).add_(g, alpha=1 - beta1)
-    state.v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-    denominator = state.v.sqrt().add_(epsilon)
     step = learning_rate * math.sqrt(1 - beta2**state.t) / (1 - beta1**state.t)
-    x.view(-1).addcdiv_(state.m, denominator, value=-step)
+    blocks = (vector.split(ADAM_BLOCK) for vector in (x.view(-1), g, state.m, state.v))
+    for x_block, g_block, m_block, v_block in zip(*blocks, strict=True):
+        m_block.mul_(beta1).add_(g_block, alpha=1 - beta1)
+        v_block.mul_(beta2).addcmul_(g_block, g_block, value=1 - beta2)
+        x_block.addcdiv_(m_block, v_block.sqrt().add_(epsilon), value=-step)
     return f
