@@ -122,7 +122,7 @@ def activations(net: NetParameter, image: Tensor) -> Iterator[tuple[str, Tensor]
     the first layer that cannot be run, WeightMismatchError at the first that the image does not fit.
     """
     x = image.clone()
-    for module in loadcaffe.modules(net)[0]:
+    for module in _path(net):
         layer = module.build()
         try:
             x = layer.forward(x)
@@ -132,6 +132,16 @@ def activations(net: NetParameter, image: Tensor) -> Iterator[tuple[str, Tensor]
                 f"{image.shape[3]}x{image.shape[2]} ({error})"
             ) from error
         yield module.name, x
+
+
+def _path(net: NetParameter) -> list[loadcaffe.Module]:
+    """The layers of `net` in turn; where it has branches, one way to the first layer that joins them."""
+    chain = loadcaffe.modules(net)[0]
+    joins = {layer.name for layer in net.layers if len(layer.bottoms) > 1}
+    join = next((index for index, module in enumerate(chain) if module.name in joins), None)
+    if join is None or join == 0:
+        return chain
+    return [*loadcaffe.modules(net, [chain[join - 1].name])[0], chain[join]]
 
 
 def compare(first: NetParameter, second: NetParameter, image: Tensor) -> tuple[list[Difference], str]:

@@ -1,7 +1,7 @@
 """What is in a network: layers, shapes, statistics, receptive fields, names for losses; and its filters.
 
-Surprise: a network with branches is described in full, but names after its first branch cannot be used,
-because the main program runs a network as one chain.
+Surprise: a network with branches is described in full, but names behind the first layer that joins
+branches cannot be used, because the main program runs a network as one chain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from legacy_style import loadcaffe
 from legacy_style.caffe.geometry import Geometry, geometries
 from legacy_style.caffe.netparam import Blob, LayerParameter, NetParameter
-from legacy_style.caffe.phases import DATA_TYPES
 from legacy_style.errors import LegacyStyleError, UnsupportedError
 from legacy_style.statedict import part_name
 
@@ -97,21 +96,23 @@ def measured(blob: Blob) -> Statistics:
 
 
 def usable_names(net: NetParameter) -> list[str]:
-    """The names that -content_layers and -style_layers may use: up to where the chain branches or ends."""
+    """The names that -content_layers and -style_layers may use: what is reached through layers that run.
+
+    Of those on different branches, only one branch's can be used at a time.
+    """
     modules = {module.name: module for module in loadcaffe.modules(net)[0]}
-    names: list[str] = []
-    tops: list[str] = []
+    made = {top for layer in net.layers for top in layer.tops if layer.bottoms}
+    lost: set[str] = set()  # blobs that cannot be computed
+    names = []
     for layer in net.layers:
-        if layer.type == "Input" or layer.type in DATA_TYPES or layer.name not in modules:
-            continue
-        if names and layer.bottoms != tops[: len(layer.bottoms)]:
-            break
-        try:
-            modules[layer.name].build()
-        except LegacyStyleError:
-            break
-        names.append(layer.name)
-        tops = layer.tops
+        runs = all(bottom not in lost for bottom in layer.bottoms)
+        if layer.name in modules and runs:
+            try:
+                modules[layer.name].build()
+                names.append(layer.name)
+            except LegacyStyleError:
+                runs = False
+        (lost.difference_update if runs else lost.update)(made.intersection(layer.tops))
     return names
 
 

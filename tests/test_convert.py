@@ -197,6 +197,35 @@ def test_activations_do_not_change_the_image() -> None:
     assert torch.equal(image, kept)
 
 
+def test_a_network_with_branches_converts_in_full_and_runs_up_to_where_they_join(
+    tmp_path: Path, tool: ModuleType
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def conv(name: str, bottom: str, shape: tuple[int, ...]) -> LayerParameter:
+        message = Message("ConvolutionParameter", num_output=shape[0], kernel_size=[1], bias_term=False)
+        blobs = [Blob.from_array(rng.standard_normal(shape))]
+        return LayerParameter(name, "Convolution", [bottom], [name], blobs, {"convolution_param": message})
+
+    net = NetParameter(
+        layers=[
+            conv("stem", "data", (4, 3, 1, 1)),
+            conv("inception/left", "stem", (2, 4, 1, 1)),
+            conv("inception/right", "stem", (3, 4, 1, 1)),
+            LayerParameter("join", "Concat", ["inception/left", "inception/right"], ["join"]),
+            conv("after", "join", (2, 5, 1, 1)),
+        ]
+    )
+    convert.write(tmp_path / "net.caffemodel", net)
+    result = run(tool, tmp_path / "net.caffemodel", tmp_path / "net.pth")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["stem", "inception/right"]
+    assert "The image went no further: " in lines[3]
+    assert "layer join (Concat) joins 2 branches" in lines[3]
+    assert "all 4 blobs read back bit for bit" in lines[4]
+
+
 def flip(*layers: LayerParameter) -> NetParameter:
     return reversed_channels(NetParameter(path="net", layers=list(layers), mean_pixel=(1, 2, 3)))
 

@@ -64,10 +64,10 @@ def test_statistics() -> None:
     assert inspection.measured(Blob.from_array(np.empty(0))).maximum == 0
 
 
-def test_branches_are_described_in_full_but_usable_only_before_they_begin() -> None:
+def test_branches_are_described_in_full_but_usable_only_before_they_join() -> None:
     rows = inspection.rows(branching(), 8, 8)
     assert [row.name for row in rows] == ["data", "stem", "relu", "left", "right", "join", "after"]
-    assert [row.name for row in rows if row.usable] == ["stem", "relu", "left"]
+    assert [row.name for row in rows if row.usable] == ["stem", "relu", "left", "right"]
     shapes = {row.name: row.geometry.shape for row in rows if row.geometry is not None}
     assert shapes["join"] == (4, 8, 8)
     assert shapes["after"] == (2, 8, 8)
@@ -78,7 +78,9 @@ def test_branches_are_described_in_full_but_usable_only_before_they_begin() -> N
 def test_names_after_a_layer_that_cannot_run_are_not_usable() -> None:
     net = branching()
     net.layers = [*net.layers[:3], LayerParameter("odd", "Mystery", ["stem"], ["odd"]), *net.layers[3:]]
-    assert inspection.usable_names(net) == ["stem", "relu"]
+    assert inspection.usable_names(net) == ["stem", "relu", "left", "right"]
+    net.layers[4].bottoms = ["odd"]
+    assert inspection.usable_names(net) == ["stem", "relu", "right"]
 
 
 def test_every_layer_of_a_vgg_is_usable() -> None:
