@@ -1,11 +1,12 @@
 """The loss modules of neural_style.lua: content, style (through Gram matrices), total variation.
 
-Ports neural_style.lua 07c4b82: nn.ContentLoss, GramMatrix, nn.StyleLoss, nn.TVLoss. Each passes its input on unchanged and
-adds its own gradient on the way back. A loss sees its feature maps in one piece or in tiles, so it works in two stages:
-`accumulate` over all tiles, then `finish`. Surprises: with `normalize`, a gradient is divided by its L1 norm *before* the
-strength is applied; `backward` gets what the input tensor holds *then*, which a following in-place ReLU has rectified;
-TVLoss has a gradient but no loss value. SeparateStyleLoss and MeanTVLoss are those of
-anishathalye/neural-style d0a1148 (stylize.py), whose content loss is the same as here.
+Ports neural_style.lua 07c4b82: nn.ContentLoss, GramMatrix, nn.StyleLoss, nn.TVLoss. Each passes its input on
+unchanged and adds its own gradient on the way back. A loss sees its feature maps in one piece or in tiles, so it works
+in two stages: `accumulate` over all tiles, then `finish` with the sums, which may be those of several processes.
+Surprises: with `normalize`, a gradient is divided by its L1 norm *before* the strength is applied; `backward` gets what
+the input tensor holds *then*, which a following in-place ReLU has rectified; TVLoss has a gradient but no loss value.
+SeparateStyleLoss and MeanTVLoss are those of anishathalye/neural-style d0a1148 (stylize.py), whose content loss is the
+same as here.
 
 Feature maps are (1, C, H, W) or (1, N), of any floating type; products are float32 (float64 where feature
 maps are), sums are float64.
@@ -22,8 +23,8 @@ from torch import Tensor
 
 Mode = Literal["none", "capture", "loss"]
 
-Reduce = Callable[[Tensor], Tensor]
-"""Adds a tensor up over all processes that share the image; the identity where there is one process."""
+Reduce = Callable[[list[Tensor]], list[Tensor]]
+"""Adds each tensor up over all processes that share the image; the identity where there is one process."""
 
 NORM_EPSILON = 1e-8
 """neural_style.lua: added to the L1 norm under -normalize_gradients."""
@@ -64,10 +65,6 @@ def _l1_norm(x: Tensor) -> float:
     return x.abs().sum(dtype=torch.float64).item()
 
 
-def _total(values: list[float], reduce: Reduce) -> list[float]:
-    return reduce(torch.tensor(values, dtype=torch.float64)).tolist()
-
-
 class ContentLoss:
     """strength * mean((x - target)^2) and its gradient strength * 2 (x - target) / N."""
 
@@ -77,7 +74,8 @@ class ContentLoss:
         self.mode: Mode = "none"
         self.target: dict[int, Tensor] = {}  # tile -> feature maps of the content
         self.loss = 0.0
-        self._squares, self._count, self._norm = 0.0, 0.0, 0.0
+        self.norm = 0.0  # L1 norm of the gradient, with `normalize`
+        self._squares, self._count = 0.0, 0.0
 
     def __str__(self) -> str:
         return "nn.ContentLoss"
@@ -93,17 +91,19 @@ class ContentLoss:
 
     def accumulate_norm(self, x: Tensor, tile: int = 0) -> None:
         """Take in one tile of the gradient's L1 norm; needs the count, so it follows `finish`."""
-        self._norm += _l1_norm(x - self.target[tile]) * 2.0 / self._count
+        self.norm += _l1_norm(x - self.target[tile]) * 2.0 / self._count
 
-    def finish(self, reduce: Reduce = lambda x: x) -> None:
-        """Set `loss` from all tiles of all processes."""
-        self._squares, self._count = _total([self._squares, self._count], reduce)
+    def sums(self) -> list[Tensor]:
+        """What was accumulated: squares and their number, (2,), float64."""
+        return [torch.tensor([self._squares, self._count], dtype=torch.float64)]
+
+    def finish(self, sums: list[Tensor] | None = None) -> None:
+        """Set `loss` from the sums over all tiles; None for those of this process alone."""
+        (values,) = self.sums() if sums is None else sums
+        squares, self._count = values.tolist()
         if self.mode == "loss":
-            self.loss = self.strength * self._squares / self._count
-        self._squares = self._norm = 0.0
-
-    def finish_norm(self, reduce: Reduce = lambda x: x) -> None:
-        (self._norm,) = _total([self._norm], reduce)
+            self.loss = self.strength * squares / self._count
+        self._squares = self.norm = 0.0
 
     def backward(self, x: Tensor, grad: Tensor, tile: int = 0) -> None:
         """Add this loss's gradient at x to `grad`, in place."""
@@ -111,12 +111,12 @@ class ContentLoss:
             return
         scale = 2.0 / self._count
         if self.normalize:
-            scale /= self._norm + NORM_EPSILON
+            scale /= self.norm + NORM_EPSILON
         grad.add_((x - self.target[tile]).to(grad.dtype), alpha=scale * self.strength)
 
     def restart(self) -> None:
         """Forget what was accumulated."""
-        self._squares = self._count = self._norm = 0.0
+        self._squares = self._count = self.norm = 0.0
 
 
 class StyleLoss:
@@ -133,8 +133,9 @@ class StyleLoss:
         self.target: Tensor | None = None  # (C, C), float64, as is gram
         self.gram: Tensor | None = None
         self.loss = 0.0
-        self._sum: Tensor | None = None
-        self._count, self._norm = 0.0, 0.0
+        self.norm = 0.0  # L1 norm of the gradient, with `normalize`
+        self.products: Tensor | None = None  # F F^T of the tiles seen so far
+        self._count = 0.0
         self._both: Tensor | None = None
 
     def __str__(self) -> str:
@@ -146,22 +147,29 @@ class StyleLoss:
             return
         self._count += x.numel()
         gram = gram_matrix(x)
-        self._sum = gram if self._sum is None else self._sum.add_(gram)
+        self.products = gram if self.products is None else self.products.add_(gram)
 
     def accumulate_norm(self, x: Tensor, tile: int = 0) -> None:
         """Take in one tile of the gradient's L1 norm; needs the whole Gram matrix, so it follows `finish`."""
         assert self._both is not None
         flat = _pixels_by_channels(_precise(x))
-        self._norm += _l1_norm(flat @ self._both.to(flat.dtype))
+        self.norm += _l1_norm(flat @ self._both.to(flat.dtype))
 
-    def finish(self, reduce: Reduce = lambda x: x) -> None:
-        """Set `gram`, and `loss` or the blended `target`, from all tiles of all processes."""
+    def sums(self) -> list[Tensor]:
+        """What was accumulated, float64: the number of values, (), and F F^T, (C, C); nothing in mode none."""
+        if self.mode == "none":
+            return []
+        assert self.products is not None
+        return [torch.tensor(self._count, dtype=torch.float64), self.products]
+
+    def finish(self, sums: list[Tensor] | None = None) -> None:
+        """Set `gram`, and `loss` or the blended `target`, from the sums over all tiles; see ContentLoss."""
         if self.mode == "none":
             return
-        assert self._sum is not None
-        (self._count,) = _total([self._count], reduce)
-        self.gram = reduce(self._sum).div_(self._count)
-        self._sum, self._norm = None, 0.0
+        count, products = self.sums() if sums is None else sums
+        self._count = count.item()
+        self.gram = products.div_(self._count)
+        self.products, self.norm = None, 0.0
         if self.mode == "capture":
             self._keep(self.gram)
             return
@@ -182,15 +190,12 @@ class StyleLoss:
         difference = gram - self.target
         return difference.square().sum().item(), difference
 
-    def finish_norm(self, reduce: Reduce = lambda x: x) -> None:
-        (self._norm,) = _total([self._norm], reduce)
-
     def backward(self, x: Tensor, grad: Tensor, tile: int = 0) -> None:
         """Add this loss's gradient at x to `grad`, in place, with G from the forward pass and F as x is *now*."""
         if self.mode != "loss":
             return
         assert self._both is not None
-        strength = self.strength / (self._norm + NORM_EPSILON) if self.normalize else self.strength
+        strength = self.strength / (self.norm + NORM_EPSILON) if self.normalize else self.strength
         flat = _pixels_by_channels(_precise(x))  # (H*W, C)
         both = self._both.to(flat.dtype)
         flat_grad = _pixels_by_channels(grad)
@@ -202,7 +207,7 @@ class StyleLoss:
 
     def restart(self) -> None:
         """Forget what was accumulated."""
-        self._sum, self._count, self._norm = None, 0.0, 0.0
+        self.products, self._count, self.norm = None, 0.0, 0.0
 
 
 class SeparateStyleLoss(StyleLoss):
@@ -243,9 +248,9 @@ class TVLoss:
     def __str__(self) -> str:
         return "nn.TVLoss"
 
-    def backward(self, x: Tensor, grad: Tensor, *, rows: int | None = None) -> None:
-        """Add the gradient at the image x (1, 3, H, W) to `grad`, in place; of the first `rows` rows' terms only."""
-        last = x.shape[2] - 1 if rows is None else min(rows, x.shape[2] - 1)
+    def backward(self, x: Tensor, grad: Tensor) -> None:
+        """Add the gradient at the image x (1, 3, H, W) to `grad`, in place."""
+        last = x.shape[2] - 1
         for top in range(0, last, self.ROWS):
             bottom = min(top + self.ROWS, last)
             inner = x[:, :, top:bottom, :-1]

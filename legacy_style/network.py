@@ -115,6 +115,15 @@ class Network:
             else:
                 look(step, _own(x, tile, i))
 
+    def show_nothing(self) -> None:
+        """Let style losses that no tile has reached in this process see no pixels: then they have a sum, of zeros."""
+        channels, device = 3, torch.device("cpu")
+        for step in self.steps:
+            if isinstance(step, nn.SpatialConvolution):
+                channels, device = step.weight.shape[0], step.device
+            elif isinstance(step, StyleLoss) and step.products is None:
+                step.accumulate(torch.empty((1, channels, 0, 0), device=device))
+
     def backward(self, kept: Kept, tile: Tile | None = None) -> Tensor:
         """The gradient of all losses with respect to the input; consumes `kept`, freeing it layer by layer."""
         index = 0 if tile is None else tile.index

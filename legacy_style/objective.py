@@ -18,18 +18,29 @@ from legacy_style.network import Kept, Network
 from legacy_style.tiling import Tile
 
 
-def alone(x: Tensor) -> Tensor:
-    """The sum over all processes, where there is but one."""
-    return x
+def alone(tensors: list[Tensor]) -> list[Tensor]:
+    """The sums over all processes, where there is but one."""
+    return tensors
 
 
 class Objective:
-    """`network`'s losses and their gradient for images of one size; `tiles` none for the image in one piece."""
+    """`network`'s losses and their gradient at images of one size; `tiles` is None for the image in one piece.
 
-    def __init__(self, network: Network, tiles: Sequence[Tile] = (), *, reduce: Reduce = alone) -> None:
+    Where processes share an image, each has some of its tiles, `reduce` adds up over all processes, and `smoothed` are
+    the rows and columns whose total variation this one sees to.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        tiles: Sequence[Tile] | None = None,
+        *,
+        reduce: Reduce = alone,
+        smoothed: tuple[slice, slice] = (slice(None), slice(None)),
+    ) -> None:
         self.network = network
-        self.tiles: list[Tile | None] = list(tiles) or [None]
-        self.reduce = reduce
+        self.tiles: list[Tile | None] = [None] if tiles is None else list(tiles)
+        self.reduce, self.smoothed = reduce, smoothed
 
     def capture(self, image: Tensor, *, content: bool, blend_weight: float = 1.0) -> None:
         """Take the targets from `image` (1, 3, H, W): content's feature maps, or style's Gram matrices, blended in."""
@@ -52,8 +63,9 @@ class Objective:
                 again = kept if whole else network.forward(self._part(image, tile), tile, keep=True)
                 index = 0 if tile is None else tile.index
                 network.visit(again, tile, _norms(index))
-            for loss in network.losses:
-                loss.finish_norm(self.reduce)
+            norms = torch.tensor([loss.norm for loss in network.losses], dtype=torch.float64)
+            for loss, norm in zip(network.losses, self.reduce([norms])[0].tolist(), strict=True):
+                loss.norm = norm
         grad = torch.zeros_like(image) if not whole or self.tiles[0] is not None else None
         for tile in self.tiles:
             again = kept if whole else network.forward(self._part(image, tile), tile, keep=True)
@@ -65,7 +77,8 @@ class Objective:
                 grad[:, :, top:bottom, left:right] += part
         assert grad is not None
         if network.tv is not None:
-            network.tv.backward(image, grad)
+            rows, columns = self.smoothed
+            network.tv.backward(image[:, :, rows, columns], grad[:, :, rows, columns])
         return (
             [loss.loss for loss in network.content_losses],
             [loss.loss for loss in network.style_losses],
@@ -85,9 +98,16 @@ class Objective:
         for tile in self.tiles:
             index = 0 if tile is None else tile.index
             kept = self.network.forward(self._part(image, tile), tile, look=_taking_in(index), keep=keep)
-        for loss in self.network.losses:
-            loss.finish(self.reduce)
+        self.network.show_nothing()
+        self._finish()
         return kept
+
+    def _finish(self) -> None:
+        """Add up over all processes, all losses in one go, and let each loss draw its conclusions."""
+        sums = [loss.sums() for loss in self.network.losses]
+        totals = iter(self.reduce([tensor for tensors in sums for tensor in tensors]))
+        for loss, tensors in zip(self.network.losses, sums, strict=True):
+            loss.finish([next(totals) for _ in tensors])
 
 
 def _taking_in(index: int) -> Callable[[Loss, Tensor], None]:
