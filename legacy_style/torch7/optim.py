@@ -17,6 +17,9 @@ from torch import Tensor
 Feval = Callable[[Tensor], tuple[float, Tensor]]
 """Takes x, returns f(x) and its gradient as a vector of x.numel() elements."""
 
+Total = Callable[[list[float]], list[float]]
+"""Adds each number up over all processes, where every process has a part of x."""
+
 CURVATURE_MIN = 1e-10
 """lbfgs.lua: a correction pair is kept only if y.s is larger."""
 
@@ -40,6 +43,10 @@ class LbfgsState:
     direction: Tensor | None = None
     g_old: Tensor | None = None
 
+    def make_room(self, like: Tensor, n_correction: int) -> None:
+        """Reserve memory for `n_correction` pairs of the size of `like`."""
+        self.steps, self.changes = _aligned_rows(like, n_correction), _aligned_rows(like, n_correction)
+
 
 def lbfgs(
     feval: Feval,
@@ -53,6 +60,8 @@ def lbfgs(
     log: Callable[[str], None] | None = None,
     state: LbfgsState | None = None,
     done: int = 0,
+    total: Total = list,
+    recursion: Callable[[LbfgsState, Tensor], None] | None = None,
 ) -> list[float]:
     """Minimise `feval` from `x`, which is changed in place; returns every f(x) in the order of evaluation.
 
@@ -60,9 +69,12 @@ def lbfgs(
     number of iterations that it had completed.
     x: any shape, contiguous, float32 or float64. At most ceil(max_iter) iterations and 1.25 * max_iter evaluations
     (lbfgs.lua's default for maxEval). `log` takes the lines that lbfgs.lua prints when verbose, without line end.
+    Where `x` is one process's part of a longer vector, `total` adds up over the parts, and `recursion` sets the state's
+    direction to -H g of the whole; `feval` returns the whole f.
     """
     state = state or LbfgsState()
     say = log or (lambda message: None)
+    recursion = recursion or _two_loop_recursion
     vector = x.view(-1)
     if math.isfinite(max_iter):
         n_correction = min(n_correction, max(1, math.ceil(max_iter)))
@@ -72,13 +84,13 @@ def lbfgs(
     history = [f]
     evaluations = done + 1
     state.func_eval += 1
-    if _l1_norm(g) <= tol_fun:
+    if _whole(total, _l1_norm(g)) <= tol_fun:
         say(_verbose("optimality condition below tolFun"))
         return history
     if state.steps is None:
         say(_verbose("creating recyclable direction/step/history buffers"))
         # Rows are only touched when their pair exists, so this costs address space, not memory.
-        state.steps, state.changes = _aligned_rows(vector, n_correction), _aligned_rows(vector, n_correction)
+        state.make_room(vector, n_correction)
 
     iteration = done
     while iteration < max_iter:
@@ -88,15 +100,15 @@ def lbfgs(
             state.direction = g.neg()
             state.g_old = g.clone()
         else:
-            _remember_pair(state, g, n_correction)
-            _two_loop_recursion(state, g)
+            _remember_pair(state, g, n_correction, total)
+            recursion(state, g)
         assert state.direction is not None
         f_old = f
 
         # Progress must be possible along the direction (lbfgs.lua breaks without a word).
-        if torch.dot(g, state.direction).item() > -tol_x:
+        if _whole(total, torch.dot(g, state.direction).item()) > -tol_x:
             break
-        norm = _l1_norm(g) if state.n_iter == 1 else 0.0
+        norm = _whole(total, _l1_norm(g)) if state.n_iter == 1 else 0.0
         state.t = learning_rate * (min(1.0, 1.0 / norm) if norm > 0 else 1.0)
         vector.add_(state.direction, alpha=state.t)
 
@@ -110,10 +122,10 @@ def lbfgs(
         if evaluations >= max_eval:
             say(_verbose("max nb of function evals"))
             break
-        if tol_fun >= 0 and _l1_norm(g) <= tol_fun:
+        if tol_fun >= 0 and _whole(total, _l1_norm(g)) <= tol_fun:
             say(_verbose("optimality condition below tolFun"))
             break
-        if tol_x >= 0 and _l1_norm(state.direction) * state.t <= tol_x:
+        if tol_x >= 0 and _whole(total, _l1_norm(state.direction)) * state.t <= tol_x:
             say(_verbose("step size below tolX"))
             break
         if abs(f - f_old) < tol_x:
@@ -143,13 +155,17 @@ def _l1_norm(v: Tensor) -> float:
     return v.abs().sum(dtype=torch.float64).item()
 
 
-def _remember_pair(state: LbfgsState, g: Tensor, n_correction: int) -> None:
+def _whole(total: Total, part: float) -> float:
+    return total([part])[0]
+
+
+def _remember_pair(state: LbfgsState, g: Tensor, n_correction: int, total: Total) -> None:
     """Form y = g - g_old and s = t d; keep the pair if y.s > 1e-10, forgetting the oldest when full."""
     assert state.steps is not None and state.changes is not None
     assert state.direction is not None and state.g_old is not None
     y = torch.sub(g, state.g_old, out=state.g_old)
     s = state.direction.mul_(state.t)
-    ys = torch.dot(y, s).item()
+    ys, yy = total([torch.dot(y, s).item(), torch.dot(y, y).item()])
     if ys > CURVATURE_MIN:
         if len(state.rows) == n_correction:
             row = state.rows.pop(0)
@@ -160,7 +176,7 @@ def _remember_pair(state: LbfgsState, g: Tensor, n_correction: int) -> None:
         state.changes[row].copy_(y)
         state.rows.append(row)
         state.rho.append(1.0 / ys)
-        state.h_diag = ys / torch.dot(y, y).item()
+        state.h_diag = ys / yy
     state.g_old.copy_(g)
 
 
