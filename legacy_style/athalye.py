@@ -243,6 +243,7 @@ def start(
     content: Array, styles: Sequence[Array], initial: Array | None, model: Model, settings: Settings
 ) -> Descent:
     """Capture the targets and look at the start image. Raises OptionError, UnsupportedError."""
+    engine.set_up_cpu()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         engine.set_up_cuda(autotune=False)

@@ -1,0 +1,217 @@
+"""`python -m legacy_style.paper`: figures 1 and 3 of the paper, each as one sheet of labelled images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from legacy_style import athalye_images
+from legacy_style.cli import process
+from legacy_style.errors import OptionError
+
+if TYPE_CHECKING:
+    from legacy_style.loadcaffe import Module
+    from legacy_style.paper import Terms
+
+NAME = "python -m legacy_style.paper"
+
+# On the sheet, in pixels: between images, and a line of text.
+_GAP, _LINE = 6, 20
+
+
+class Cell(NamedTuple):
+    """One image of the sheet and what stands under it; `terms` None for an image that is shown as it is."""
+
+    row: int
+    column: int
+    label: str
+    terms: Terms | None
+    image: Image.Image | None = None
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run `words`, or the process's own; returns the exit status."""
+    given = sys.argv[1:] if words is None else list(words)
+    try:
+        return process.run(lambda interrupts: _program(given, interrupts), NAME)
+    except SystemExit as end:  # argparse, after --help or a usage error
+        return end.code if isinstance(end.code, int) else process.FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The two commands; images and numbers may also be named as neural_style.lua names them."""
+    result = argparse.ArgumentParser(
+        prog=NAME,
+        description="Gatys, Ecker, Bethge, A Neural Algorithm of Artistic Style (2015): its experiments.",
+    )
+    commands = result.add_subparsers(dest="command", required=True)
+    reconstruct = commands.add_parser(
+        "reconstruct",
+        help="figure 1: what single layers know of an image, and growing sets of layers of a style",
+    )
+    reconstruct.add_argument(
+        "--content-from",
+        nargs="+",
+        metavar="LAYER",
+        help="layers to rebuild the content from (default conv1_1 … conv5_1)",
+    )
+    matrix = commands.add_parser(
+        "matrix", help="figure 3: growing sets of style layers (rows) at growing alpha/beta (columns)"
+    )
+    matrix.add_argument(
+        "--content-layer", default="conv4_2", help="the content's layer (default %(default)s)"
+    )
+    matrix.add_argument(
+        "--ratios",
+        nargs="+",
+        type=float,
+        help="alpha/beta of the columns (default 1e-5 … 1e-2)",
+    )
+    for command in (reconstruct, matrix):
+        needed = command is matrix
+        command.add_argument("--content", "-content_image", required=needed, help="the content image")
+        command.add_argument("--style", "-style_image", required=needed, help="the style image")
+        command.add_argument(
+            "--style-up-to",
+            default="conv5_1",
+            metavar="LAYER",
+            help="the deepest style layer (default %(default)s)",
+        )
+        command.add_argument("--output", "-output_image", default="paper.png", help="default %(default)s")
+        command.add_argument("--network", "-model_file", help="the network (default: the bundled VGG-16)")
+        for names, default, text in (
+            (("--image-size", "-image_size"), 224, "longer side of each image"),
+            (("--iterations", "-num_iterations"), 200, "iterations of L-BFGS for each image"),
+            (("--seed", "-seed"), None, "repeats the noise"),
+        ):
+            command.add_argument(
+                *names, type=int, default=default, help=f"{text} (default {default or 'another each time'})"
+            )
+    return result
+
+
+def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
+    options = parser().parse_args(words)
+    athalye_images.check_can_save(options.output)
+    if options.image_size < 1 or options.iterations < 1:
+        raise OptionError("--image-size and --iterations must be at least 1")
+    if options.content is None and options.style is None:
+        raise OptionError("give --content, --style or both")
+
+    from legacy_style import loadcaffe, model_files
+    from legacy_style.stylize import Interrupted
+
+    interrupts.check()
+    chain, _ = loadcaffe.modules(model_files.load(options.network or model_files.bundled()))
+    cells = _reconstruct(options) if options.command == "reconstruct" else _matrix(options)
+    _check_layers(cells, [module.name for module in chain])
+    done: list[Cell] = []
+    try:
+        for cell in _painted(cells, chain, options):
+            done.append(cell)
+            interrupts.check()
+    except KeyboardInterrupt:
+        if all(cell.terms is None for cell in done):
+            raise
+        save(options.output, done)
+        raise Interrupted(options.output) from None
+    save(options.output, done)
+    return 0
+
+
+def _painted(cells: Sequence[Cell], chain: Sequence[Module], options: argparse.Namespace) -> Iterator[Cell]:
+    """The cells with their images, each as soon as it is there."""
+    from legacy_style import paper
+
+    content = None if options.content is None else paper.load(options.content, options.image_size)
+    style = None
+    if options.style is not None:
+        style = paper.load(options.style, options.image_size if content is None else content.size)
+    first = content or style
+    assert first is not None
+    noise = paper.white_noise(first.size, options.seed)
+    for cell in cells:
+        if cell.terms is None:
+            yield cell._replace(image=content if cell.label == "content" else style)
+            continue
+        objective = paper.build(
+            chain,
+            cell.terms,
+            paper.to_network(content) if content is not None and cell.terms.content else None,
+            paper.to_network(style) if style is not None and cell.terms.style else None,
+        )
+        x, losses = paper.minimise(objective, noise, options.iterations)
+        print(f"{cell.label}: loss {losses[0]:.4g} to {min(losses):.4g}", flush=True)
+        yield cell._replace(image=paper.to_image(x))
+
+
+def _reconstruct(options: argparse.Namespace) -> list[Cell]:
+    """Figure 1: a row for the content, one for the style; the original, then a to e."""
+    from legacy_style.paper import LAYERS, Terms, up_to
+
+    cells: list[Cell] = []
+    if options.content is not None:
+        names = [name for word in options.content_from or LAYERS for name in word.split(",") if name]
+        cells.append(Cell(0, 0, "content", None))
+        cells += [
+            Cell(0, i + 1, f"{_letter(i)}  {layer}", Terms(content=(layer,))) for i, layer in enumerate(names)
+        ]
+    elif options.content_from is not None:
+        raise OptionError("--content-from needs --content, the image to rebuild")
+    if options.style is not None:
+        row = 1 if cells else 0
+        cells.append(Cell(row, 0, "style", None))
+        for i, layers in enumerate(up_to(options.style_up_to)):
+            label = layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1].removeprefix('conv')}"
+            cells.append(Cell(row, i + 1, f"{_letter(i)}  {label}", Terms(style=layers)))
+    return cells
+
+
+def _matrix(options: argparse.Namespace) -> list[Cell]:
+    """Figure 3: its letters are A to E for the rows."""
+    from legacy_style.paper import RATIOS, Terms, up_to
+
+    cells = [Cell(0, 0, "content", None), Cell(0, 1, "style", None)]
+    for row, layers in enumerate(up_to(options.style_up_to), 1):
+        for column, ratio in enumerate(options.ratios or RATIOS):
+            label = f"{_letter(row - 1).upper()}  {layers[-1]}, alpha/beta {ratio:g}"
+            cells.append(Cell(row, column, label, Terms((options.content_layer,), layers, alpha=ratio)))
+    return cells
+
+
+def _letter(index: int) -> str:
+    return chr(ord("a") + index % 26)
+
+
+def _check_layers(cells: Sequence[Cell], names: Sequence[str]) -> None:
+    from legacy_style.paper import rectified
+
+    for cell in cells:
+        for layer in (*cell.terms.content, *cell.terms.style) if cell.terms else ():
+            if not layer.startswith("conv") or rectified(layer) not in names:
+                known = [name for name in names if name.startswith("conv")]
+                raise OptionError(f"{layer!r} is no layer to rebuild from; there are {', '.join(known)}")
+
+
+def save(path: str, cells: Sequence[Cell]) -> None:
+    """Write the images of `cells` on one sheet, each with its label under it."""
+    pictures = [cell.image for cell in cells if cell.image is not None]
+    width, height = (max(side) for side in zip(*(picture.size for picture in pictures), strict=True))
+    font = ImageFont.load_default(size=_LINE * 0.65)
+    columns, rows = (
+        max(positions) + 1 for positions in zip(*((c.column, c.row) for c in cells), strict=True)
+    )
+    step = (max(width, max(int(font.getlength(cell.label)) for cell in cells)) + _GAP, height + _LINE + _GAP)
+    sheet = Image.new("RGB", (columns * step[0] + _GAP, rows * step[1] + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for cell in cells:
+        left, top = _GAP + cell.column * step[0], _GAP + cell.row * step[1]
+        if cell.image is not None:
+            sheet.paste(cell.image, (left, top))
+        draw.text((left, top + height + 2), cell.label, "black", font)
+    athalye_images.save(path, np.asarray(sheet))
