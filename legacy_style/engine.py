@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from legacy_style import tiling
+from legacy_style.errors import OptionError
 from legacy_style.network import Network
 from legacy_style.objective import Objective
 from legacy_style.options import Options
-
 
 # mallopt(3) of glibc: parameters M_MMAP_MAX and M_TRIM_THRESHOLD.
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
@@ -34,6 +36,30 @@ def set_up_cuda(*, autotune: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = autotune
+
+
+def dtype(precision: str, devices: Sequence[torch.device]) -> torch.dtype:
+    """What convolutions compute in; raises OptionError for bfloat16 where the processor has no instructions for it."""
+    if precision != "bfloat16":
+        return torch.float32
+    if all(device.type == "cuda" for device in devices):
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = _has_fast_bfloat16()
+    if not fast:
+        raise OptionError(
+            "--precision bfloat16: this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16 or Arm's"
+            " bf16), so it would be slower than float32; leave the option out"
+        )
+    return torch.bfloat16
+
+
+def _has_fast_bfloat16() -> bool:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def sizes(net: Network, axis: int, n: int) -> list[int]:

@@ -73,7 +73,8 @@ class Network:
         """(1, 3, H, W) as the first layer likes it: on its device, channels-last."""
         device = self.layers[0].device if self.layers else image.device
         # A copy in any case: a network that begins with an in-place ReLU must not change the image.
-        moved = torch.empty(image.shape, dtype=self.dtype, device=device, memory_format=torch.channels_last)
+        dtype = torch.promote_types(self.dtype, torch.float32)  # even where the layers compute in bfloat16
+        moved = torch.empty(image.shape, dtype=dtype, device=device, memory_format=torch.channels_last)
         return moved.copy_(image)
 
     def forward(
@@ -136,9 +137,7 @@ class Network:
                 continue
             y = kept.outputs.pop()
             x = kept.inputs.pop()
-            grad = step.backward(x, y, _uncrop(grad, y, tile, i))
-            if grad.device != x.device:
-                grad = grad.to(x.device)
+            grad = step.backward(x, y, _uncrop(grad, y, tile, i)).to(x.device, x.dtype)
         return grad
 
     def __str__(self) -> str:
@@ -332,7 +331,11 @@ def place(network: Network, devices: Sequence[torch.device], strategy: str, gpus
     for device, part in zip(devices, parts, strict=True):
         for module in part:
             if isinstance(module, nn.Layer):
-                module.to(device, network.dtype)
+                # The image's 0..255 need more than the 8 bits of bfloat16, and the first layer costs little.
+                first = network.layers and module is network.layers[0]
+                module.to(
+                    device, torch.promote_types(network.dtype, torch.float32) if first else network.dtype
+                )
     if len(devices) > 1:
         numbers = list(gpus) or [i + 1 for i in range(len(devices))]
         network.chunks = list(zip(numbers, parts, strict=True))

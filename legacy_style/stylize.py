@@ -9,67 +9,42 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from legacy_style import engine, loadcaffe, model_files, network, pixels
+from legacy_style import checkpoint, engine, loadcaffe, model_files, network, pixels
+from legacy_style import plan as planning
 from legacy_style.caffe.netparam import NetParameter
-from legacy_style.errors import DivergenceError, LegacyStyleError, OptionError
+from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.network import Network, split_list
 from legacy_style.objective import Objective
 from legacy_style.options import Options
+from legacy_style.plan import Plan
+from legacy_style.run import (
+    Array,
+    Interrupted,
+    Log,
+    Losses,
+    OnProgress,
+    Progress,
+    Result,
+    Run,
+    build_filename,
+)
 from legacy_style.torch7 import image as torch_image
-from legacy_style.torch7 import optim
 from legacy_style.torch7.cmdline import tonumber
 from legacy_style.torch7.random import Generator
 
-Log = Callable[[str], None]
-Array = NDArray[np.float64]
+__all__ = ["Interrupted", "Losses", "Progress", "Result", "build_filename", "stylize"]
 
 
 def _ignore(line: str) -> None:
     pass
-
-
-@dataclass(frozen=True)
-class Losses:
-    """The losses of one evaluation, weighted, as they are printed: one per layer, and their sum without TV."""
-
-    content: tuple[float, ...]
-    style: tuple[float, ...]
-    total: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One evaluation that is done: `iteration` of `num_iterations`, `seconds` since the optimisation began."""
-
-    iteration: int
-    num_iterations: float
-    losses: Losses
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """`image`: RGB in [0,1], (3, H, W), float64, not clamped, of the last evaluation; `losses`: of every evaluation."""
-
-    image: Array
-    losses: list[Losses] = field(default_factory=list)
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was interrupted; `path` is the file that holds the image of the last evaluation."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
 
 
 def stylize(
@@ -77,7 +52,7 @@ def stylize(
     *,
     log: Log = _ignore,
     notice: Log = _ignore,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
     save: bool = True,
 ) -> Result:
     """Run neural_style.lua with `options`.
@@ -92,11 +67,31 @@ def stylize(
         chain = load_chain(options, log, notice)
         images = load_images(options)
         net = build_network(options, chain, log)
+        net.dtype = engine.dtype(options.precision, devices)
         network.place(net, devices, options.multigpu_strategy, gpus)
         check_sizes(net, images)
+        saved = checkpoint.read(options.resume) if options.resume else None
+        options = lay_out(options, net, images, saved, notice)
+        inputs = digests(net, images) if options.checkpoint or saved else {}
+        if saved:
+            checkpoint.check_same(options.resume, saved, options, inputs)
         objective = capture(net, images, options, log)
         start = initial_image(options, images).to(devices[0])
-        return _Run(options, objective, start, images, log, on_progress, save).optimise()
+        colors = images.colors
+        del images  # for a large image, a good part of the memory
+        run = Run(
+            options,
+            objective,
+            start,
+            colors=colors,
+            inputs=inputs,
+            log=log,
+            on_progress=on_progress,
+            save=save,
+        )
+        if saved:
+            run.resume(saved)
+        return run.optimise()
 
 
 # ---- before anything is loaded
@@ -119,6 +114,8 @@ def check(options: Options, save: bool = True) -> None:
     if save:
         torch_image.check_can_save(options.output_image)
         torch_image.check_can_save(build_filename(options.output_image, 1))
+        if options.checkpoint:
+            checkpoint.check_can_write(options.checkpoint)
 
 
 def blend_weights(options: Options) -> list[float]:
@@ -287,6 +284,58 @@ def check_sizes(net: Network, images: Images) -> None:
         )
 
 
+def make_plan(options: Options, net: Network, images: Images) -> Plan:
+    """What the run will need; with tiles where the image does not fit in one piece."""
+    height, width = images.content.shape[2:]
+    styles = [(style.shape[2], style.shape[3]) for style in images.styles]
+    on_cpu = all(layer.device.type == "cpu" for layer in net.layers)
+    return planning.make(
+        net,
+        height,
+        width,
+        styles,
+        options,
+        resident=planning.resident_memory(),
+        available=planning.available_memory() if on_cpu else None,
+    )
+
+
+def plan(options: Options) -> str:
+    """What a run with `options` would do and need, as text; model and images are loaded, nothing is run."""
+    with torch.no_grad():
+        check(options, save=False)
+        devices, gpus = choose_devices(options, _ignore)
+        images = load_images(options)
+        net = build_network(options, load_chain(options, _ignore, _ignore), _ignore)
+        net.dtype = engine.dtype(options.precision, devices)
+        network.place(net, devices, options.multigpu_strategy, gpus)
+        check_sizes(net, images)
+        return str(make_plan(options, net, images))
+
+
+def lay_out(
+    options: Options, net: Network, images: Images, saved: Mapping[str, Any] | None, notice: Log
+) -> Options:
+    """`options` with the tiles that the run needs: those of the checkpoint it goes on from, else those of the plan."""
+    if saved and not options.tile:
+        return replace(options, tile=saved["options"]["tile"])
+    plan = make_plan(options, net, images)
+    if plan.tile and not options.tile:
+        notice(f"The image does not fit into memory in one piece: working in tiles of {plan.tile} pixels")
+    return replace(options, tile=plan.tile)
+
+
+def digests(net: Network, images: Images) -> dict[str, str]:
+    """Digests of what the options only name."""
+    weights = [getattr(layer, name, None) for layer in net.layers for name in ("weight", "bias")]
+    inputs = {
+        "the model": checkpoint.digest(*(weight for weight in weights if weight is not None)),
+        "the content image": checkpoint.digest(images.content),
+        "the style images": checkpoint.digest(*images.styles),
+    }
+    return inputs if images.init is None else {**inputs, "the init image": checkpoint.digest(images.init)}
+
+
 def capture(net: Network, images: Images, options: Options, log: Log) -> Objective:
     """Take the targets from content and style images; returns the function to minimise."""
     objective = engine.objective(net, images.content.shape[2], images.content.shape[3], options)
@@ -302,131 +351,16 @@ def capture(net: Network, images: Images, options: Options, log: Log) -> Objecti
     return objective
 
 
+_NOISE_BLOCK = 2**20
+"""Numbers drawn at a time: as Python floats they take twenty times the memory."""
+
+
 def initial_image(options: Options, images: Images) -> Tensor:
     """Where the optimisation starts, (1, 3, H, W): noise of deviation 0.001 in Caffe units, or an image."""
     generator = Generator(options.seed if options.seed >= 0 else None)
     if options.init == "image":
         return (images.content if images.init is None else images.init).clone()
-    noise = generator.randn(*images.content.shape[1:]).astype(np.float32)
-    return torch.from_numpy(noise).mul_(0.001).unsqueeze(0)
-
-
-# ---- the optimisation
-
-
-class _Run:
-    """The optimisation's state: feval is called by the optimiser, prints, saves, and remembers."""
-
-    def __init__(
-        self,
-        options: Options,
-        objective: Objective,
-        start: Tensor,
-        images: Images,
-        log: Log,
-        on_progress: Callable[[Progress], None] | None,
-        save: bool,
-    ) -> None:
-        self.options, self.objective, self.x, self.colors = options, objective, start, images.colors
-        self.log, self.on_progress, self.save = log, on_progress, save
-        self.calls = 0
-        self.losses: list[Losses] = []
-        self.evaluated = start  # the image of the last evaluation whose losses were finite
-        self.began = time.monotonic()
-
-    def optimise(self) -> Result:
-        options = self.options
-        try:
-            if options.optimizer == "lbfgs":
-                self.log("Running optimization with L-BFGS\t")
-                correction = options.lbfgs_num_correction
-                optim.lbfgs(
-                    self.feval,
-                    self.x,
-                    max_iter=options.num_iterations,
-                    tol_fun=-1,
-                    tol_x=-1,
-                    n_correction=int(correction) if correction > 0 else 100,
-                    log=self.log,
-                )
-            else:
-                self.log("Running optimization with ADAM\t")
-                state = optim.AdamState()
-                while state.t + 1 <= options.num_iterations:
-                    optim.adam(self.feval, self.x, state, learning_rate=options.learning_rate)
-        except KeyboardInterrupt:
-            if not (self.save and self.losses):
-                raise
-            raise Interrupted(self.save_evaluated()) from None
-        return Result(self.picture(), self.losses)
-
-    def feval(self, x: Tensor) -> tuple[float, Tensor]:
-        """The total loss and its gradient at x, flat; prints and saves what is due at this iteration."""
-        content, style, grad = self.objective(x)
-        losses = Losses(tuple(content), tuple(style), sum(content) + sum(style))
-        self.calls += 1
-        self.print_losses(losses)
-        if not math.isfinite(losses.total):
-            self.give_up()
-        self.evaluated = x.clone()
-        self.losses.append(losses)
-        self.save_if_due()
-        if self.on_progress is not None:
-            seconds = time.monotonic() - self.began
-            self.on_progress(Progress(self.calls, self.options.num_iterations, losses, seconds))
-        return losses.total, grad.view(-1)
-
-    def print_losses(self, losses: Losses) -> None:
-        every = self.options.print_iter
-        if not (every > 0 and self.calls % every == 0):
-            return
-        self.log(f"Iteration {self.calls} / {_lua_integer(self.options.num_iterations)}\t")
-        for kind, values in (("Content", losses.content), ("Style", losses.style)):
-            for number, value in enumerate(values, 1):
-                self.log(f"  {kind} {number} loss: {value:f}\t")
-        self.log(f"  Total loss: {losses.total:f}\t")
-
-    def save_if_due(self) -> None:
-        options, every = self.options, self.options.save_iter
-        last = self.calls == options.num_iterations
-        if self.save and (last or (every > 0 and self.calls % every == 0)):
-            name = options.output_image if last else build_filename(options.output_image, self.calls)
-            torch_image.save(name, self.picture())
-
-    def save_evaluated(self) -> str:
-        """Write the image of the last good evaluation under its intermediate name, which is returned."""
-        name = build_filename(self.options.output_image, len(self.losses))
-        torch_image.save(name, self.picture())
-        return name
-
-    def picture(self) -> Array:
-        """The image of the last good evaluation as RGB, (3, H, W), with the content's colours where asked for."""
-        image = pixels.deprocess(self.evaluated[0].cpu().numpy())
-        return image if self.colors is None else pixels.original_colors(self.colors, image)
-
-    def give_up(self) -> None:
-        saved = ""
-        if self.save and self.losses:
-            saved = f" The image of iteration {len(self.losses)} is in {self.save_evaluated()}."
-        raise DivergenceError(
-            f"the loss is not finite any more at iteration {self.calls}.{saved} Likely causes: a weight or a"
-            " -learning_rate that is far too large, or, with L-BFGS, a step that went astray: try smaller weights,"
-            " -optimizer adam, or another -seed"
-        )
-
-
-def build_filename(output_image: str, iteration: int) -> str:
-    """The name of an intermediate image: out.png -> ./out_100.png (neural_style.lua, build_filename).
-
-    With the functions of `paths` that it called: the extension is what follows the last dot of the whole path, "nil" where
-    there is none, and only then is it taken off the name if it is not empty.
-    """
-    directory, slash, base = output_image.rpartition("/")
-    extension = output_image.rpartition(".")[2] if "." in output_image else "nil"
-    stem = base.removesuffix(f".{extension}") if extension else base
-    return f"{directory or slash or '.'}/{stem}_{iteration}.{extension}"
-
-
-def _lua_integer(number: float) -> int:
-    """A double as Lua's %d prints it: truncated, and C's smallest integer for what does not fit."""
-    return int(number) if abs(number) < 2**63 else -(2**63)
+    noise = torch.empty_like(images.content)
+    for block in noise.view(-1).split(_NOISE_BLOCK):
+        block.copy_(torch.from_numpy(generator.randn(block.numel()).astype(np.float32)))
+    return noise.mul_(0.001)

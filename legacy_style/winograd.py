@@ -77,6 +77,15 @@ class Scratch:
 _scratch = Scratch()
 
 
+def scratch_bytes(channels: int, height: int, width: int) -> int:
+    """How large the scratch memory grows for feature maps of that size, with so many channels in and out."""
+    rows, columns = -(-height // TILE), -(-width // TILE)
+    tiles = min(max(_BLOCK // columns, 1), rows) * columns
+    padded = (rows * TILE + 2) * (columns * TILE + 2)
+    image = 0 if height == rows * TILE and width == columns * TILE else rows * columns * TILE**2
+    return 4 * channels * (padded + image + tiles * (3 * _SIDE**2 + TILE**2))
+
+
 def convolve(kernels: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """x (1, C, H, W) convolved with stride 1 and padding 1 by `transform_kernels(weight)`: (1, K, H, W), channels-last.
 

@@ -137,6 +137,7 @@ class SpatialConvolution(Layer):
             self.backwards = partial(F.conv2d, weight=turned, padding=pad)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)
         if self.forwards is not None:
             y = self.forwards(x)
         else:
