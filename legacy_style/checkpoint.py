@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -51,17 +50,19 @@ def write(path: str, content: Mapping[str, Any], state: State) -> None:
     Raises OptionError where the file cannot be written; what it held before is then still there.
     """
     target = Path(os.path.realpath(path))
+    # Always the same name: what a killed run leaves behind, the next one overwrites.
+    partial = target.with_name(f".{target.name}.part")
     whole = {"format": FORMAT, **content, "optimizer": _pack(state)}
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            try:
+        try:
+            with partial.open("wb") as file:
                 torch.save(whole, file)
                 file.flush()
                 os.fsync(file.fileno())
-                Path(file.name).replace(target)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         raise OptionError(
             f"{path}: the checkpoint could not be written ({error}); choose another place"
