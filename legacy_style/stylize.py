@@ -361,6 +361,6 @@ def initial_image(options: Options, images: Images) -> Tensor:
     if options.init == "image":
         return (images.content if images.init is None else images.init).clone()
     noise = torch.empty_like(images.content)
-    for block in noise.view(-1).split(_NOISE_BLOCK):
+    for block in torch.split(noise.view(-1), _NOISE_BLOCK):
         block.copy_(torch.from_numpy(generator.randn(block.numel()).astype(np.float32)))
     return noise.mul_(0.001)

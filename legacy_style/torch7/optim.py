@@ -228,7 +228,7 @@ def adam(
         state.m, state.v = torch.zeros_like(g), torch.zeros_like(g)
     state.t += 1
     step = learning_rate * math.sqrt(1 - beta2**state.t) / (1 - beta1**state.t)
-    blocks = (vector.split(ADAM_BLOCK) for vector in (x.view(-1), g, state.m, state.v))
+    blocks = (torch.split(vector, ADAM_BLOCK) for vector in (x.view(-1), g, state.m, state.v))
     for x_block, g_block, m_block, v_block in zip(*blocks, strict=True):
         m_block.mul_(beta1).add_(g_block, alpha=1 - beta1)
         v_block.mul_(beta2).addcmul_(g_block, g_block, value=1 - beta2)
