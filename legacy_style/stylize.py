@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -364,3 +366,12 @@ def initial_image(options: Options, images: Images) -> Tensor:
     for block in torch.split(noise.view(-1), _NOISE_BLOCK):
         block.copy_(torch.from_numpy(generator.randn(block.numel()).astype(np.float32)))
     return noise.mul_(0.001)
+
+
+class _Callable(ModuleType):
+    """This module's own type: in the package, the name `stylize` means the function and the module as well."""
+
+    __call__ = staticmethod(stylize)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from legacy_style import network, stylize
+import legacy_style.stylize as stylize
+from legacy_style import network
 from legacy_style.compare.results import Objective
 from legacy_style.network import split_list
 from legacy_style.options import Options

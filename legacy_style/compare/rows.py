@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from legacy_style import metadata, options, stylize
+import legacy_style.stylize as stylize
+from legacy_style import metadata, options
 from legacy_style.compare import colors, metrics, verdicts
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import Manifest, Printed, Row
