@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style import engine, loadcaffe, matfile, model_files, network, pixels
-from legacy_style.athalye_images import Array, two_channels
+from legacy_style.athalye_images import Array, check_channels
 from legacy_style.errors import DivergenceError, OptionError, UnsupportedError
 from legacy_style.losses import MeanTVLoss, SeparateStyleLoss
 from legacy_style.network import Network
@@ -147,8 +147,7 @@ def build_network(model: Model, settings: Settings, device: torch.device) -> Net
 
 def to_network(image: Array, mean_pixel: NDArray[np.float64]) -> Tensor:
     """RGB of 0..255, (H, W, 3), as the network takes it: BGR less the mean, (1, 3, H, W) float32."""
-    if image.shape[2] != 3:
-        raise two_channels()
+    check_channels("an image", image)
     return _to_tensor((image - mean_pixel).astype(np.float32))
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
+from legacy_style.errors import FormatError, OptionError, UnsupportedError
 from legacy_style.metadata import write_whole
 
 Array = NDArray[Any]
@@ -59,6 +59,9 @@ def load_images(
     """
     picture = read(content, flavour)
     pictures = [read(style, flavour) for style in styles]
+    if flavour == "2017":
+        for name, image in zip((content, *styles), (picture, *pictures), strict=True):
+            check_channels(name, image)
     if style_scales is not None and len(style_scales) < len(styles):
         raise OptionError(
             f"--style-scales: {len(style_scales)} numbers for {len(styles)} style images; give as many"
@@ -115,8 +118,7 @@ def resize(image: Array, height: int, width: int, flavour: Flavour) -> Array:
     if not (1 <= height < 2**31 and 1 <= width < 2**31):
         raise OptionError(f"an image of {width}x{height} pixels cannot be made; choose another --width")
     if flavour == "2017":
-        if image.shape[2] == 2:
-            raise two_channels()
+        check_channels("an image", image)
         return np.array(Image.fromarray(_stretched(image)).resize((width, height), Image.Resampling.BILINEAR))
     cut = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
     return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))
@@ -132,9 +134,12 @@ def _stretched(image: Array) -> Array:
     return stretched.astype(np.uint8)
 
 
-def two_channels() -> LegacyStyleError:
-    """The error for gray with alpha, which both versions fail on."""
-    return UnsupportedError("an image is gray with alpha, two channels; save it as RGB or as plain gray")
+def check_channels(name: str, image: Array) -> None:
+    """Raise UnsupportedError for gray with alpha, which both versions fail on, if at different times."""
+    if image.shape[2] != 3:
+        raise UnsupportedError(
+            f"{name} has {image.shape[2]} channels, gray and alpha; save it as RGB or gray"
+        )
 
 
 def check_can_save(path: str) -> str:

@@ -379,7 +379,7 @@ def test_too_few_blend_weights_and_two_channels_are_refused(thin):
     image, two = np.zeros((16, 16, 3)), np.zeros((16, 16, 2))
     with pytest.raises(OptionError, match="as many"):
         athalye.start(image, [image] * 2, None, thin, athalye.Settings(style_blend_weights=[1.0]))
-    with pytest.raises(UnsupportedError, match="gray with alpha"):
+    with pytest.raises(UnsupportedError, match="gray and alpha"):
         athalye.start(two, [image], None, thin, athalye.Settings())
 
 

@@ -275,6 +275,15 @@ def test_checkpoints_are_numbered(pattern, names, words, folder, capsys):
     assert Path(names[-1]).read_bytes() == Path("out.png").read_bytes()
 
 
+@pytest.mark.parametrize(("flavour", "left"), [("current", ["out.png"]), ("2017", [])])
+def test_gray_with_alpha_is_refused_by_name(flavour, left, words, folder, capsys):
+    """As in the originals, of which the first has written its black image by then."""
+    Image.new("LA", (20, 16)).save("la.png")
+    assert cli.main([*replaced(words, styles="la.png"), "--flavour", flavour]) == 1
+    assert "la.png has 2 channels" in capsys.readouterr().err
+    assert [path.name for path in folder.glob("out*")] == left
+
+
 def test_2017_writes_no_checkpoint_at_the_last_step(words, folder, capsys):
     more = ["--flavour", "2017", "--checkpoint-output", "a_%s.png", "--checkpoint-iterations", "2"]
     assert cli.main([*words, *more]) == 0

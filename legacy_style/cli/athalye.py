@@ -73,6 +73,8 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     settings = _settings(options)
     athalye.blend_weights(settings, len(options.styles))
     _claim(options)
+    for name, image in zip((options.content, *options.styles), (loaded.content, *loaded.styles), strict=True):
+        images.check_channels(name, image)
     model = athalye.load_model(path, options.matconvnet_orientation)
     descent = athalye.start(loaded.content, loaded.styles, loaded.initial, model, settings)
     run = _Run(options, descent, loaded.content, model.mean_pixel, interrupts)
