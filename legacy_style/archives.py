@@ -8,10 +8,24 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from zipfile import ZipInfo
 
 from legacy_style.errors import FormatError
+
+# What zipfile raises at broken archives; RuntimeError for what it cannot do, ValueError for names that
+# are no text.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    OverflowError,
+)
 
 SIGNATURE = b"PK\x03\x04"
 
@@ -33,14 +47,7 @@ def members(path: str, *, stored_only: bool = False) -> dict[str, ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        NotImplementedError,
-        EOFError,
-        struct.error,
-        OverflowError,
-    ) as error:
+    except UNREADABLE as error:
         raise FormatError(
             f"{path}: begins like a zip archive (.pth, .npz) but has no readable directory at its end "
             f"({error}); "
@@ -77,8 +84,9 @@ def data_offset(path: str, info: ZipInfo) -> int:
     """The byte where the member's data begin; FormatError where they do not lie within the file."""
     size = Path(path).stat().st_size
     with Path(path).open("rb") as file:
-        file.seek(info.header_offset)
-        header = file.read(_LOCAL_HEADER)
+        # A directory that lies about its own place moves its members before the file's beginning.
+        file.seek(max(info.header_offset, 0))
+        header = file.read(_LOCAL_HEADER) if info.header_offset >= 0 else b""
     if len(header) < _LOCAL_HEADER or not header.startswith(SIGNATURE):
         raise FormatError(
             f"{path}: no header of {info.filename!r} at byte {info.header_offset}, where it should be"

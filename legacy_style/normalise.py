@@ -175,6 +175,6 @@ def _per_weight(incoming: Array, weights: Array, layer: LayerParameter, net: Net
 
 def _stop(layer: LayerParameter, why: str, net: NetParameter) -> NoReturn:
     raise UnsupportedError(
-        f"{net.path}: layer {layer.name} ({layer.type}) {why}, so the network cannot be normalised beyond it; "
+        f"{net.path}: layer {layer.name} ({layer.type}) {why}, so that normalising ends before it; "
         "keep only the layers before it (--until)"
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable
 from functools import partial
 from typing import IO, Any, BinaryIO, Literal, NamedTuple
@@ -33,8 +32,6 @@ _DESCR = re.compile(r"""["']descr["']\s*:\s*["']([<>|=]?(?:f[248]|[iu][1248]))["
 _ORDER = re.compile(r"""["']fortran_order["']\s*:\s*(True|False)""")
 _SHAPE = re.compile(r"""["']shape["']\s*:\s*\(([\d\sL,]{0,300})\)""")
 
-_UNPACKING = (zipfile.BadZipFile, zlib.error, EOFError, OSError)
-
 
 def read(path: str) -> tuple[dict[str, Blob], str | None]:
     """Array name -> lazy float32 blob, for every array of floating-point numbers; and the prototxt, if any.
@@ -51,7 +48,7 @@ def read(path: str) -> tuple[dict[str, Blob], str | None]:
             try:
                 with archive.open(info) as member:
                     header = _header(member, info.file_size, f"{path}: {name}")
-            except _UNPACKING as error:
+            except archives.UNREADABLE as error:
                 raise FormatError(f"{path}: {name} cannot be unpacked: {error}") from error
             if header.dtype.kind == "f":
                 blobs[name.removesuffix(".npy")] = _blob(path, info, header)
@@ -145,6 +142,6 @@ def _unpack(path: str, info: ZipInfo, header: _Header) -> NDArray[np.float32]:
         with zipfile.ZipFile(path) as archive, archive.open(info) as member:
             numbers = np.frombuffer(member.read()[header.length :], dtype=header.dtype)
         values = numbers.reshape(header.shape, order=header.order)
-    except (*_UNPACKING, ValueError) as error:
+    except archives.UNREADABLE as error:
         raise FormatError(f"{path}: {info.filename} cannot be unpacked: {error}") from error
     return np.ascontiguousarray(values, dtype=np.float32)

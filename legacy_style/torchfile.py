@@ -8,11 +8,13 @@ wrong in there is reported as a broken file, since the errors are those of whate
 
 from __future__ import annotations
 
+import io
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +25,10 @@ from legacy_style.errors import FormatError, UnsupportedError
 # The first bytes of torch.save's format of before 1.6: PROTO 2, then its magic number as a LONG1.
 LEGACY_SIGNATURE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
-# That format's pickles: magic number, version, the writer's system, the object, the storages' names.
+# That format's pickles: magic number, version, the writer's system, the object, the storages' names; and
+# how many bytes they take at most.
 _LEGACY_PICKLES = 5
+_LEGACY_HEAD = 1 << 24
 
 # A state dict's pickle takes about forty operations and four tuples a tensor. Hashing nested tuples recurses
 # in C.
@@ -68,12 +72,17 @@ def read(path: str) -> tuple[dict[str, Tensor], str | None]:
         _check_archive(path)
     elif head.startswith(LEGACY_SIGNATURE):
         with Path(path).open("rb") as file:
-            for _ in range(_LEGACY_PICKLES):
-                _check_pickle(file, size, path)
+            # In memory, since reading from a file makes room first for as much as a pickle asks for.
+            pickled = io.BytesIO(file.read(_LEGACY_HEAD))
+        for _ in range(_LEGACY_PICKLES):
+            _check_pickle(pickled, size, path)
     else:
         raise FormatError(f"{path}: is no PyTorch file")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            # Those are on what a damaged pickle makes of PyTorch's own classes.
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # Any error at all: see the module's docstring.
         raise FormatError(
             f"{path}: PyTorch cannot read this file, which is damaged ({_first_line(error)})"
@@ -105,44 +114,46 @@ def _check_archive(path: str) -> None:
         archives.data_offset(path, info)
     with zipfile.ZipFile(path) as archive:
         try:
-            with archive.open(pickles[0]) as file:
-                _check_pickle(file, Path(path).stat().st_size, path)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            pickled = io.BytesIO(archive.read(pickles[0]))
+        except archives.UNREADABLE as error:
             raise FormatError(f"{path}: data.pkl cannot be read: {error}") from error
+    _check_pickle(pickled, Path(path).stat().st_size, path)
 
 
-def _check_pickle(file: IO[bytes], size: int, path: str) -> None:
-    """Raise where the pickle at `file` holds more than tensors in dicts, lists and tuples, or is out of all
+def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> None:
+    """Raise where the next pickle holds more than tensors in dicts, lists and tuples, or is out of all
     proportion.
     """
     tuples = operations = number = 0
-    try:
-        for opcode, argument, position in pickletools.genops(file):
-            name = opcode.name
-            if name == "PROTO" and argument != 2:
-                raise UnsupportedError(
-                    f"{path}: is pickled with protocol {argument}; load it in PyTorch and save it again "
-                    "with torch.save"
-                )
-            if (name == "GLOBAL" and argument not in _HARMLESS) or name in ("STACK_GLOBAL", "INST"):
-                what = str(argument or "a class").replace(" ", ".")
-                raise UnsupportedError(
-                    f"{path}: holds a Python object ({what}) beside tensors, and unpickling it could run "
-                    "code; "
-                    "save only the state_dict() of the network"
-                )
-            operations += 1
-            tuples += name.startswith("TUPLE")
-            if isinstance(argument, int) and name in ("BININT", "BININT1", "BININT2", "LONG1"):
-                number = argument
-            # The last number in a storage's id is how many values it has.
-            too_much = name == "BINPERSID" and number > size
-            if too_much or tuples > _MOST_TUPLES or operations > _MOST_OPERATIONS:
-                raise FormatError(
-                    f"{path}: promises more than a file of its size holds (byte {position} of its pickle)"
-                )
-    except (ValueError, EOFError, UnicodeError, OverflowError) as error:
-        raise FormatError(f"{path}: its pickle is broken: {error}") from error
+    with warnings.catch_warnings():
+        # Damaged names may look like escape sequences that Python warns of.
+        warnings.simplefilter("ignore")
+        try:
+            for opcode, argument, position in pickletools.genops(pickled):
+                name = opcode.name
+                if name == "PROTO" and argument != 2:
+                    raise UnsupportedError(
+                        f"{path}: is pickled with protocol {argument}; load it in PyTorch and save it again "
+                        "with torch.save"
+                    )
+                if (name == "GLOBAL" and argument not in _HARMLESS) or name in ("STACK_GLOBAL", "INST"):
+                    what = str(argument or "a class").replace(" ", ".")
+                    raise UnsupportedError(
+                        f"{path}: holds a Python object ({what}) beside tensors, and unpickling it could run "
+                        "code; save only the state_dict() of the network"
+                    )
+                operations += 1
+                tuples += name.startswith("TUPLE")
+                if isinstance(argument, int) and name in ("BININT", "BININT1", "BININT2", "LONG1"):
+                    number = argument
+                # The last number in a storage's id is how many values it has.
+                too_much = name == "BINPERSID" and number > size
+                if too_much or tuples > _MOST_TUPLES or operations > _MOST_OPERATIONS:
+                    raise FormatError(
+                        f"{path}: promises more than a file of its size holds (byte {position} of its pickle)"
+                    )
+        except (ValueError, EOFError, UnicodeError, OverflowError) as error:
+            raise FormatError(f"{path}: its pickle is broken: {error}") from error
 
 
 def _state_dict(loaded: Any, path: str) -> Mapping[str, Any]:
