@@ -21,7 +21,8 @@ from compare_cases import (
 from PIL import Image
 from recordings import needs_shared
 
-from legacy_style import losses, metadata, options, pixels, stylize
+import legacy_style.stylize as stylize
+from legacy_style import losses, metadata, options, pixels
 from legacy_style.compare import rows, runner
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import File, Manifest, Row, Tolerances

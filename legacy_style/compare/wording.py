@@ -21,7 +21,7 @@ def number(value: float) -> str:
     for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if size >= limit:
             scaled = value / {" G": 1e9, " M": 1e6, " k": 1e3}[unit]
-            return f"{scaled:.3g}{unit}" if abs(scaled) < 1000 else f"{scaled:.0f}{unit}"
+            return f"{scaled:.3g}{unit}" if abs(scaled) < 999.5 else f"{scaled:.0f}{unit}"
     if size < 1e-3:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
