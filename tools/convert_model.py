@@ -18,6 +18,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import _checkout  # noqa: F401 (for its effect on the path)
 import click
 import torch
 from torch import Tensor

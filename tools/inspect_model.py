@@ -16,6 +16,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+import _checkout  # noqa: F401 (for its effect on the path)
 import click
 from PIL import Image
 

@@ -10,6 +10,7 @@ import hashlib
 import sys
 from pathlib import Path
 
+import _checkout  # noqa: F401 (for its effect on the path)
 import click
 import numpy as np
 

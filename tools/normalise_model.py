@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import _checkout  # noqa: F401 (for its effect on the path)
 import click
 import torch
 from torch import Tensor
