@@ -319,7 +319,8 @@ def test_a_click_enlarges_a_picture_without_a_script(browser: chromium.Browser, 
     spot = browser.evaluate(
         "(() => { const each = document.querySelector('.main-pictures img');"
         " each.scrollIntoView({block: 'center', behavior: 'instant'});"
-        " const box = each.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })()"
+        " const box = each.getBoundingClientRect();"
+        " return [box.x + box.width / 2, box.y + box.height / 2] })()"
     )
     for kind in ("mousePressed", "mouseReleased"):
         browser.call("Input.dispatchMouseEvent", type=kind, x=spot[0], y=spot[1], button="left", clickCount=1)

@@ -23,7 +23,7 @@ from recordings import needs_shared
 
 import legacy_style.stylize as stylize
 from legacy_style import losses, metadata, options, pixels
-from legacy_style.compare import rows, runner
+from legacy_style.compare import making, rows, runner
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import File, Manifest, Row, Tolerances
 from legacy_style.compare.results import Outcome
@@ -212,6 +212,27 @@ def test_a_stopped_comparison_goes_on_where_it_was(small: Small, monkeypatch: py
     outcome = small.run(seen.append)
     assert {tick.seed for tick in seen if tick.iteration is not None} == {2}
     assert [run.resumed for run in outcome.runs] == [True, False]
+
+
+def test_a_run_that_was_interrupted_goes_on_from_its_checkpoint(small: Small) -> None:
+    def stop(tick: Tick) -> None:
+        seen.append(tick.iteration)
+        if tick.iteration == 3:
+            raise KeyboardInterrupt
+
+    whole = small.run(work=small.folder / "whole").runs[0]
+    seen: list[int | None] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making, "_CHECKPOINT_EVERY", 2.0)
+        with pytest.raises(KeyboardInterrupt):
+            small.run(stop)
+        assert seen == [1, 2, 3]
+        seen.clear()
+        run = small.run(lambda tick: seen.append(tick.iteration)).runs[0]
+    assert seen[0] in (2, 3)
+    assert Path(run.picture).read_bytes() != b"" and run.losses == whole.losses
+    np.testing.assert_array_equal(image.load(run.picture), image.load(whole.picture))
+    assert not list(Path(run.picture).parent.glob("unfinished/*"))
 
 
 @pytest.mark.parametrize("change", ["options", "content", "code", "model", "record"])

@@ -47,6 +47,7 @@ class Meter:
             net = stylize.build_network(options, chain, _ignore)
             network.place(net, devices, options.multigpu_strategy, gpus)
             stylize.check_sizes(net, images)
+            options = stylize.lay_out(options, net, images, None, _ignore)
             self._objective = stylize.capture(net, images, options, _ignore)
         self._net = net
         self.height, self.width = images.content.shape[2:]

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from legacy_style import metadata
+from legacy_style.compare.making import as_words, losses_of
 from legacy_style.compare.manifest import File, Manifest, Printed, Row, Tolerances
-from legacy_style.compare.rows import as_words, losses_of
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.network import split_list
 from legacy_style.options import Options

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import hashlib
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Any
 
 import legacy_style.stylize as stylize
 from legacy_style import metadata, options
-from legacy_style.compare import colors, metrics, verdicts
+from legacy_style.compare import colors, making, metrics, verdicts
 from legacy_style.compare.files import Files
-from legacy_style.compare.manifest import Manifest, Printed, Row
+from legacy_style.compare.manifest import Manifest, Row
 from legacy_style.compare.objective import Meter
 from legacy_style.compare.results import Network, Outcome, Run
 from legacy_style.errors import LegacyStyleError, OptionError
@@ -173,7 +172,7 @@ def run_task(task: Task, tell: Tell) -> Outcome:
     """Run, measure and judge one row."""
     outcome = Outcome(
         row=task.row,
-        command=repeat_command(task.options),
+        command=making.repeat_command(task.row.options if task.blocked else making.as_words(task.options)),
         network=task.network,
         expected=task.expected,
         content=task.content,
@@ -228,86 +227,16 @@ def _run_and_measure(task: Task, outcome: Outcome, tell: Tell) -> Outcome:
 
 
 def _run(task: Task, seed: int | None, tell: Tell) -> Run:
-    """Make one picture, unless it lies in the work folder already."""
+    """Make one picture of a row."""
     name = task.row.name if seed is None else f"{task.row.name}-seed{seed}"
-    suffix = Path(task.options.output_image).suffix
-    picture = task.work / f"{name}{suffix}"
+    picture = task.work / f"{name}{Path(task.options.output_image).suffix}"
     wanted = dataclasses.replace(task.options, output_image=str(picture))
     if seed is not None:
         wanted = dataclasses.replace(wanted, seed=float(seed))
-    record = _done(picture, wanted, task.network)
-    resumed = record is not None
-    if record is None:
-        seconds = 0.0
 
-        def on_progress(progress: stylize.Progress) -> None:
-            nonlocal seconds
-            seconds = progress.seconds
-            total = f"loss {progress.losses.total:.6g}"
-            tell(Tick(task.row.name, seed, progress.iteration, progress.num_iterations, total))
+    def on_progress(progress: stylize.Progress) -> None:
+        total = f"loss {progress.losses.total:.6g}"
+        tell(Tick(task.row.name, seed, progress.iteration, progress.num_iterations, total))
 
-        result = stylize.stylize(wanted, on_progress=on_progress)
-        record = metadata.describe(
-            wanted,
-            command=["python", "-m", "legacy_style", *as_words(wanted)],
-            model=task.network.file,
-            inputs=_inputs(wanted),
-            losses=result.losses,
-            seconds=seconds,
-        )
-        metadata.attach(picture, record, chunks=task.chunks)
-    return Run(str(picture), seed, losses_of(record), record["seconds"] or 0.0, resumed)
-
-
-def _done(picture: Path, wanted: Options, network: Network) -> metadata.Record | None:
-    """The record of a finished run that made this with this very program; None if there is none."""
-    if not (picture.is_file() and metadata.sidecar_path(picture).is_file()):
-        return None
-    try:
-        record = metadata.read(picture)
-    except LegacyStyleError:
-        return None
-    if record is None or record["options"] != dataclasses.asdict(wanted):
-        return None
-    if record["versions"] != metadata.versions() or record["model"]["sha256"] != network.sha256:
-        return None
-    if record["inputs"] != {path: metadata.sha256(path) for path in _inputs(wanted)}:
-        return None
-    return record
-
-
-def _inputs(wanted: Options) -> list[str]:
-    init = [wanted.init_image] if wanted.init == "image" and wanted.init_image else []
-    return [wanted.content_image, *split_list(wanted.style_image), *init]
-
-
-def losses_of(record: metadata.Record) -> tuple[Printed, ...]:
-    """The losses in a picture's record, one per evaluation that was kept."""
-    columns = record["losses"]
-    rows = zip(columns["evaluation"], columns["content"], columns["style"], columns["total"], strict=True)
-    return tuple(
-        Printed(iteration, tuple(content), tuple(style), total) for iteration, content, style, total in rows
-    )
-
-
-def as_words(wanted: Options) -> list[str]:
-    """The words of a command line that gives these options, defaults left out."""
-    defaults, words = Options(), []
-    for each in dataclasses.fields(Options):
-        value = getattr(wanted, each.name)
-        if value == getattr(defaults, each.name):
-            continue
-        old = "help" in each.metadata
-        flag = f"-{each.name}" if old else f"--{each.name.replace('_', '-')}"
-        if each.name == "metadata":
-            words.append("--no-metadata")
-        elif isinstance(value, bool):
-            words.append(flag)
-        else:
-            words += [flag, f"{value:.17g}" if isinstance(value, float) else str(value)]
-    return words
-
-
-def repeat_command(wanted: Options) -> str:
-    """What to type to make the picture again."""
-    return shlex.join(["python", "-m", "legacy_style", *as_words(wanted)])
+    record, resumed = making.make(wanted, task.network.sha256, chunks=task.chunks, on_progress=on_progress)
+    return Run(str(picture), seed, making.losses_of(record), record["seconds"], resumed)

@@ -1,0 +1,126 @@
+"""Makes one picture of a row, with its record, unless it lies in the work folder already.
+
+A picture counts as done while options, model, inputs and this package's own code are those of its
+record. One that was interrupted goes on from its checkpoint, under the same conditions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import legacy_style.stylize as stylize
+from legacy_style import metadata
+from legacy_style.compare.manifest import Printed
+from legacy_style.errors import LegacyStyleError
+from legacy_style.metadata import Record
+from legacy_style.network import split_list
+from legacy_style.options import Options
+
+# Iterations. A checkpoint of L-BFGS at 512 pixels takes half a gigabyte; it goes when the picture is done.
+_CHECKPOINT_EVERY = 200.0
+
+OnProgress = Callable[[stylize.Progress], None]
+
+
+def make(wanted: Options, model_sha256: str, *, chunks: bool, on_progress: OnProgress) -> tuple[Record, bool]:
+    """Make the picture `wanted.output_image`; gives its record, and whether an earlier run had made it.
+
+    `chunks`: write the record into a PNG too. Raises what `stylize` raises.
+    """
+    picture = Path(wanted.output_image)
+    made_from = {
+        "options": dataclasses.asdict(wanted),
+        "versions": metadata.versions(),
+        "model": {"file": Path(wanted.model_file).name, "sha256": model_sha256},
+        "inputs": {path: metadata.sha256(path) for path in _inputs(wanted)},
+    }
+    record = _done(picture, made_from)
+    if record is not None:
+        return record, True
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    draft = picture.parent / "unfinished" / f"{picture.stem}-{key}"
+    draft.mkdir(parents=True, exist_ok=True)
+    state = draft / "checkpoint"
+    seconds = 0.0
+
+    def count(progress: stylize.Progress) -> None:
+        nonlocal seconds
+        seconds = progress.seconds
+        on_progress(progress)
+
+    running = dataclasses.replace(
+        wanted,
+        output_image=str(draft / picture.name),
+        save_iter=_CHECKPOINT_EVERY,
+        checkpoint=str(state),
+        resume=str(state) if state.exists() else "",
+    )
+    result = stylize.stylize(running, on_progress=count)
+    record = metadata.describe(
+        wanted,
+        command=["python", "-m", "legacy_style", *as_words(wanted)],
+        model=wanted.model_file,
+        inputs=_inputs(wanted),
+        losses=result.losses,
+        seconds=seconds,
+    )
+    Path(running.output_image).replace(picture)
+    metadata.attach(picture, record, chunks=chunks)
+    shutil.rmtree(draft)
+    return record, False
+
+
+def _done(picture: Path, made_from: Record) -> Record | None:
+    """The record of a picture that was made from exactly this; None if there is none."""
+    if not (picture.is_file() and metadata.sidecar_path(picture).is_file()):
+        return None
+    try:
+        record = metadata.read(picture)
+    except LegacyStyleError:
+        return None
+    if record is None or any(record.get(name) != value for name, value in made_from.items()):
+        return None
+    return record
+
+
+def _inputs(wanted: Options) -> list[str]:
+    init = [wanted.init_image] if wanted.init == "image" and wanted.init_image else []
+    return [wanted.content_image, *split_list(wanted.style_image), *init]
+
+
+def losses_of(record: Record) -> tuple[Printed, ...]:
+    """The losses in a picture's record, one per evaluation that was kept."""
+    columns = record["losses"]
+    rows = zip(columns["evaluation"], columns["content"], columns["style"], columns["total"], strict=True)
+    return tuple(
+        Printed(iteration, tuple(content), tuple(style), total) for iteration, content, style, total in rows
+    )
+
+
+def as_words(wanted: Options) -> list[str]:
+    """The words of a command line that gives these options, defaults left out."""
+    defaults, words = Options(), []
+    for each in dataclasses.fields(Options):
+        value = getattr(wanted, each.name)
+        if value == getattr(defaults, each.name):
+            continue
+        old = "help" in each.metadata
+        flag = f"-{each.name}" if old else f"--{each.name.replace('_', '-')}"
+        if each.name == "metadata":
+            words.append("--no-metadata")
+        elif isinstance(value, bool):
+            words.append(flag)
+        else:
+            words += [flag, f"{value:.17g}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def repeat_command(words: Sequence[str]) -> str:
+    """What to type to make the picture again."""
+    return shlex.join(["python", "-m", "legacy_style", *words])
