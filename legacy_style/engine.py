@@ -31,6 +31,12 @@ def set_up_cpu() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def return_freed_memory() -> None:
+    """Give the pages of freed memory back to the system, once, where loading has left many."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def set_up_cuda(*, autotune: bool) -> None:
     """Float32 convolutions and products on CUDA; `autotune` lets cuDNN time its algorithms (-cudnn_autotune)."""
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -166,7 +165,7 @@ def _tensor(layer: LayerParameter, index: int, where: str) -> Tensor:
         raise WeightMismatchError(f"{where} has {len(layer.blobs)} blobs, expected at least {index + 1}")
     blob = layer.blobs[index]
     blob.check(f"{where}, blob {index},")
-    values = torch.from_numpy(np.array(blob.data(), dtype=np.float32, order="C"))
+    values = torch.from_numpy(blob.copy())
     if not torch.isfinite(values).all():
         raise FormatError(
             f"{where}, blob {index}, holds weights that are not finite; get the model file again"

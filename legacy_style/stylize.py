@@ -291,6 +291,7 @@ def make_plan(options: Options, net: Network, images: Images) -> Plan:
     height, width = images.content.shape[2:]
     styles = [(style.shape[2], style.shape[3]) for style in images.styles]
     on_cpu = all(layer.device.type == "cpu" for layer in net.layers)
+    engine.return_freed_memory()
     return planning.make(
         net,
         height,

@@ -1,0 +1,437 @@
+"""Measure how fast and how large a run is, side by side with a plain PyTorch program and with the bare machine.
+
+All figures of one line come from one process, taken in turn: an iteration of ours, one of the plain program, the
+network's convolutions alone. Ratios are medians over the rounds; the speed of a machine changes from minute to minute,
+so only figures of one line can be compared.
+
+\b
+Examples:
+  python tools/benchmark.py speed
+  python tools/benchmark.py speed --size 256 --optimizer adam --json
+  python tools/benchmark.py start
+  python tools/benchmark.py tiles --size 4096
+  python tools/benchmark.py load
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from legacy_style import engine, loadcaffe, model_files, network
+from legacy_style import plan as planning
+from legacy_style.caffe import caffemodel
+from legacy_style.caffe.netparam import Blob, LayerParameter, NetParameter
+from legacy_style.objective import Objective
+from legacy_style.options import Options
+from legacy_style.torch7 import nn, optim
+
+STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+CONTENT = ("relu4_2",)
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+def _network(model: str | None) -> tuple[network.Network, list[loadcaffe.Module]]:
+    chain, _ = loadcaffe.modules(model_files.load(model or model_files.bundled()))
+    options = Options()
+    net = network.build(
+        chain,
+        CONTENT,
+        STYLE,
+        content_weight=options.content_weight,
+        style_weight=options.style_weight,
+        tv_weight=options.tv_weight,
+        pooling="max",
+        normalize=False,
+        log=_quiet,
+    )
+    network.place(net, [torch.device("cpu")], "")
+    return net, chain
+
+
+def _images(height: int, width: int) -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    content, style = torch.randn(2, 1, 3, height, width, generator=rng).mul_(50)
+    return content, style
+
+
+class Plain(torch.nn.Module):
+    """The same objective as one would write it: nn.Sequential in PyTorch's own layout, autograd, torch.optim."""
+
+    def __init__(self, chain: list[loadcaffe.Module], content: Tensor, style: Tensor) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.stages = torch.nn.ModuleList()
+        for module in chain:
+            layer = module.build()
+            stage: torch.nn.Module
+            if isinstance(layer, nn.SpatialConvolution):
+                out, inside = layer.weight.shape[:2]
+                stage = torch.nn.Conv2d(inside, out, 3, padding=1)
+                stage.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+            else:
+                pooling = isinstance(layer, nn.SpatialMaxPooling)
+                stage = torch.nn.MaxPool2d(2, 2, ceil_mode=True) if pooling else torch.nn.ReLU()
+            self.names.append(module.name)
+            self.stages.append(stage)
+            if module.name == STYLE[-1]:
+                break
+        self.requires_grad_(False)
+        self.targets: dict[str, Tensor] = {}
+        with torch.no_grad():
+            content_maps = dict(self.maps(content))
+            self.targets.update({name: content_maps[name] for name in CONTENT})
+            self.targets.update({name: _gram(x) for name, x in self.maps(style) if name in STYLE})
+
+    def maps(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        for name, stage in zip(self.names, self.stages, strict=True):
+            x = stage(x)
+            yield name, x
+
+    def forward(self, image: Tensor) -> Tensor:
+        options = Options()
+        down, right = image.diff(dim=2), image.diff(dim=3)
+        total = options.tv_weight / 2 * (down.square().sum() + right.square().sum())
+        for name, x in self.maps(image):
+            if name in CONTENT:
+                total = total + options.content_weight * F.mse_loss(x, self.targets[name])
+            if name in STYLE:
+                total = total + options.style_weight * F.mse_loss(_gram(x), self.targets[name])
+        return total
+
+
+def _gram(x: Tensor) -> Tensor:
+    flat = x.flatten(2)[0]
+    return flat @ flat.T / x.numel()
+
+
+def _plain_iteration(plain: Plain, start: Tensor, optimizer: str) -> Callable[[], None]:
+    image = start.clone().requires_grad_()
+    stepper: torch.optim.Optimizer
+    if optimizer == "lbfgs":
+        stepper = torch.optim.LBFGS(
+            [image], max_iter=1, history_size=100, tolerance_grad=-1, tolerance_change=-1
+        )
+    else:
+        stepper = torch.optim.Adam([image], lr=10)
+
+    def closure() -> float:
+        with torch.enable_grad():
+            stepper.zero_grad()
+            loss = plain(image)
+            loss.backward()
+        return float(loss.detach())
+
+    def iterate() -> None:
+        stepper.step(closure)  # type: ignore[no-untyped-call]  # torch.optim.LBFGS has no annotations
+
+    return iterate
+
+
+def _bare_convolutions(net: network.Network, height: int, width: int) -> Callable[[], float]:
+    """One forward and one backward convolution of every layer, alone, the direct way; returns GFLOP."""
+    jobs, flops = [], 0.0
+    rng = torch.Generator().manual_seed(1)
+    lengths = zip(engine.sizes(net, 0, height), engine.sizes(net, 1, width), strict=True)
+    for step, (h, w) in zip(net.steps, lengths, strict=True):
+        if isinstance(step, nn.SpatialConvolution):
+            out, inside = step.weight.shape[:2]
+            for weight in (step.weight, step.weight.flip(2, 3).transpose(0, 1)):
+                x = torch.randn(1, weight.shape[1], h, w, generator=rng)
+                jobs.append(
+                    (
+                        x.contiguous(memory_format=torch.channels_last),
+                        weight.contiguous(memory_format=torch.channels_last),
+                    )
+                )
+            flops += 2 * 2.0 * 9 * inside * out * h * w
+
+    def run() -> float:
+        for x, weight in jobs:
+            F.conv2d(x, weight, padding=1)
+        return flops / 1e9
+
+    return run
+
+
+def _peak_memory() -> int:
+    """Bytes of physical memory that this process has held at most (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+@main.command(help="Seconds an iteration, against a plain PyTorch program and the bare convolutions.")
+@click.option("--size", default=512, show_default=True, help="Longer side of the image, 4:3.")
+@click.option("--optimizer", type=click.Choice(["lbfgs", "adam"]), default="lbfgs", show_default=True)
+@click.option("--rounds", default=15, show_default=True, help="Iterations of each that are measured.")
+@click.option("--model", help="Model file; the bundled VGG-16 if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def speed(size: int, optimizer: str, rounds: int, model: str | None, as_json: bool) -> None:
+    engine.set_up_cpu()
+    height, width = size * 3 // 4, size
+    with torch.no_grad():
+        net, chain = _network(model)
+        content, style = _images(height, width)
+        objective = Objective(net)
+        objective.capture(content, content=True)
+        objective.capture(style, content=False)
+        start = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(2))
+        plain = _plain_iteration(Plain(chain, content, style), start, optimizer)
+        bare = _bare_convolutions(net, height, width)
+        gflop = bare()
+        times: dict[str, list[float]] = {"ours": [], "plain": [], "convolutions": []}
+        mark = 0.0
+
+        def feval(x: Tensor) -> tuple[float, Tensor]:
+            # An iteration of ours is all that happens from one return of this function to the next.
+            nonlocal mark
+            content_losses, style_losses, grad = objective(x)
+            if mark:
+                times["ours"].append(time.perf_counter() - mark)
+            times["plain"].append(_seconds(plain))
+            times["convolutions"].append(_seconds(bare))
+            mark = time.perf_counter()
+            return sum(content_losses) + sum(style_losses), grad.view(-1)
+
+        if optimizer == "lbfgs":
+            optim.lbfgs(feval, start.clone(), max_iter=rounds + 2, tol_fun=-1, tol_x=-1, n_correction=100)
+        else:
+            x, state = start.clone(), optim.AdamState()
+            for _ in range(rounds + 2):
+                optim.adam(feval, x, state, learning_rate=10)
+    # The first round warms up caches and allocators.
+    rows = list(zip(*(values[1:] for values in times.values()), strict=False))
+    result = {
+        "size": f"{width}x{height}",
+        "optimizer": optimizer,
+        "threads": torch.get_num_threads(),
+        "gflop": round(gflop, 1),
+        "seconds": {
+            name: round(statistics.median(column), 4) for name, column in zip(times, zip(*rows), strict=True)
+        },
+        "times as fast as plain": round(statistics.median(row[1] / row[0] for row in rows), 2),
+        "of the convolution rate": round(statistics.median(row[2] / row[0] for row in rows), 2),
+        "convolution rate GFLOP/s": round(gflop / statistics.median(row[2] for row in rows)),
+    }
+    _print(result, as_json)
+
+
+@main.command(help="Seconds from the command to the first evaluation, at 256 px with the bundled network.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def start(rounds: int, as_json: bool) -> None:
+    examples = Path(__file__).parents[1] / "examples"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "legacy_style",
+            "-gpu",
+            "-1",
+            "-image_size",
+            "256",
+            "-num_iterations",
+            "1",
+        ]
+        command += ["-print_iter", "1", "-output_image", f"{folder}/out.png", "-content_image"]
+        command += [str(examples / "china.jpg"), "-style_image", str(examples / "ink_wash.jpg")]
+        paths = [str(examples.parent), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        times = []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    if line.startswith("Iteration 1 "):
+                        times.append(time.perf_counter() - began)
+    _print({"seconds to the first evaluation": round(statistics.median(times), 2)}, as_json)
+
+
+@main.command(
+    help="One evaluation in tiles: time, arithmetic and peak memory, against the rate of a small image."
+)
+@click.option("--size", default=4096, show_default=True, help="Side of the square image.")
+@click.option(
+    "--tile", default=0, show_default=True, help="Side of the tiles; 0: as the program would choose."
+)
+@click.option("--memory", default=3.5, show_default=True, help="Gigabytes that may be used.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
+    engine.set_up_cpu()
+    options = Options(optimizer="adam", tile=tile)
+    with torch.no_grad():
+        net, _ = _network(None)
+        engine.return_freed_memory()
+        plan = planning.make(
+            net,
+            size,
+            size,
+            [(512, 512)],
+            options,
+            resident=planning.resident_memory() + 3 * size * size * 4,
+            available=int(memory * 1e9),
+        )
+        image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).mul_(50)
+        small = torch.zeros(1, 3, 512, 512)
+        Objective(net).capture(small, content=False)
+        objective = engine.objective(net, size, size, Options(tile=plan.tile))
+        began = time.perf_counter()
+        objective.capture(image, content=True)
+        capture = time.perf_counter() - began
+
+        def feval(x: Tensor) -> tuple[float, Tensor]:
+            content, style, grad = objective(x)
+            return sum(content) + sum(style), grad.view(-1)
+
+        seconds = _seconds(lambda: optim.adam(feval, image, optim.AdamState(), learning_rate=10))
+        peak = _peak_memory()
+        whole = Objective(net)
+        whole.capture(small, content=True)
+        whole(small)
+        rate = small.numel() / min(_seconds(lambda: whole(small)) for _ in range(3))
+    result = {
+        "size": f"{size}x{size}",
+        "tile": plan.tile,
+        "tiles": plan.tiles,
+        "seconds to capture": round(capture, 1),
+        "seconds an Adam iteration": round(seconds, 1),
+        "arithmetic, of one piece": round(plan.overhead, 2),
+        "time, of the rate at 512x512": round(seconds / (image.numel() / rate), 2),
+        "peak GB predicted": round(plan.peak / 1e9, 2),
+        "peak GB": round(peak / 1e9, 2),
+    }
+    _print(result, as_json)
+
+
+_VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+_VGG19_FULLY_CONNECTED = (("fc6", 4096, 25088), ("fc7", 4096, 4096), ("fc8", 1000, 4096))
+
+# Run in a process of its own each: PATH -> seconds, bytes that the process grew by, bytes of the layers used.
+_READ_OURS = """
+import sys, time
+from legacy_style.caffe import caffemodel
+def peak():
+    # Not getrusage: its figure includes what the parent process held.
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+before, began = peak(), time.perf_counter()
+used = []
+for layer in caffemodel.read(sys.argv[1]).layers:
+    used += [blob.copy() for blob in layer.blobs]
+    if layer.name == "conv5_1":
+        break
+print(time.perf_counter() - began, peak() - before, sum(array.nbytes for array in used))
+"""
+_READ_PROTOBUF = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, str(Path(sys.argv[2]) / "tests"))
+import caffe_messages
+def peak():
+    # Not getrusage: its figure includes what the parent process held.
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+before, began = peak(), time.perf_counter()
+message = caffe_messages.CLASSES["NetParameter"]()
+message.ParseFromString(Path(sys.argv[1]).read_bytes())
+print(time.perf_counter() - began, peak() - before, 0)
+"""
+
+
+@main.command(
+    help="Hand over the convolutions of a full VGG-19 .caffemodel, against Google's protobuf (development only)."
+)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def load(rounds: int, as_json: bool) -> None:
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "vgg19.caffemodel")
+        caffemodel.write(path, _random_vgg19(), "V1")
+        rows: dict[str, list[list[float]]] = {"ours": [], "protobuf": []}
+        for _ in range(rounds):
+            for name, program in (("ours", _READ_OURS), ("protobuf", _READ_PROTOBUF)):
+                command = [sys.executable, "-c", program, path, str(root)]
+                output = subprocess.run(
+                    command, env=environment, check=True, capture_output=True, text=True
+                ).stdout
+                rows[name].append([float(word) for word in output.split()])
+        size = Path(path).stat().st_size
+    ours, protobuf = (
+        [statistics.median(column) for column in zip(*rows[name], strict=True)] for name in rows
+    )
+    result = {
+        "file MB": round(size / 1e6),
+        "seconds": {"ours": round(ours[0], 3), "protobuf": round(protobuf[0], 3)},
+        "times as fast": round(
+            statistics.median(b[0] / a[0] for a, b in zip(rows["ours"], rows["protobuf"], strict=True)), 1
+        ),
+        "grows by MB": {"ours": round(ours[1] / 1e6), "protobuf": round(protobuf[1] / 1e6)},
+        "of the layers used": round(ours[1] / ours[2], 2),
+    }
+    _print(result, as_json)
+
+
+def _random_vgg19() -> NetParameter:
+    rng = np.random.default_rng(0)
+    layers = []
+
+    def add(name: str, kind: str, *shape: int) -> None:
+        blobs = [
+            Blob.from_array(rng.random(size, np.float32))
+            for size in (shape, (1, 1, 1, max(shape[0], shape[2])))
+        ]
+        layers.append(LayerParameter(name, kind, blobs=blobs))
+
+    inside = 3
+    for block, (channels, count) in enumerate(_VGG19_BLOCKS, 1):
+        for number in range(1, count + 1):
+            add(f"conv{block}_{number}", "Convolution", channels, inside, 3, 3)
+            inside = channels
+    for name, outputs, inputs in _VGG19_FULLY_CONNECTED:
+        add(name, "InnerProduct", 1, 1, outputs, inputs)
+    return NetParameter("VGG_ILSVRC_19_layers", layers)
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    for name, value in result.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {each}" for key, each in value.items())
+        click.echo(f"{name:<34}{value}")
+
+
+if __name__ == "__main__":
+    main()
