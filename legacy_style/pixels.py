@@ -23,7 +23,9 @@ def preprocess(image: NDArray[np.float64]) -> NDArray[np.float64]:
 
     The result is a new float64 array; the original's next step is to round it to float32.
     """
-    return image[::-1] * _CAFFE_RANGE - _mean()
+    array = image[::-1] * _CAFFE_RANGE
+    array -= _mean()
+    return array
 
 
 def deprocess(array: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -31,7 +33,10 @@ def deprocess(array: NDArray[np.floating]) -> NDArray[np.float64]:
 
     The result is a new float64 array.
     """
-    return (array.astype(np.float64) + _mean())[::-1] / _CAFFE_RANGE
+    image = array[::-1].astype(np.float64)  # one array only: the image may be large
+    image += _mean()[::-1]
+    image /= _CAFFE_RANGE
+    return image
 
 
 def original_colors(content: NDArray[np.float64], generated: NDArray[np.float64]) -> NDArray[np.float64]:

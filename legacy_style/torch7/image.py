@@ -45,6 +45,8 @@ _SAVED_AS = {
     **dict.fromkeys(("png", "PNG"), "PNG"),
     **dict.fromkeys(("ppm", "PPM"), "PPM"),
 }
+_ROWS = 256  # of an image, worked on at a time
+
 _JPEG_QUALITY = 75  # init.lua, saveJPG
 
 # A JPEG that breaks off: libjpeg, which the original used, goes on as if end-of-image markers followed for
@@ -334,8 +336,13 @@ def _target(name: str) -> Path:
 
 def _to_bytes(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     """(3, H, W) to bytes, (H, W, 3): clamped, times 255, truncated; NaN, as by C's cast, to 0."""
-    known = np.nan_to_num(image.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
-    return np.ascontiguousarray((np.clip(known, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+    height = image.shape[1]
+    result = np.empty((height, image.shape[2], 3), np.uint8)
+    for top in range(0, height, _ROWS):  # a large image needs no second one of doubles
+        rows = slice(top, top + _ROWS)
+        known = np.nan_to_num(image[:, rows].astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
+        result[rows] = (np.clip(known, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    return result
 
 
 def _write_whole(target: Path, content: bytes) -> None:
