@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from legacy_style import matfile
 from legacy_style.errors import FormatError
+
+careful = partial(settings, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
 
@@ -63,7 +66,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@careful(max_examples=100)
 @given(values, values, st.booleans())
 def test_reads_what_scipy_reads(tmp_path_factory: Any, wanted: Any, other: Any, compressed: bool) -> None:
     path = tmp_path_factory.getbasetemp() / "any.mat"
@@ -209,7 +212,7 @@ def test_zip_bombs_are_refused_before_memory_is_filled(tmp_path: Path, honest: b
         read_bytes(tmp_path, HEADER + struct.pack("<II", 15, len(packed)) + packed)
 
 
-@settings(max_examples=300, deadline=None)
+@careful(max_examples=250)
 @given(st.data())
 def test_damaged_files_raise_nothing_but_format_errors(tmp_path_factory: Any, data: st.DataObject) -> None:
     buffer = io.BytesIO()

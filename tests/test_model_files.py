@@ -16,14 +16,13 @@ import pytest
 import scipy.io
 import torch
 import vgg_files
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recordings import RECORDED, SHARED, needs_shared
 
 from legacy_style import model_files, statedict
 from legacy_style.caffe import caffemodel
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
-
 
 
 def every_kind(folder: Path) -> dict[str, Path]:
@@ -451,7 +450,7 @@ def corpus(tmp_path_factory: Any) -> list[bytes]:
     return [path.read_bytes() for path in every_kind(tmp_path_factory.mktemp("corpus")).values()]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_damaged_files_raise_nothing_but_this_packages_errors(
     corpus: list[bytes], tmp_path_factory: Any, data: st.DataObject
