@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +25,7 @@ from recordings import SHARED, needs_shared
 import legacy_style.stylize as stylize
 from legacy_style import metadata
 from legacy_style.compare import manifest, record
-from legacy_style.compare.manifest import Row, Tolerances
+from legacy_style.compare.manifest import File, Row, Tolerances
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.options import Options
 
@@ -209,6 +213,45 @@ def test_the_script_runs_by_itself(folder: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "PSNR                 ∞ dB" in done.stdout
+
+
+def test_what_is_missing_is_fetched_by_url_and_checked(call: Call, folder: Path) -> None:
+    made = manifest.read(Path("first.json"))
+    Path("served").mkdir()
+    for name in ("content.png", "expected.png"):
+        Path(name).rename(Path("served") / name)
+    wrong = "0" * 64
+    for digest, word in ((metadata.sha256("served/content.png"), "different"), (wrong, "not comparable")):
+        with serving(folder / "served") as address:
+            urls = {
+                "content.png": File(digest, f"{address}/content.png"),
+                "expected.png": File(metadata.sha256("served/expected.png"), f"{address}/expected.png"),
+            }
+            manifest.write(dataclasses.replace(made, files=urls), Path("first.json"))
+            words = ("run", "first.json", "--model-file", "small.caffemodel", "--work", f"work-{digest[:4]}")
+            offline = call(*words, "--offline")
+            assert "content.png: not found" in offline.stdout and "nothing may be fetched" in offline.stdout
+            assert f"{word:15} one: " in call(*words).stdout
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[str]:
+    """A web server on this machine; gives its address."""
+    handler = functools.partial(QuietHandler, directory=str(root))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        pass
 
 
 @needs_shared

@@ -1,7 +1,7 @@
 """One row: make it ready, run it with the network at hand, measure and judge.
 
-A run leaves its picture and a record beside it in the work folder (legacy_style/metadata.py); it counts
-as done while options, model, inputs and this package's own code are those of the record.
+What stands in the way of a full judgement becomes a caveat; a row that cannot be run at all is blocked, and
+only its expected picture is looked at.
 """
 
 from __future__ import annotations
