@@ -72,7 +72,8 @@ def _simple(layers: list[Any], path: str) -> list[Node]:
         name = _string(fields.get("name")) or f"layer{number}"
         # Before beta7 weights were two fields.
         weights = fields.get("weights", [fields.get("filters"), fields.get("biases")])
-        node = Node(name, kind, [top], [top if kind in _IN_PLACE else name], fields, _arrays(weights))
+        output = top if kind in _IN_PLACE and nodes else name
+        node = Node(name, kind, [top], [output], fields, _arrays(weights))
         nodes.append(node)
         top = node.outputs[0]
     return nodes

@@ -64,8 +64,10 @@ def caffe_layers(nodes: list[Node], path: str, *, transposed: bool) -> list[Laye
     layers = []
     for node in nodes:
         convert = _CONVERTERS.get(node.type)
-        converted = convert(node, network) if convert else [_layer(node, node.type)]
-        layers += converted
+        if convert is None:
+            layers.append(_layer(node, node.type))
+            continue
+        layers += convert(node, network)
         for output in node.outputs:
             channels = network.channels.get(node.inputs[0]) if node.inputs else None
             # A convolution has said what comes out of it.

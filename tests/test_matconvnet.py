@@ -271,6 +271,18 @@ def test_unknown_layers_are_kept_and_losses_renamed(tmp_path: Path) -> None:
     assert net.layers[2].param("dropout_param")["dropout_ratio"] == 0.25
 
 
+def test_channels_behind_an_unknown_layer_are_not_guessed(tmp_path: Path) -> None:
+    layers = [
+        {"name": "r", "type": "relu"},
+        {"name": "a", "type": "conv", "weights": files.cell(np.ones((1, 1, 3, 4)))},
+        {"name": "x", "type": "pdist"},
+        {"name": "b", "type": "conv", "weights": files.cell(np.ones((1, 1, 5, 4)))},
+    ]
+    net = matconvnet.read(files.write_simple(tmp_path / "net.mat", layers))
+    assert [layer.bottoms for layer in net.layers] == [["data"], ["r"], ["a"], ["x"]]
+    assert not net.layer("b").params["convolution_param"].has("group")
+
+
 def test_dag_with_branches(tmp_path: Path) -> None:
     params = {
         "conv1f": np.arange(3 * 3 * 3 * 4, dtype=np.float32).reshape(3, 3, 3, 4),
