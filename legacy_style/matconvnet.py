@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from legacy_style import matfile
 from legacy_style.caffe.netparam import NetParameter
 from legacy_style.errors import FormatError, OptionError
-from legacy_style.matconvnet_layers import Node, caffe_layers
+from legacy_style.matconvnet_layers import caffe_layers
+from legacy_style.matconvnet_node import Node
 
 ORIENTATIONS = ("hw", "wh")
 
@@ -62,7 +63,7 @@ def read(path: str, *, orientation: str = "hw") -> NetParameter:
 
 def _simple(layers: list[Any], path: str) -> list[Node]:
     """The nodes of a SimpleNN network: a cell array of structs, one after the other."""
-    nodes = []
+    nodes: list[Node] = []
     top = "data"
     for number, cell in enumerate(layers, 1):
         fields = _struct(cell)

@@ -8,7 +8,6 @@ Caffe.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,26 +18,13 @@ from numpy.typing import NDArray
 
 from legacy_style.caffe.netparam import Blob, LayerParameter, Message, float32
 from legacy_style.errors import FormatError, UnsupportedError, WeightMismatchError
+from legacy_style.matconvnet_node import Node, Pair
 
 # A MATLAB array's last axes are not stored where they are 1.
 _KERNEL_AXES = 4
 
 # MatConvNet has no inner product; Caffe's are called fc6, fc7, fc8.
 _FULLY_CONNECTED = re.compile(r"fc\d")
-
-Pair = tuple[int, int]
-
-
-@dataclass
-class Node:
-    """A layer as the file has it: the fields of its struct (DAG: of its block), and its weights in order."""
-
-    name: str
-    type: str
-    inputs: list[str]
-    outputs: list[str]
-    fields: dict[str, Any]
-    weights: list[NDArray[Any]]
 
 
 @dataclass
@@ -68,12 +54,25 @@ def caffe_layers(nodes: list[Node], path: str, *, transposed: bool) -> list[Laye
             layers.append(_layer(node, node.type))
             continue
         layers += convert(node, network)
+        if network.images.intersection(node.inputs):
+            _note_image(node, network)
         for output in node.outputs:
             channels = network.channels.get(node.inputs[0]) if node.inputs else None
             # A convolution has said what comes out of it.
             if channels is not None:
                 network.channels.setdefault(output, channels)
     return layers
+
+
+def _note_image(node: Node, network: _Network) -> None:
+    """What comes out of a layer that sees the RGB image, and is no convolution, is an RGB image still."""
+    if node.weights and node.type not in ("conv", "convt"):
+        raise UnsupportedError(
+            f"{network.path}: layer {node.name} ({node.type}) has weights for the image's RGB channels, and "
+            "only those of convolutions are turned to BGR"
+        )
+    if node.type not in ("conv", "convt"):
+        network.images.update(node.outputs)
 
 
 def _layer(node: Node, kind: str, blobs: list[Blob] | None = None, **params: Message) -> LayerParameter:
@@ -83,8 +82,8 @@ def _layer(node: Node, kind: str, blobs: list[Blob] | None = None, **params: Mes
 def _convolution(node: Node, network: _Network) -> list[LayerParameter]:
     kernel = _kernel(node, network)
     height, width, depth, outputs = kernel.shape
-    pad, stride = _even_padding(node, network, "pad"), _pair(node, "stride")
-    dilation = _pair(node, "dilate")
+    pad, stride = _even_padding(node, network, "pad"), node.pair("stride")
+    dilation = node.pair("dilate")
     top = node.inputs[0] if node.inputs else ""
     channels = network.channels.get(top, depth)
     if depth == 0 or channels % depth:
@@ -123,8 +122,8 @@ def _convolution(node: Node, network: _Network) -> list[LayerParameter]:
 def _transposed_convolution(node: Node, network: _Network) -> list[LayerParameter]:
     kernel = _kernel(node, network)
     height, width, outputs, _inputs = kernel.shape
-    groups = _pair(node, "numGroups")[0]
-    crop, upsample = _even_padding(node, network, "crop"), _pair(node, "upsample")
+    groups = node.pair("numGroups")[0]
+    crop, upsample = _even_padding(node, network, "crop"), node.pair("upsample")
     size = (width, height) if network.transposed else (height, width)
     values = {"num_output": outputs * groups, **_geometry(network, crop, upsample), **_sized("kernel", size)}
     blobs = [_oihw(kernel, network), *_vectors(node.weights[1:2], outputs * groups, node, network)]
@@ -138,9 +137,9 @@ def _transposed_convolution(node: Node, network: _Network) -> list[LayerParamete
 
 
 def _pooling(node: Node, network: _Network) -> list[LayerParameter]:
-    size = _pair(node, "pool") if "pool" in node.fields else _pair(node, "poolSize")
-    stride = _pair(node, "stride")
-    top, bottom, left, right = _quad(node, "pad")
+    size = node.pair("pool") if "pool" in node.fields else node.pair("poolSize")
+    stride = node.pair("stride")
+    top, bottom, left, right = node.quad("pad")
     # What comes on top of even padding is Caffe's rounding up, by less than one step.
     if not (0 <= bottom - top < stride[0] and 0 <= right - left < stride[1]):
         raise UnsupportedError(
@@ -168,7 +167,7 @@ def _pooling(node: Node, network: _Network) -> list[LayerParameter]:
 
 
 def _relu(node: Node, network: _Network) -> list[LayerParameter]:
-    leak = _number(node, "leak", 0.0)
+    leak = node.number("leak", 0.0)
     layer = _layer(node, "ReLU")
     if leak:
         layer.params["relu_param"] = Message("ReLUParameter", negative_slope=float32(leak))
@@ -193,7 +192,7 @@ def _lrn(node: Node, network: _Network) -> list[LayerParameter]:
 
 
 def _dropout(node: Node, network: _Network) -> list[LayerParameter]:
-    rate = float32(_number(node, "rate", 0.5))
+    rate = float32(node.number("rate", 0.5))
     return [_layer(node, "Dropout", dropout_param=Message("DropoutParameter", dropout_ratio=rate))]
 
 
@@ -230,7 +229,7 @@ def _scale(node: Node, network: _Network) -> list[LayerParameter]:
 
 def _concat(node: Node, network: _Network) -> list[LayerParameter]:
     # MATLAB's axes are height, width, channels, images.
-    axis = {1: 2, 2: 3, 4: 0}.get(int(_number(node, "dim", 3)), 1)
+    axis = {1: 2, 2: 3, 4: 0}.get(int(node.number("dim", 3)), 1)
     parts = [network.channels.get(name) for name in node.inputs]
     if axis == 1 and None not in parts:
         for output in node.outputs:
@@ -322,28 +321,8 @@ def _sized(stem: str, pair: Pair) -> dict[str, Any]:
     return {"kernel_size" if stem == "kernel" else stem: [pair[0]]}
 
 
-def _numbers(node: Node, name: str) -> list[int]:
-    values = node.fields.get(name)
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-        return []
-    return [int(n) for n in values.ravel()]
-
-
-def _pair(node: Node, name: str) -> Pair:
-    """(down, across) of a field that has one number for both, two, or none: 1."""
-    values = _numbers(node, name) or [1]
-    return max(values[0], 1), max(values[-1], 1)
-
-
-def _quad(node: Node, name: str) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of a field that has one number for all, four, or none: 0."""
-    values = _numbers(node, name) or [0]
-    four = values if len(values) == 4 else [values[0]] * 4
-    return max(four[0], 0), max(four[1], 0), max(four[2], 0), max(four[3], 0)
-
-
 def _even_padding(node: Node, network: _Network, name: str) -> Pair:
-    top, bottom, left, right = _quad(node, name)
+    top, bottom, left, right = node.quad(name)
     if top != bottom or left != right:
         raise UnsupportedError(
             f"{network.path}: layer {node.name} has the {name} {[top, bottom, left, right]} (top, bottom, "
@@ -351,15 +330,3 @@ def _even_padding(node: Node, network: _Network, name: str) -> Pair:
             "and Caffe's layers have the same on both sides"
         )
     return top, left
-
-
-def _number(node: Node, name: str, default: float) -> float:
-    values = node.fields.get(name)
-    if (
-        isinstance(values, np.ndarray)
-        and values.size
-        and values.dtype.kind in "fiu"
-        and math.isfinite(values.flat[0])
-    ):
-        return float(values.flat[0])
-    return default

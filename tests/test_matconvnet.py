@@ -232,9 +232,11 @@ def test_lrn_multiplies_alpha_by_n(tmp_path: Path) -> None:
 def test_batch_normalisation_becomes_batch_norm_and_scale(tmp_path: Path) -> None:
     moments = np.array([[1.0, 2.0], [3.0, 0.5]], np.float32)  # (C, mean and deviation)
     weights = files.cell(np.array([[2.0, 3.0]]), np.array([[10.0, 20.0]]), moments)
-    norm, scale = matconvnet.read(
-        files.write_simple(tmp_path / "net.mat", [{"name": "bn", "type": "bnorm", "weights": weights}])
-    ).layers
+    layers = [
+        {"name": "conv", "type": "conv", "weights": files.cell(np.ones((1, 1, 3, 2)))},
+        {"name": "bn", "type": "bnorm", "weights": weights},
+    ]
+    _conv, norm, scale = matconvnet.read(files.write_simple(tmp_path / "net.mat", layers)).layers
     assert (norm.type, scale.type, scale.bottoms, scale.tops) == ("BatchNorm", "Scale", ["bn"], ["bn"])
     mean, variance, factor = (blob.data() for blob in norm.blobs)
     x = np.array([4.0, 5.0])
@@ -274,13 +276,23 @@ def test_unknown_layers_are_kept_and_losses_renamed(tmp_path: Path) -> None:
 def test_channels_behind_an_unknown_layer_are_not_guessed(tmp_path: Path) -> None:
     layers = [
         {"name": "r", "type": "relu"},
-        {"name": "a", "type": "conv", "weights": files.cell(np.ones((1, 1, 3, 4)))},
+        {"name": "a", "type": "conv", "weights": files.cell(np.arange(12.0).reshape(1, 1, 3, 4))},
         {"name": "x", "type": "pdist"},
         {"name": "b", "type": "conv", "weights": files.cell(np.ones((1, 1, 5, 4)))},
     ]
     net = matconvnet.read(files.write_simple(tmp_path / "net.mat", layers))
     assert [layer.bottoms for layer in net.layers] == [["data"], ["r"], ["a"], ["x"]]
     assert not net.layer("b").params["convolution_param"].has("group")
+    # The ReLU has left an RGB image.
+    assert net.layer("a").blobs[0].data()[0].ravel().tolist() == [8, 4, 0]
+
+
+def test_weights_for_the_images_channels_outside_convolutions_are_refused(tmp_path: Path) -> None:
+    weights = files.cell(np.ones((3, 1)), np.ones((3, 1)), np.ones((3, 2)))
+    with pytest.raises(
+        UnsupportedError, match=r"layer one \(bnorm\) has weights for the image's RGB channels"
+    ):
+        one_layer(tmp_path, type="bnorm", weights=weights)
 
 
 def test_dag_with_branches(tmp_path: Path) -> None:
