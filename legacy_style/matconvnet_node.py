@@ -1,4 +1,4 @@
-"""A layer as a MatConvNet file has it; its fields hold one number for all axes, one per axis, or one per side."""
+"""A layer as a MatConvNet file has it; fields hold one number for all axes, one per axis, or one per side."""
 
 from __future__ import annotations
 
