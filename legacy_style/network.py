@@ -204,9 +204,11 @@ def _listing(modules: Sequence[object]) -> str:
 
 
 def split_list(text: str) -> list[str]:
-    """xlua's string.split(','): a trailing empty element is dropped, others are kept, nothing is trimmed."""
+    """xlua's string.split(','): one empty element at either end is dropped, others stay; nothing is trimmed."""
     parts = text.split(",")
-    return parts[:-1] if parts[-1] == "" else parts
+    if parts[-1] == "":
+        parts.pop()
+    return parts[1:] if parts[:1] == [""] else parts
 
 
 def check_layers(names: Sequence[str], content: Sequence[str], style: Sequence[str]) -> None:

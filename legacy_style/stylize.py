@@ -153,7 +153,11 @@ def choose_devices(options: Options, notice: Log) -> tuple[list[torch.device], l
     """
     several = "," in options.gpu
     numbers = [tonumber(part) for part in (split_list(options.gpu) if several else [options.gpu])]
-    if None in numbers or not all(math.isfinite(number) for number in numbers if number is not None):
+    if (
+        not numbers
+        or None in numbers
+        or not all(math.isfinite(number) for number in numbers if number is not None)
+    ):
         raise OptionError(
             f"-gpu {options.gpu!r} is not a GPU's number; give 0, or 0,1 for two, or -1 for the CPU"
         )
