@@ -10,7 +10,7 @@ from PIL import Image
 
 from legacy_style.compare.metrics import Bytes, delta_e
 
-DIFFERENCE_RANGE = 25.0
+DIFFERENCE_RANGE = 50.0
 """CIEDE2000 at the bright end of the map; what is beyond is cut off there."""
 
 # From none to DIFFERENCE_RANGE, evenly spaced: dark, so that equal pictures give a calm, dark map.
