@@ -17,10 +17,9 @@ from PIL import Image
 
 WIDTH, HEIGHT = 1280, 1500
 _BLUR = (
-    "document.head.insertAdjacentHTML('beforeend', '<style>img { filter: blur(7px) saturate(1.2) }</style>')"
+    "document.head.insertAdjacentHTML('beforeend',"
+    " '<style>img { filter: blur(7px) saturate(1.2); clip-path: inset(0) }</style>')"
 )
-# The wall clips what the blur spreads, so that pictures keep their edges.
-_CLIP = "document.querySelectorAll('img').forEach(each => { each.parentElement.style.overflow = 'hidden' })"
 
 
 def main(report: Path, output: Path, *, sharp: bool) -> None:
@@ -28,7 +27,6 @@ def main(report: Path, output: Path, *, sharp: bool) -> None:
         browser.open(report, width=WIDTH, height=HEIGHT)
         if not sharp:
             browser.evaluate(_BLUR)
-            browser.evaluate(_CLIP)
         browser.screenshot(output)
     with Image.open(output) as picture:
         picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT).save(output, optimize=True)
