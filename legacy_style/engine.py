@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,22 +19,32 @@ from legacy_style.network import Network
 from legacy_style.objective import Objective
 from legacy_style.options import Options
 
-# mallopt(3) of glibc: parameters M_MMAP_MAX and M_TRIM_THRESHOLD.
-_M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
+# mallopt(3) of glibc.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
 
 def set_up_cpu() -> None:
     """Keep freed memory in the process: feature maps of the same sizes come and go, and fresh pages cost a tenth of a run."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    _mallopt({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+def spare_memory() -> None:
+    """Give freed memory back to the system at once: tiles of many sizes would leave holes that nothing fits into."""
+    _mallopt({_M_MMAP_MAX: 2**16, _M_MMAP_THRESHOLD: 2**20, _M_TRIM_THRESHOLD: 2**26})
+    return_freed_memory()
 
 
 def return_freed_memory() -> None:
     """Give the pages of freed memory back to the system, once, where loading has left many."""
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _mallopt(values: Mapping[int, int]) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        for parameter, value in values.items():
+            libc.mallopt(parameter, value)
 
 
 def set_up_cuda(*, autotune: bool) -> None:

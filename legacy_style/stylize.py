@@ -325,11 +325,14 @@ def lay_out(
 ) -> Options:
     """`options` with the tiles that the run needs: those of the checkpoint it goes on from, else those of the plan."""
     if saved and not options.tile:
-        return replace(options, tile=saved["options"]["tile"])
-    plan = make_plan(options, net, images)
-    if plan.tile and not options.tile:
-        notice(f"The image does not fit into memory in one piece: working in tiles of {plan.tile} pixels")
-    return replace(options, tile=plan.tile)
+        tile = saved["options"]["tile"]
+    else:
+        tile = make_plan(options, net, images).tile
+        if tile and not options.tile:
+            notice(f"The image does not fit into memory in one piece: working in tiles of {tile} pixels")
+    if tile:
+        engine.spare_memory()
+    return replace(options, tile=tile)
 
 
 def digests(net: Network, images: Images) -> dict[str, str]:

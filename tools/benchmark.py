@@ -300,6 +300,7 @@ def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
             resident=planning.resident_memory() + 3 * size * size * 4,
             available=int(memory * 1e9),
         )
+        engine.spare_memory()
         image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).mul_(50)
         small = torch.zeros(1, 3, 512, 512)
         Objective(net).capture(small, content=False)
