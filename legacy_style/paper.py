@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,14 @@ from legacy_style import engine, loadcaffe, network, pixels
 from legacy_style.errors import DivergenceError, FormatError, OptionError
 from legacy_style.objective import Objective
 from legacy_style.options import Options
-from legacy_style.torch7 import nn, optim
+from legacy_style.torch7 import nn
 from legacy_style.torch7.random import Generator
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
 
 # The deviation of the noise, in 0..255; the paper does not say its own.
-_NOISE = 0.1
+_NOISE = 1.0
 
 _CORRECTIONS = 20
 
@@ -110,25 +110,34 @@ def rectified(layer: str) -> str:
 def minimise(objective: Objective, start: Tensor, iterations: int) -> tuple[Tensor, list[float]]:
     """L-BFGS from `start`, (1, 3, H, W): the best image that was evaluated, and all total losses in order.
 
-    There is no line search, so that the last image need not be the best. Raises DivergenceError.
+    Unlike neural_style.lua's, it searches along each line, since the losses are not scaled to suit it; a
+    quarter more evaluations than iterations is the most. Raises DivergenceError.
     """
     x = start.to(objective.network.layers[0].device, copy=True)
     best, losses = x, list[float]()
 
-    def feval(x: Tensor) -> tuple[float, Tensor]:
+    def closure() -> float:
         nonlocal best
-        content, style, grad = objective(x)
+        content, style, x.grad = objective(x)
         total = sum(content) + sum(style)
         if not math.isfinite(total):
             raise DivergenceError(
-                f"the loss is not finite at iteration {len(losses) + 1}; try another --seed"
+                f"the loss is not finite at evaluation {len(losses) + 1}; try another --seed"
             )
         if not losses or total < min(losses):
             best = x.clone()
         losses.append(total)
-        return total, grad.view(-1)
+        return total
 
-    optim.lbfgs(feval, x, max_iter=iterations, tol_fun=-1, tol_x=-1, n_correction=_CORRECTIONS)
+    step: Callable[[Callable[[], float]], object] = torch.optim.LBFGS(
+        [x],
+        max_iter=iterations,
+        tolerance_grad=0,
+        tolerance_change=0,
+        history_size=_CORRECTIONS,
+        line_search_fn="strong_wolfe",
+    ).step
+    step(closure)
     return best, losses
 
 

@@ -107,9 +107,7 @@ def test_gradients_are_printed_so_and_zero_where_f_is():
     content, style, x = images(5, 4)
     x[0, :, 0, 0] = 0
     f, p, a = (image.clamp(min=0) for image in (x, content, style))
-    grad = paper.build(one_layer, paper.Terms(("conv1_1",)), content, None, torch.float64)(x)[
-        2
-    ]
+    grad = paper.build(one_layer, paper.Terms(("conv1_1",)), content, None, torch.float64)(x)[2]
     torch.testing.assert_close(grad, torch.where(f > 0, f - p, 0.0), rtol=1e-12, atol=1e-12)
 
     grad = paper.build(one_layer, paper.Terms(style=("conv1_1",)), None, style, torch.float64)(x)[2]
@@ -134,7 +132,7 @@ def test_lbfgs_lowers_the_loss_and_returns_its_best_image(chain):
     before = start.clone()
     best, losses = paper.minimise(objective, start, 15)
     torch.testing.assert_close(start, before, rtol=0, atol=0)
-    assert len(losses) == 15 and min(losses) < 0.6 * losses[0]
+    assert 15 <= len(losses) <= 19 and min(losses) < losses[0] / 10
     of_content, of_style, _ = objective(best)
     assert sum(of_content) + sum(of_style) == pytest.approx(min(losses), rel=1e-6)
 
@@ -142,7 +140,7 @@ def test_lbfgs_lowers_the_loss_and_returns_its_best_image(chain):
 def test_a_loss_that_is_not_finite_is_an_error(chain):
     content, style, _ = (image.float() for image in images())
     objective = paper.build(chain, TERMS["both"], content, style)
-    with pytest.raises(DivergenceError, match="not finite at iteration 1"):
+    with pytest.raises(DivergenceError, match="not finite at evaluation 1"):
         paper.minimise(objective, content * float("nan"), 3)
 
 
@@ -275,5 +273,5 @@ def test_interrupted_command_saves_what_is_done(words, monkeypatch, capsys):
 
 def test_help_comes_from_the_module():
     command = [sys.executable, "-m", "legacy_style.paper", "--help"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "reconstruct" in done.stdout and done.stderr == ""
