@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from legacy_style import tiling
+from legacy_style import parts, tiling
+from legacy_style.distributed import Ranks
 from legacy_style.errors import OptionError
 from legacy_style.network import Network
 from legacy_style.objective import Objective
@@ -83,8 +84,12 @@ def sizes(net: Network, axis: int, n: int) -> list[int]:
     return tiling.sizes(net.windows(axis), n)[1:]
 
 
-def objective(net: Network, height: int, width: int, options: Options) -> Objective:
-    """The function to minimise, for images of height x width."""
+def objective(
+    net: Network, height: int, width: int, options: Options, ranks: Ranks | None = None
+) -> Objective:
+    """The function to minimise, for images of height x width, which all of `ranks` share."""
+    if ranks is not None and ranks.size > 1:
+        return parts.objective(net, height, width, options.tile, ranks)
     if options.tile <= 0:
         return Objective(net)
     return Objective(net, tiles(net, height, width, int(options.tile)))

@@ -6,7 +6,10 @@ LegacyStyleError
 ├── UnsupportedError     a file or a layer is valid but not handled
 ├── WeightMismatchError  a network's weights do not fit its layers
 ├── ChecksumError        a file is not the one that it should be
-└── DivergenceError      the optimisation left the finite numbers
+├── DivergenceError      the optimisation left the finite numbers
+└── RankError            another process of a run of several died or does not answer
+
+Where several processes end for one reason, one of them says it: the errors of the others are hushed.
 """
 
 from __future__ import annotations
@@ -38,3 +41,17 @@ class ChecksumError(LegacyStyleError):
 
 class DivergenceError(LegacyStyleError):
     """A loss is not finite any more."""
+
+
+class RankError(LegacyStyleError):
+    """Another process of this run died or does not answer."""
+
+
+def hush(error: BaseException) -> None:
+    """Mark `error` as one whose reason another process has told."""
+    vars(error)["hushed"] = True
+
+
+def is_hushed(error: BaseException) -> bool:
+    """Whether another process has told why this one ends."""
+    return bool(vars(error).get("hushed"))

@@ -85,6 +85,10 @@ class Objective:
             grad,
         )
 
+    def gather(self, image: Tensor) -> Tensor:
+        """The whole image, of which this process may have but a part."""
+        return image
+
     def _part(self, image: Tensor, tile: Tile | None) -> Tensor:
         if tile is not None:
             (top, bottom), (left, right) = tile.vertical.held, tile.horizontal.held

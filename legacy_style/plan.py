@@ -275,8 +275,11 @@ def resident_memory() -> int:
     return pages * 4096
 
 
-def available_memory() -> int | None:
-    """Bytes that this process may grow to, what it holds included; None where the system does not tell."""
+def available_memory(processes: int = 1) -> int | None:
+    """Bytes that this process may grow to, what it holds included; None where the system does not tell.
+
+    What is free is for `processes` of the kind.
+    """
     limits = []
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -290,4 +293,6 @@ def available_memory() -> int | None:
         limits.append(limit - used + resident_memory())
     except (OSError, ValueError):  # no such group, or "max"
         pass
-    return min(limits, default=None) if limits else None
+    if not limits:
+        return None
+    return resident_memory() + (min(limits) - resident_memory()) // processes

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style import checkpoint, pixels
+from legacy_style.compact import CompactRecursion
+from legacy_style.distributed import Ranks, write_together
 from legacy_style.errors import DivergenceError
 from legacy_style.objective import Objective
 from legacy_style.options import Options
@@ -48,7 +50,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """`image`: RGB in [0,1], (3, H, W), float64, not clamped, of the last evaluation; `losses`: of every evaluation."""
+    """`image`: RGB in [0,1], (3, H, W), float64, not clamped, of the last evaluation; `losses`: of all.
+
+    Where processes share an image, the first one has it whole, the others have what they own.
+    """
 
     image: Array
     losses: list[Losses] = field(default_factory=list)
@@ -69,7 +74,7 @@ class Run:
     """One optimisation from `start` (1, 3, H, W), which is changed in place.
 
     `colors`: the content image as RGB where -original_colors wants it back. `inputs`: digests of images and model, for
-    checkpoints.
+    checkpoints. Where `ranks` share the image, `start` is what this process owns.
     """
 
     def __init__(
@@ -83,10 +88,13 @@ class Run:
         log: Log,
         on_progress: OnProgress | None,
         save: bool,
+        ranks: Ranks,
     ) -> None:
         self.options, self.objective, self.x = options, objective, start
         self.colors, self.inputs = colors, inputs
         self.log, self.on_progress, self.save = log, on_progress, save
+        self.ranks = ranks
+        self.recursion = CompactRecursion(ranks) if ranks.size > 1 else None
         self.calls = 0
         self.losses: list[Losses] = []
         self.evaluated = start  # the image of the last evaluation whose losses were finite
@@ -103,6 +111,8 @@ class Run:
         self.losses = [Losses(tuple(c), tuple(s), total) for c, s, total in content["losses"]]
         if self.options.optimizer == "lbfgs":
             self.state = checkpoint.restore_lbfgs(content["optimizer"], self.x.view(-1))
+            if self.recursion is not None:
+                self.recursion.products = content["products"]
         else:
             self.state = checkpoint.restore_adam(content["optimizer"], self.x.device)
 
@@ -123,13 +133,16 @@ class Run:
                     log=self.log,
                     state=state,
                     done=done,
+                    total=self.ranks.total,
+                    recursion=self.recursion,
                 )
             else:
                 self.log("Running optimization with ADAM\t")
                 while state.t + 1 <= options.num_iterations:
                     optim.adam(self.feval, self.x, state, learning_rate=options.learning_rate)
         except KeyboardInterrupt:
-            if not (self.save and self.losses):
+            # Of several processes, the others are not where this one is: together they can save nothing more.
+            if not (self.save and self.losses) or self.ranks.size > 1:
                 raise
             if self.evaluating:
                 # Between evaluations the optimiser's state is in the middle of a change; then the last checkpoint stands.
@@ -178,13 +191,20 @@ class Run:
             name = (
                 self.options.output_image if last else build_filename(self.options.output_image, self.calls)
             )
-            torch_image.save(name, self.picture())
+            self.write(name)
 
     def save_evaluated(self) -> str:
         """Write the image of the last good evaluation under its intermediate name, which is returned."""
         name = build_filename(self.options.output_image, len(self.losses))
-        torch_image.save(name, self.picture())
+        self.write(name)
         return name
+
+    def write(self, name: str) -> None:
+        picture = self.picture()  # to which every process contributes
+        if self.ranks.rank == 0:
+            torch_image.save(name, picture)
+        self.ranks.wait()  # until it is there
+        self.ranks.saved = name
 
     def save_checkpoint(self) -> None:
         """Write --checkpoint: the image that is being evaluated, and the optimiser's state before that."""
@@ -196,11 +216,17 @@ class Run:
                 "calls": self.calls,
                 "losses": [(losses.content, losses.style, losses.total) for losses in self.losses],
             }
-            checkpoint.write(self.options.checkpoint, content, self.state)
+            if self.recursion is not None:
+                content["products"] = self.recursion.products
+            write_together(
+                self.ranks,
+                self.options.checkpoint,
+                lambda path: checkpoint.write(path, content, self.state),
+            )
 
     def picture(self) -> Array:
         """The image of the last good evaluation as RGB, (3, H, W), with the content's colours where asked for."""
-        image = pixels.deprocess(self.evaluated[0].cpu().numpy())
+        image = pixels.deprocess(self.objective.gather(self.evaluated)[0].cpu().numpy())
         return image if self.colors is None else pixels.original_colors(self.colors, image)
 
     def give_up(self) -> None:

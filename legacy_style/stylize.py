@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legacy_style import checkpoint, engine, loadcaffe, model_files, network, pixels
+from legacy_style import checkpoint, distributed, engine, loadcaffe, model_files, network, parts, pixels
 from legacy_style import plan as planning
 from legacy_style.caffe.netparam import NetParameter
+from legacy_style.distributed import Ranks
 from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.network import Network, split_list
 from legacy_style.objective import Objective
@@ -62,23 +63,30 @@ def stylize(
     `log` takes each line that the original prints, `notice` remarks of ours, both without line end. With `save`, files
     are written as the original writes them. Raises the errors of `legacy_style.errors`, and Interrupted where a
     KeyboardInterrupt comes during the optimisation, after the image of the last evaluation was saved.
+    Where torchrun has started several processes, they share the image; the first one alone reads images, logs, and
+    saves, and the others return what they have of the result.
     """
-    with torch.no_grad():
-        check(options, save)
+    with torch.no_grad(), distributed.joined() as ranks:
+        if ranks.rank > 0:
+            log, notice, on_progress = _ignore, _ignore, None
+        options = distributed.own_options(options, ranks)
+        check(options, save and ranks.rank == 0)
         devices, gpus = choose_devices(options, notice)
+        ranks.use(devices[0])
         chain = load_chain(options, log, notice)
-        images = load_images(options)
+        images = share_images(options, ranks)
         net = build_network(options, chain, log)
         net.dtype = engine.dtype(options.precision, devices)
         network.place(net, devices, options.multigpu_strategy, gpus)
         check_sizes(net, images)
-        saved = checkpoint.read(options.resume) if options.resume else None
-        options = lay_out(options, net, images, saved, notice)
+        parts.check(net, images.content.shape[2], images.content.shape[3], ranks)
+        saved = distributed.read_together(ranks, options.resume) if options.resume else None
+        options = lay_out(options, net, images, saved, notice, ranks)
         inputs = digests(net, images) if options.checkpoint or saved else {}
         if saved:
             checkpoint.check_same(options.resume, saved, options, inputs)
-        objective = capture(net, images, options, log)
-        start = initial_image(options, images).to(devices[0])
+        objective = capture(net, images, options, log, ranks)
+        start = initial_image(options, images, objective).to(devices[0])
         colors = images.colors
         del images  # for a large image, a good part of the memory
         run = Run(
@@ -90,6 +98,7 @@ def stylize(
             log=log,
             on_progress=on_progress,
             save=save,
+            ranks=ranks,
         )
         if saved:
             run.resume(saved)
@@ -116,8 +125,8 @@ def check(options: Options, save: bool = True) -> None:
     if save:
         torch_image.check_can_save(options.output_image)
         torch_image.check_can_save(build_filename(options.output_image, 1))
-        if options.checkpoint:
-            checkpoint.check_can_write(options.checkpoint)
+    if options.checkpoint:
+        checkpoint.check_can_write(options.checkpoint)
 
 
 def blend_weights(options: Options) -> list[float]:
@@ -263,6 +272,21 @@ def load_images(options: Options) -> Images:
     return Images(_caffe_units(content), styles, init, content if options.original_colors == 1 else None)
 
 
+def share_images(options: Options, ranks: Ranks) -> Images:
+    """The images in the first process; in the others tensors that have but their sizes (device "meta")."""
+    images = load_images(options) if ranks.rank == 0 else None
+    known = [] if images is None else [images.content, *images.styles, images.init]
+    sizes = ranks.told([n for image in known if image is not None for n in image.shape[2:]])
+    if images is not None:
+        return images
+    content, *more = (
+        torch.empty((1, 3, int(height), int(width)), device="meta")
+        for height, width in zip(sizes[::2], sizes[1::2], strict=True)
+    )
+    count = len(split_list(options.style_image))
+    return Images(content, more[:count], more[count] if len(more) > count else None, None)
+
+
 def _load(path: str, options: Options) -> Array:
     return torch_image.load(path, max_pixels=options.max_pixels)
 
@@ -290,20 +314,20 @@ def check_sizes(net: Network, images: Images) -> None:
         )
 
 
-def make_plan(options: Options, net: Network, images: Images) -> Plan:
-    """What the run will need; with tiles where the image does not fit in one piece."""
-    height, width = images.content.shape[2:]
-    styles = [(style.shape[2], style.shape[3]) for style in images.styles]
+def make_plan(options: Options, net: Network, images: Images, ranks: Ranks) -> Plan:
+    """What the run will need in this process; with tiles where its part does not fit in one piece."""
+    content, *styles = (
+        parts.held(net, image.shape[2], image.shape[3], ranks) for image in (images.content, *images.styles)
+    )
     on_cpu = all(layer.device.type == "cpu" for layer in net.layers)
     engine.return_freed_memory()
     return planning.make(
         net,
-        height,
-        width,
+        *content,
         styles,
         options,
         resident=planning.resident_memory(),
-        available=planning.available_memory() if on_cpu else None,
+        available=planning.available_memory(ranks.local_size) if on_cpu else None,
     )
 
 
@@ -317,17 +341,22 @@ def plan(options: Options) -> str:
         net.dtype = engine.dtype(options.precision, devices)
         network.place(net, devices, options.multigpu_strategy, gpus)
         check_sizes(net, images)
-        return str(make_plan(options, net, images))
+        return str(make_plan(options, net, images, Ranks()))
 
 
 def lay_out(
-    options: Options, net: Network, images: Images, saved: Mapping[str, Any] | None, notice: Log
+    options: Options,
+    net: Network,
+    images: Images,
+    saved: Mapping[str, Any] | None,
+    notice: Log,
+    ranks: Ranks | None = None,
 ) -> Options:
     """`options` with the tiles that the run needs: those of the checkpoint it goes on from, else those of the plan."""
     if saved and not options.tile:
         tile = saved["options"]["tile"]
     else:
-        tile = make_plan(options, net, images).tile
+        tile = make_plan(options, net, images, ranks or Ranks()).tile
         if tile and not options.tile:
             notice(f"The image does not fit into memory in one piece: working in tiles of {tile} pixels")
     if tile:
@@ -338,24 +367,29 @@ def lay_out(
 def digests(net: Network, images: Images) -> dict[str, str]:
     """Digests of what the options only name."""
     weights = [getattr(layer, name, None) for layer in net.layers for name in ("weight", "bias")]
+    model = {"the model": checkpoint.digest(*(weight for weight in weights if weight is not None))}
+    if images.content.device.type == "meta":  # only the first process has them
+        return model
     inputs = {
-        "the model": checkpoint.digest(*(weight for weight in weights if weight is not None)),
+        **model,
         "the content image": checkpoint.digest(images.content),
         "the style images": checkpoint.digest(*images.styles),
     }
     return inputs if images.init is None else {**inputs, "the init image": checkpoint.digest(images.init)}
 
 
-def capture(net: Network, images: Images, options: Options, log: Log) -> Objective:
+def capture(
+    net: Network, images: Images, options: Options, log: Log, ranks: Ranks | None = None
+) -> Objective:
     """Take the targets from content and style images; returns the function to minimise."""
-    objective = engine.objective(net, images.content.shape[2], images.content.shape[3], options)
+    objective = engine.objective(net, images.content.shape[2], images.content.shape[3], options, ranks)
     log("Capturing content targets\t")
     for line in str(net).split("\n"):
         log(line)
     objective.capture(images.content, content=True)
     for number, (style, weight) in enumerate(zip(images.styles, blend_weights(options), strict=True), 1):
         log(f"Capturing style target {number}\t")
-        engine.objective(net, style.shape[2], style.shape[3], options).capture(
+        engine.objective(net, style.shape[2], style.shape[3], options, ranks).capture(
             style, content=False, blend_weight=weight
         )
     return objective
@@ -365,11 +399,19 @@ _NOISE_BLOCK = 2**20
 """Numbers drawn at a time: as Python floats they take twenty times the memory."""
 
 
-def initial_image(options: Options, images: Images) -> Tensor:
-    """Where the optimisation starts, (1, 3, H, W): noise of deviation 0.001 in Caffe units, or an image."""
+def initial_image(options: Options, images: Images, objective: Objective | None = None) -> Tensor:
+    """Where the optimisation starts, (1, 3, H, W): noise of deviation 0.001 in Caffe units, or an image.
+
+    Where processes share the objective, what this one owns of the image.
+    """
+    image = images.content if images.init is None else images.init
+    if isinstance(objective, parts.SharedObjective):
+        if options.init == "image":
+            return objective.part.deal(image, halo=False)
+        return objective.part.noise(options.seed).mul_(0.001)
     generator = Generator(options.seed if options.seed >= 0 else None)
     if options.init == "image":
-        return (images.content if images.init is None else images.init).clone()
+        return image.clone()
     noise = torch.empty_like(images.content)
     for block in torch.split(noise.view(-1), _NOISE_BLOCK):
         block.copy_(torch.from_numpy(generator.randn(block.numel()).astype(np.float32)))

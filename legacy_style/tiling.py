@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from legacy_style.torch7.nn import Layer, Window
 
@@ -34,6 +34,10 @@ class Axis:
     owned: tuple[Interval, ...]
     lengths: tuple[int, ...]  # of every step's input
     depth: int
+
+    def moved(self, by: int) -> Axis:
+        """The same tile of an image of which more, or less, lies before it."""
+        return replace(self, held=(self.held[0] + by, self.held[1] + by))
 
 
 def sizes(windows: Sequence[Window], n: int) -> list[int]:

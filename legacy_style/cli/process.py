@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from legacy_style.errors import LegacyStyleError
+from legacy_style.errors import LegacyStyleError, RankError, is_hushed
 
 FAILED = 1
 BROKEN_PIPE = 141  # 128 + SIGPIPE, a shell's status for a program that wrote to nobody
@@ -75,28 +75,44 @@ def run(program: Callable[[Interrupts], int], name: str) -> int:
             _abandon_streams()
             return BROKEN_PIPE
         except KeyboardInterrupt as interrupt:
-            # Interrupted is known by its path: importing its class would import torch, seconds after Ctrl-C.
-            return _interrupted(name, interrupts.signum, getattr(interrupt, "path", ""))
+            return _interrupted(name, interrupts.signum, interrupt)
+        except RankError as error:
+            # A signal, if there was one, came from torchrun, because of what this error is about.
+            _tell(name, str(error), error)
+            _abandon_streams()
+            return FAILED
         except Exception as error:
             message = _explain(error)
             # A KeyboardInterrupt inside C code (a module that is being loaded) comes out as another error.
             if message is None and not interrupts.signum:
                 raise
             if message is not None:
-                _say(f"{name}: {message}")
+                _tell(name, message, error)
                 _abandon_streams()
-            return _interrupted(name, interrupts.signum, "") if interrupts.signum else FAILED
+            return _interrupted(name, interrupts.signum, error) if interrupts.signum else FAILED
 
 
-def _interrupted(name: str, signum: int, path: str) -> int:
-    where = f"the image of the last evaluation is in {path}" if path else "no image was saved"
-    _say(f"{name}: {'terminated' if signum == signal.SIGTERM else 'interrupted'}; {where}")
+def _interrupted(name: str, signum: int, error: BaseException) -> int:
+    _tell(name, f"{'terminated' if signum == signal.SIGTERM else 'interrupted'}; {_where(error)}", error)
     _abandon_streams()
     if signum:
         # Not by way of Python's own exit: where a KeyboardInterrupt has passed through an exec (dataclasses
         # use it while torch is loaded), Python ends by killing itself with SIGINT, whatever the status.
         os._exit(128 + signum)
     return 128 + signal.SIGINT
+
+
+def _where(error: BaseException) -> str:
+    """Where the image is; Interrupted is known by its path: to import its class would import torch, for seconds."""
+    path, saved = getattr(error, "path", ""), getattr(error, "saved", "")
+    if path and isinstance(error, KeyboardInterrupt):
+        return f"the image of the last evaluation is in {path}"
+    return f"the last image that was saved is {saved}" if saved else "no image was saved"
+
+
+def _tell(name: str, message: str, error: BaseException) -> None:
+    if not is_hushed(error):
+        _say(f"{name}: {message}")
 
 
 def _explain(error: Exception) -> str | None:

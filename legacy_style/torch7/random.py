@@ -18,6 +18,8 @@ from legacy_style.errors import OptionError
 
 _TWO_TO_32 = 2**32
 
+_SKIPPED_AT_ONCE = 2**20
+
 
 class Generator:
     """A stream of random numbers (THGenerator); without a seed it starts from the system's entropy."""
@@ -65,3 +67,12 @@ class Generator:
         if n > 0:
             self._spare = float(values[n]) if values.size > n else None
         return values[:n].reshape(shape)
+
+    def skip(self, n: int) -> None:
+        """Pass over `n` normals, as fast as they need not be known."""
+        if n > 0 and self._spare is not None:
+            self._spare = None
+            n -= 1
+        for begin in range(0, n // 2 * 2, _SKIPPED_AT_ONCE):
+            self.random(min(n // 2 * 2 - begin, _SKIPPED_AT_ONCE))
+        self.randn(n % 2)
