@@ -1,8 +1,9 @@
 """The state of a run in a file: written whole or not at all, and taken up again bit for bit.
 
 A checkpoint holds the image that an evaluation was looking at and the optimiser's state before it, so a resumed run
-evaluates that image once more and goes on as if it had never stopped. The random generator is not in it: it draws the start
-image and nothing after that. Files are read with `weights_only=True`: they hold tensors and plain values, no code.
+evaluates that image once more and goes on as if it had never stopped. The random generator is not in it: it draws the
+start image and nothing after that. Files are read with `weights_only=True`: they hold tensors and plain values, no
+code.
 """
 
 from __future__ import annotations

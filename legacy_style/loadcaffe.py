@@ -96,8 +96,8 @@ def _leading_to(
     for before, after in zip([-1, *chain], chain, strict=False):
         if parents[after] != before:
             raise UnsupportedError(
-                f"{net.path}: the layers {layers[before].name} and {layers[after].name} lie on different branches of the"
-                " network; choose layers that follow one another"
+                f"{net.path}: the layers {layers[before].name} and {layers[after].name} lie on different branches of"
+                " the network; choose layers that follow one another"
             )
     return [layers[index] for index in chain]
 
@@ -105,7 +105,9 @@ def _leading_to(
 def _parents(layers: Sequence[LayerParameter], net: NetParameter) -> list[int]:
     """For each layer, which one computes what it takes, -1 for the image; where nothing tells, the one before it."""
     copies = {top: layer.bottoms[0] for layer in net.layers if layer.type == "Split" for top in layer.tops}
-    sources = set(net.inputs) | {top for layer in net.layers if layer.type in _PASSED_OVER for top in layer.tops}
+    sources = set(net.inputs) | {
+        top for layer in net.layers if layer.type in _PASSED_OVER for top in layer.tops
+    }
     makers = dict.fromkeys(sources - set(copies), -1)
     parents = []
     for index, layer in enumerate(layers):
@@ -122,10 +124,9 @@ def _outside_training(net: NetParameter) -> Iterator[LayerParameter]:
     for layer in net.layers:
         phases = [rule["phase"] for rule in layer.include if rule.has("phase")]
         excluded = any(rule.has("phase") and rule["phase"] == "TEST" for rule in layer.exclude)
-        if layer.phase == "TRAIN" or excluded or (phases and "TEST" not in phases):
-            if layer.type not in _PASSED_OVER:
-                continue
-        yield layer
+        in_training_only = layer.phase == "TRAIN" or excluded or (phases and "TEST" not in phases)
+        if not in_training_only or layer.type in _PASSED_OVER:
+            yield layer
 
 
 def _module(layer: LayerParameter, net: NetParameter) -> Module:

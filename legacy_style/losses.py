@@ -32,7 +32,9 @@ NORM_EPSILON = 1e-8
 
 _GRAM_BLOCK = 256
 """Pixels whose products are summed in float32, no more than the BLAS of the original took at a time. MKL adds up
-thousands in a row, and then G - T near the optimum, and with it the gradient, is ten times less exact than the original's."""
+thousands in a row, and then G - T near the optimum, and with it the gradient, is ten times less exact than the
+original's.
+"""
 
 _GRAM_BATCH = 2**18
 """Elements of the blocks' products that are held at a time; they fit into the cache."""
@@ -44,8 +46,9 @@ _GRAM_BLOCK_ON_GPU = 8192
 def gram_matrix(x: Tensor) -> Tensor:
     """F F^T of feature maps x (1, C, H, W), F being (C, H*W): a (C, C) matrix, not normalised.
 
-    Products are float32, and are summed in float64 over blocks of pixels: one float32 sum over a large image loses digits
-    that the difference of two Gram matrices needs. Source: Gatys, Ecker, Bethge (2015), eq. 3; neural_style.lua, GramMatrix.
+    Products are float32, and are summed in float64 over blocks of pixels: one float32 sum over a large image loses
+    digits that the difference of two Gram matrices needs. Source: Gatys, Ecker, Bethge (2015), eq. 3; neural_style.lua,
+    GramMatrix.
     """
     flat = _pixels_by_channels(_precise(x))  # (H*W, C)
     pixels, channels = flat.shape
@@ -244,8 +247,8 @@ Loss = ContentLoss | StyleLoss
 class TVLoss:
     """Gradient of strength / 2 * (squared differences to the right and lower neighbour); no loss value.
 
-    Only the upper left (H-1) x (W-1) block has both neighbours and counts: the last row has no horizontal term, the last
-    column no vertical one. Johnson et al. (2016) describe it; the halves are neural_style.lua's.
+    Only the upper left (H-1) x (W-1) block has both neighbours and counts: the last row has no horizontal term, the
+    last column no vertical one. Johnson et al. (2016) describe it; the halves are neural_style.lua's.
     """
 
     ROWS = 256  # worked on at a time, so that a large image needs no second one

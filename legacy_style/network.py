@@ -1,8 +1,9 @@
 """The network of neural_style.lua: Caffe's layers with the loss modules between them, cut after the last loss.
 
-Ports neural_style.lua 07c4b82, main() (building) and setup_multi_gpu. A convolution and the in-place ReLU right behind it
-are run as one step, unless a loss module stands between them and must see both. Losses on a convolution see its output
-before the ReLU on the way forward and after it on the way back, as in the original, because the ReLU works in place.
+Ports neural_style.lua 07c4b82, main() (building) and setup_multi_gpu. A convolution and the in-place ReLU right behind
+it are run as one step, unless a loss module stands between them and must see both. Losses on a convolution see its
+output before the ReLU on the way forward and after it on the way back, as in the original, because the ReLU works in
+place.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ class Network:
         look: Callable[[Loss, Tensor], None] | None = None,
         keep: bool,
     ) -> Kept:
-        """Run `x` through all steps; `look` is called for each loss with its own part of the feature maps, as they are then.
+        """Run `x` through all steps; `look` is called for each loss with its own part of the feature maps, as they are
+        then.
 
         With `keep`, returns what `backward` needs.
         """
@@ -214,8 +216,8 @@ def split_list(text: str) -> list[str]:
 def check_layers(names: Sequence[str], content: Sequence[str], style: Sequence[str]) -> None:
     """Raise OptionError for a layer name that the original would never come to.
 
-    It walked through the network with one pointer per list, so a name that is unknown, repeated or out of order silently
-    switched off itself and all names after it.
+    It walked through the network with one pointer per list, so a name that is unknown, repeated or out of order
+    silently switched off itself and all names after it.
     """
     for option, wanted in (("content_layers", content), ("style_layers", style)):
         position = -1

@@ -1,8 +1,8 @@
 """The function that is minimised: total loss and image gradient, of the image as a whole or in tiles.
 
-Ports the `feval` of neural_style.lua 07c4b82 as far as it computes. In one piece, losses are taken on the way forward and
-their gradients on the way back. In tiles, a first sweep adds up Gram matrices and losses over all tiles, and a second one
-computes each tile again and sends the gradient back, which is exactly the gradient of the whole image;
+Ports the `feval` of neural_style.lua 07c4b82 as far as it computes. In one piece, losses are taken on the way forward
+and their gradients on the way back. In tiles, a first sweep adds up Gram matrices and losses over all tiles, and a
+second one computes each tile again and sends the gradient back, which is exactly the gradient of the whole image;
 -normalize_gradients takes a sweep more, for the norms. Memory is bounded by the largest tile.
 """
 

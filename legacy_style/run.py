@@ -1,7 +1,8 @@
 """The optimisation itself: what neural_style.lua does in and around its `feval`.
 
-Ports neural_style.lua 07c4b82: feval, maybe_print, maybe_save, build_filename, and the calls of optim.lbfgs and optim.adam.
-Printing and saving happen inside the evaluation, before the update that follows it; the last update is thrown away.
+Ports neural_style.lua 07c4b82: feval, maybe_print, maybe_save, build_filename, and the calls of optim.lbfgs and
+optim.adam. Printing and saving happen inside the evaluation, before the update that follows it; the last update is
+thrown away.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ class Run:
             if not (self.save and self.losses) or self.ranks.size > 1:
                 raise
             if self.evaluating:
-                # Between evaluations the optimiser's state is in the middle of a change; then the last checkpoint stands.
+                # Between evaluations the optimiser's state is in the middle of a change; then the last checkpoint
+                # stands.
                 self.save_checkpoint()
             raise Interrupted(self.save_evaluated()) from None
         return Result(self.picture(), self.losses)
@@ -243,8 +245,8 @@ class Run:
 def build_filename(output_image: str, iteration: int) -> str:
     """The name of an intermediate image: out.png -> ./out_100.png (neural_style.lua, build_filename).
 
-    With the functions of `paths` that it called: the extension is what follows the last dot of the whole path, "nil" where
-    there is none, and only then is it taken off the name if it is not empty.
+    With the functions of `paths` that it called: the extension is what follows the last dot of the whole path, "nil"
+    where there is none, and only then is it taken off the name if it is not empty.
     """
     directory, slash, base = output_image.rpartition("/")
     extension = output_image.rpartition(".")[2] if "." in output_image else "nil"

@@ -1,10 +1,10 @@
 """Which part of the image a tile needs, so that its part of every loss and gradient is exactly the whole image's.
 
 A tile owns a rectangle of the image and, at every loss, the positions below that rectangle; the rectangles of all tiles
-partition every layer. For its own positions a tile needs a halo: the receptive field of the deepest loss. Layers run on the
-halo as they run on a whole image, padding included; what that makes wrong stays so close to the rim that no loss looks at
-it, because the halo is as wide as the receptive field. Where the rim is the image's own border, padding and the last
-windows of pooling are those of the whole image. Crops begin at multiples of the strides still to come, so that
+partition every layer. For its own positions a tile needs a halo: the receptive field of the deepest loss. Layers run on
+the halo as they run on a whole image, padding included; what that makes wrong stays so close to the rim that no loss
+looks at it, because the halo is as wide as the receptive field. Where the rim is the image's own border, padding and
+the last windows of pooling are those of the whole image. Crops begin at multiples of the strides still to come, so that
 pooling windows keep their places.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from legacy_style.torch7.nn import Layer, Window
 
@@ -24,9 +25,9 @@ Interval = tuple[int, int]
 class Axis:
     """One tile along one axis: `held` of the image, and for each step the crop of its output and its own positions.
 
-    `crops[i]`: what to keep of step i's output, counted within it, or None for all. `owned[i]`: the tile's own positions
-    of step i's *input*, counted within it: where a loss stands, they are what it may look at. Only the first `depth` steps
-    have anything to do with this tile.
+    `crops[i]`: what to keep of step i's output, counted within it, or None for all. `owned[i]`: the tile's own
+    positions of step i's *input*, counted within it: where a loss stands, they are what it may look at. Only the first
+    `depth` steps have anything to do with this tile.
     """
 
     held: Interval
@@ -55,7 +56,8 @@ def total_stride(windows: Sequence[Window]) -> int:
 def axis(windows: Sequence[Window], losses: Sequence[bool], n: int, own: Interval) -> Axis:
     """Plan one tile along an axis of n pixels, of which it owns `own`; its start is a multiple of the total stride.
 
-    `windows[i]` and `losses[i]` tell of step i what it looks at and whether it is a loss (which looks at its own input).
+    `windows[i]` and `losses[i]` tell of step i what it looks at and whether it is a loss (which looks at its own
+    input).
     """
     length = sizes(windows, n)
     strides = [total_stride(windows[:i]) for i in range(len(windows) + 1)]
@@ -111,7 +113,7 @@ def cut(n: int, pieces: int, multiple: int) -> list[Interval]:
     units = max(n // multiple, 1)
     pieces = max(min(pieces, units), 1)
     starts = [units * i // pieces * multiple for i in range(pieces)] + [n]
-    return list(zip(starts[:-1], starts[1:], strict=True))
+    return list(pairwise(starts))
 
 
 @dataclass(frozen=True)
