@@ -79,11 +79,6 @@ def _has_fast_bfloat16() -> bool:
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def sizes(net: Network, axis: int, n: int) -> list[int]:
-    """The length of every step's output along one axis, for an image of n."""
-    return tiling.sizes(net.windows(axis), n)[1:]
-
-
 def objective(
     net: Network, height: int, width: int, options: Options, ranks: Ranks | None = None
 ) -> Objective:

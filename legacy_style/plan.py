@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from legacy_style import tiling, winograd
+from legacy_style import shapes, tiling, winograd
 from legacy_style.errors import OptionError
-from legacy_style.losses import ContentLoss
+from legacy_style.losses import ContentLoss, Loss
 from legacy_style.network import Network
 from legacy_style.options import Options
 from legacy_style.torch7 import nn
@@ -86,8 +86,10 @@ def make(
     `styles`: (height, width) of the style images. `resident`: bytes that the process holds with network and images
     loaded; `available`: bytes that it may grow to, None if unknown. Raises OptionError where nothing fits.
     """
+    sides: Sequence[int]
     if options.tile:
-        sides: Sequence[int] = (options.tile,)
+        sides = (options.tile,)
+        _check_can_tile(net, options)
     elif tiling.local(net.steps):
         sides = (0, *_TILE_SIDES)
     else:
@@ -99,6 +101,18 @@ def make(
             return plan
         plans.append(plan)
     raise OptionError(_does_not_fit(min(plans, key=lambda plan: plan.peak), options))
+
+
+def _check_can_tile(net: Network, options: Options) -> None:
+    """Raise OptionError where a layer takes the image in one piece only."""
+    undivided = [layer for layer in net.layers if layer.windows is None]
+    if undivided:
+        # Caffe has no layer of its own for what flattens feature maps before InnerProduct.
+        named = [layer.name for layer in undivided if not isinstance(layer, nn.View)] or [undivided[0].name]
+        raise OptionError(
+            f"--tile {options.tile}: the layer {named[0]} takes the whole image at once, which tiles do not have; leave"
+            f" --tile out, or choose layers before {named[0]}"
+        )
 
 
 def _with_tiles(
@@ -133,8 +147,13 @@ Lengths = list[tuple[int, int, int, int]]
 
 
 def _whole(net: Network, height: int, width: int) -> Lengths:
-    axes = [tiling.sizes(net.windows(axis), n)[1:] for axis, n in ((0, height), (1, width))]
-    return [(h, w, h, w) for h, w in zip(*axes, strict=True)]
+    outputs = [after for _, _, after in shapes.walk(net, height, width)]
+    return [(h, w, h, w) for _, h, w in outputs]
+
+
+def _channels(net: Network) -> Iterator[tuple[nn.Layer | Loss, int, int]]:
+    """Every step with the channels of its input and output."""
+    return ((step, before[0], after[0]) for step, before, after in shapes.walk(net, 1, 1))
 
 
 def _tiles(net: Network, height: int, width: int, side: int) -> Iterator[Lengths]:
@@ -157,20 +176,6 @@ def _tiles(net: Network, height: int, width: int, side: int) -> Iterator[Lengths
                     sizes.append((raw, raw if crop is None else crop[1] - crop[0]))
                 lengths.append((sizes[0][0], sizes[1][0], sizes[0][1], sizes[1][1]))
             yield lengths
-
-
-def _channels(net: Network) -> Iterator[tuple[nn.Layer | object, int, int]]:
-    """Every step with the channels of its input and output."""
-    channels = 3
-    for step in net.steps:
-        before = channels
-        if isinstance(step, nn.SpatialConvolution):
-            channels = step.weight.shape[0]
-        elif isinstance(step, nn.SpatialFullConvolution):
-            channels = step.weight.shape[1] * step.groups
-        elif isinstance(step, nn.Linear):
-            channels = step.weight.shape[0]
-        yield step, before, channels
 
 
 def _work(net: Network, lengths: Lengths, *, forward_only: bool = False) -> Work:

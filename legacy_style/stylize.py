@@ -19,7 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legacy_style import checkpoint, distributed, engine, loadcaffe, model_files, network, parts, pixels
+from legacy_style import (
+    checkpoint,
+    distributed,
+    engine,
+    loadcaffe,
+    model_files,
+    network,
+    parts,
+    pixels,
+    shapes,
+)
 from legacy_style import plan as planning
 from legacy_style.caffe.netparam import NetParameter
 from legacy_style.distributed import Ranks
@@ -296,18 +306,9 @@ def _caffe_units(rgb: Array) -> Tensor:
 
 
 def check_sizes(net: Network, images: Images) -> None:
-    """Raise OptionError where an image is too small for a layer, or for the total variation."""
+    """Raise OptionError where an image has a size that a layer, or the total variation, cannot take."""
     for what, image in (("content", images.content), *(("style", style) for style in images.styles)):
-        height, width = image.shape[2:]
-        for step, h, w in zip(
-            net.steps, engine.sizes(net, 0, height), engine.sizes(net, 1, width), strict=True
-        ):
-            if min(h, w) < 1:
-                name = getattr(step, "name", "")
-                raise OptionError(
-                    f"the {what} image is too small ({width}x{height}): nothing of it is left at layer {name};"
-                    " give a larger -image_size, or layers that are less deep"
-                )
+        shapes.check(net, what, image.shape[2], image.shape[3])
     if net.tv is not None and min(images.content.shape[2:]) < 2:
         raise OptionError(
             "-tv_weight needs an image of at least 2x2 pixels; give a larger -image_size, or -tv_weight 0"

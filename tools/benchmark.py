@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legacy_style import engine, loadcaffe, model_files, network
+from legacy_style import engine, loadcaffe, model_files, network, shapes
 from legacy_style import plan as planning
 from legacy_style.caffe import caffemodel
 from legacy_style.caffe.netparam import Blob, LayerParameter, NetParameter
@@ -149,8 +149,7 @@ def _bare_convolutions(net: network.Network, height: int, width: int) -> Callabl
     """One forward and one backward convolution of every layer, alone, the direct way; returns GFLOP."""
     jobs, flops = [], 0.0
     rng = torch.Generator().manual_seed(1)
-    lengths = zip(engine.sizes(net, 0, height), engine.sizes(net, 1, width), strict=True)
-    for step, (h, w) in zip(net.steps, lengths, strict=True):
+    for step, _, (_, h, w) in shapes.walk(net, height, width):
         if isinstance(step, nn.SpatialConvolution):
             out, inside = step.weight.shape[:2]
             for weight in (step.weight, step.weight.flip(2, 3).transpose(0, 1)):
@@ -235,7 +234,8 @@ def speed(size: int, optimizer: str, rounds: int, model: str | None, as_json: bo
         "threads": torch.get_num_threads(),
         "gflop": round(gflop, 1),
         "seconds": {
-            name: round(statistics.median(column), 4) for name, column in zip(times, zip(*rows), strict=True)
+            name: round(statistics.median(column), 4)
+            for name, column in zip(times, zip(*rows, strict=True), strict=True)
         },
         "times as fast as plain": round(statistics.median(row[1] / row[0] for row in rows), 2),
         "of the convolution rate": round(statistics.median(row[2] / row[0] for row in rows), 2),

@@ -205,9 +205,21 @@ class SpatialFullConvolution(Layer):
         self.weight = self.weight.to(device, dtype)
         self.bias = None if self.bias is None else self.bias.to(device, dtype)
 
+    def size(self, axis: int, n: int) -> int:
+        """The length of an output axis (0: vertical, 1: horizontal) for an input axis of n."""
+        extent = (self.weight.shape[2 + axis] - 1) * self.dilation[axis] + 1
+        return (n - 1) * self.stride[axis] - 2 * self.pad[axis] + extent
+
     def forward(self, x: Tensor) -> Tensor:
         return F.conv_transpose2d(
-            x, self.weight, self.bias, self.stride, self.pad, 0, self.groups, self.dilation
+            x.to(self.weight.dtype),
+            self.weight,
+            self.bias,
+            self.stride,
+            self.pad,
+            0,
+            self.groups,
+            self.dilation,
         )
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
@@ -326,11 +338,13 @@ class Linear(Layer):
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         super().to(device, dtype)
-        self.weight = self.weight.to(device)
-        self.bias = None if self.bias is None else self.bias.to(device)
+        # Float32 at least, as losses are: products of so many values need the digits.
+        dtype = torch.promote_types(dtype, torch.float32)
+        self.weight = self.weight.to(device, dtype)
+        self.bias = None if self.bias is None else self.bias.to(device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.float(), self.weight, self.bias)
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
         return grad @ self.weight
