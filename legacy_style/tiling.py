@@ -99,7 +99,9 @@ def _covered(window: Window, outputs: Interval | None, n: int) -> Interval | Non
         return None
     low = outputs[0] * window.stride - window.pad
     high = (outputs[1] - 1) * window.stride - window.pad + window.extent
-    return (max(low, 0), min(high, n))
+    # One at least, also where all is padding: layers take no feature maps without pixels.
+    low = min(max(low, 0), n - 1)
+    return (low, max(min(high, n), low + 1))
 
 
 def _union(a: Interval | None, b: Interval | None) -> Interval | None:

@@ -164,6 +164,15 @@ def test_any_network_of_windows_gives_the_same_in_tiles(data):
     torch.testing.assert_close(tiled[1], whole[1], rtol=1e-9, atol=1e-9 * whole[1].abs().max().item())
 
 
+def test_a_tile_whose_last_outputs_see_only_padding():
+    layer = nn.SpatialConvolution("", torch.ones(2, 3, 1, 1).double(), None, pad=(0, 2))
+    net = Network([layer, ContentLoss(1.0, False), StyleLoss(1.0, False)], None)
+    net.dtype = torch.float64
+    content, style, image = (thin.smooth(3, 5, seed) for seed in (1, 2, 3))
+    whole, tiled = (thin.evaluate(net, content, style, image, side) for side in (0, 1))
+    assert max(differences(whole, tiled)) < 1e-12
+
+
 def test_no_tile_is_larger_than_its_part_and_halo_also_of_large_style_images(monkeypatch):
     net = thin.build(thin.load("vgg19"), ["relu3_1"], ["relu1_1", "relu3_1"])
     seen = []
