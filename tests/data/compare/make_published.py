@@ -69,15 +69,19 @@ TRAJECTORY = 1e-3
 
 # The original adds a layer's squares up in float32, one after the other, which puts what it prints for
 # relu4_1 and relu5_1 (512 x 512 squares) off by 2e-4: float64 throughout finds the same difference. The
-# totals hardly suffer.
-PRINTED = 3e-4
+# totals at iteration 1 are off by as much as those layers weigh: 5e-6 in avg_lbfgs, 15e-6 in adam_init.
+PRINTED, PRINTED_TOTAL = 3e-4, 5e-5
 
 # What a port may demand, from the recordings' README. `objective` and `distance` are the usual ones.
 RECORDED = {
     "avg_lbfgs": Tolerances(
-        first_losses=PRINTED, losses=PRINTED, first_total=1e-5, totals=TRAJECTORY, max_difference=2
+        first_losses=PRINTED,
+        first_total=PRINTED_TOTAL,
+        losses=TRAJECTORY,
+        totals=TRAJECTORY,
+        max_difference=2,
     ),
-    "adam_init": Tolerances(first_losses=PRINTED, first_total=1e-5, losses=3e-2, mean_difference=5),
+    "adam_init": Tolerances(first_losses=PRINTED, first_total=PRINTED_TOTAL, losses=3e-2, mean_difference=5),
     "default_256": Tolerances(last_total=0.1),
 }
 
