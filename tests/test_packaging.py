@@ -80,7 +80,8 @@ def test_the_readme_names_every_option() -> None:
 
 
 def test_the_readme_links_to_what_is_there() -> None:
-    targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target]
+    linked = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r'src="([^"]+)"', README)
+    targets = [target for target in linked if "://" not in target]
     assert len(targets) > 10
     headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
