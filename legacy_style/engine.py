@@ -25,7 +25,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
 
 def set_up_cpu() -> None:
-    """Keep freed memory in the process: feature maps of the same sizes come and go, and fresh pages cost a tenth of a run."""
+    """Keep freed memory in the process: feature maps of the same sizes come and go, and fresh pages cost a tenth of a
+    run.
+    """
     _mallopt({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
 
 

@@ -1,8 +1,8 @@
 """What a run will need, before it begins: memory, arithmetic, and the tiles that make it fit.
 
-Memory is counted layer by layer, as the passes of `network.Network` hold it: every layer's output until the backward pass has
-consumed it, two gradients at a time, the optimiser's vectors, the content targets. What the process holds already is
-measured, not guessed.
+Memory is counted layer by layer, as the passes of `network.Network` hold it: every layer's output until the backward
+pass has consumed it, two gradients at a time, the optimiser's vectors, the content targets. What the process holds
+already is measured, not guessed.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ updates; `-learning_rate` is Adam's alone; the generator is seeded after the tar
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -202,7 +202,7 @@ def choose_devices(options: Options, notice: Log) -> tuple[list[torch.device], l
 def load_model(options: Options, notice: Log) -> NetParameter:
     """The model of `-model_file`; the bundled VGG-16 where none was named and the default VGG-19 is not there."""
     path = options.model_file
-    if not options.is_explicit("model_file") and not os.path.exists(path):
+    if not options.is_explicit("model_file") and not Path(path).exists():
         path = str(model_files.bundled())
         notice(
             f"No {options.model_file} here: using the bundled VGG-16 instead"
@@ -257,8 +257,9 @@ def build_network(options: Options, chain: Sequence[loadcaffe.Module], log: Log)
 
 @dataclass
 class Images:
-    """The loaded images. `content`, `styles`, `init`: in Caffe units, (1, 3, H, W) float32; `colors`: the scaled content
-    in RGB, kept where -original_colors needs it."""
+    """The loaded images. `content`, `styles`, `init`: in Caffe units, (1, 3, H, W) float32; `colors`: the scaled
+    content in RGB, kept where -original_colors needs it.
+    """
 
     content: Tensor
     styles: list[Tensor]
