@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -33,13 +33,11 @@ TOOL = Path(__file__).parents[1] / "tools/compare_outputs.py"
 Call = Callable[..., Result]
 
 
-@pytest.fixture(scope="module")
-def call() -> Call:
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Call:
     """Call the tool in this process."""
-    spec = importlib.util.spec_from_file_location("compare_outputs", TOOL)
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    tool = importlib.import_module("compare_outputs")
 
     def invoke(*words: object) -> Result:
         result = CliRunner().invoke(tool.main, [str(word) for word in words])

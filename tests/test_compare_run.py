@@ -214,6 +214,12 @@ def test_a_stopped_comparison_goes_on_where_it_was(small: Small, monkeypatch: py
     assert [run.resumed for run in outcome.runs] == [True, False]
 
 
+def test_a_work_folder_may_be_moved(small: Small) -> None:
+    small.run()
+    small.settings.work.rename(small.folder / "elsewhere")
+    assert small.run(work=small.folder / "elsewhere").runs[0].resumed
+
+
 def test_a_run_that_was_interrupted_goes_on_from_its_checkpoint(small: Small) -> None:
     def stop(tick: Tick) -> None:
         seen.append(tick.iteration)

@@ -84,9 +84,11 @@ def _done(picture: Path, made_from: Record) -> Record | None:
         record = metadata.read(picture)
     except LegacyStyleError:
         return None
-    if record is None or any(record.get(name) != value for name, value in made_from.items()):
+    if record is None or not isinstance(record.get("options"), dict):
         return None
-    return record
+    # Where it lay when it was made does not matter: work folders may be moved.
+    found = record | {"options": record["options"] | {"output_image": str(picture)}}
+    return record if all(found.get(name) == value for name, value in made_from.items()) else None
 
 
 def _inputs(wanted: Options) -> list[str]:
