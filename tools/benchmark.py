@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import _checkout  # noqa: F401 (for its effect on the path)
 import click
 import numpy as np
 import torch

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import _checkout  # noqa: F401 (for its effect on the path)
 import click
 
 from legacy_style import download, known_files, model_files, options

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import _checkout  # noqa: F401 (for its effect on the path)
 import click
 
 from legacy_style import download, known_files
