@@ -241,6 +241,31 @@ def test_backward_in_float32_is_that_of_float64(kind, tmp_path):
     assert (results[1] - results[0]).abs().max() < 1e-5 * results[0].abs().max()
 
 
+@pytest.mark.parametrize("above", [torch.float32, torch.bfloat16])
+@each_kind
+def test_in_bfloat16_a_layer_is_near_float32_whatever_comes_from_above(kind, above, tmp_path):
+    """The layer above may be the first, which computes in float32."""
+    _, net = made(kind)
+    net = read(tmp_path, net, caffe_networks.image(4, 10, 13))
+    image = torch.from_numpy(caffe_networks.image(4, 10, 13))
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        layers = built(net)
+        for layer in layers:
+            layer.to(CPU, dtype)
+        passes = forward(layers, image.to(above if dtype == torch.bfloat16 else dtype).clone())
+        # As the network hands gradients down: in the type of what the layer gave.
+        y = passes[-1][2]
+        grad = torch.linspace(-1, 1, y.numel()).view(y.shape).to(y.dtype)
+        for layer, x, y in reversed(passes):
+            grad = layer.backward(x, y, grad).to(x.dtype)
+        results.append((passes[-1][2].float(), grad.float()))
+    # 8 bits of mantissa, 2^-9 a rounding; a maximum may be another one.
+    for exact, ours in zip(*results, strict=True):
+        assert ours.isfinite().all()
+        assert (ours - exact).norm() < (0.3 if "max" in kind else 0.02) * exact.norm()
+
+
 # What OpenCV does not do, or does in its own way.
 
 

@@ -4,10 +4,10 @@ Ports torch/nn 8726825: SpatialConvolution, ReLU, SpatialMaxPooling, SpatialAver
 Sigmoid, View, Linear, Dropout, SoftMax; and adds what Caffe has and loadcaffe had not: grouped and dilated convolution,
 deconvolution, PReLU, negative slopes, AbsVal, Power, LRN within channels, BatchNorm and Scale.
 
-As in nn, a layer has `forward(x)` and `backward(x, y, grad)`, which is updateGradInput: weights are never trained. `grad`
-belongs to the layer once it is handed over. Surprises: ReLU works in place, so what stands before it sees its output
-afterwards; Dropout does nothing, as in evaluation; pooling follows Caffe's sizes (ceil) unless told otherwise. Feature
-maps are (1, C, H, W) float32, channels-last where the device likes that; a fully connected layer has (1, N).
+As in nn, a layer has `forward(x)` and `backward(x, y, grad)`, which is updateGradInput: weights are never trained.
+`grad` belongs to the layer once it is handed over. Surprises: ReLU works in place, so what stands before it sees its
+output afterwards; Dropout does nothing, as in evaluation; pooling follows Caffe's sizes (ceil) unless told otherwise.
+Feature maps are (1, C, H, W) float32, channels-last where the device likes that; a fully connected layer has (1, N).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ POINT = (Window(), Window())
 
 
 class Layer:
-    """One layer; `name` is Caffe's, `windows` what it looks at, (vertical, horizontal), None where it sees everything."""
+    """One layer; `name` is Caffe's, `windows` what it looks at, (vertical, horizontal), None for everything."""
 
     windows: tuple[Window, Window] | None = POINT
 
@@ -82,9 +82,9 @@ class Layer:
 class SpatialConvolution(Layer):
     """Convolution, perhaps with the ReLU that follows it (`rectify`) in the same step.
 
-    weight: (out, in / groups, kH, kW), bias: (out,) or None. Where stride and dilation are 1 and there are no groups, the
-    gradient is a convolution too: of `grad` with the kernels turned by 180 degrees and transposed in their channels.
-    Wide 3x3 layers go Winograd's way on the CPU.
+    weight: (out, in / groups, kH, kW), bias: (out,) or None. Where stride and dilation are 1 and there are no groups,
+    the gradient is a convolution too: of `grad` with the kernels turned by 180 degrees and transposed in their
+    channels. Wide 3x3 layers go Winograd's way on the CPU.
     """
 
     rectify = False
@@ -150,8 +150,8 @@ class SpatialConvolution(Layer):
         if self.backwards is not None:
             return self.backwards(grad)
         result: Tensor = aten.convolution_backward(
-            grad,
-            x,
+            grad.to(self.weight.dtype),
+            x.to(self.weight.dtype),
             self.weight,
             None,
             self.stride,
@@ -408,12 +408,13 @@ class Differentiable(Layer):
         self.weights = tuple(weight.to(device, dtype) for weight in self.weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, *self.weights)
+        # Behind the first convolution, x may be more exact than the weights.
+        return self.function(x, *(weight.to(x.dtype) for weight in self.weights))
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
         with torch.enable_grad():
             source = x.detach().requires_grad_()
-            (result,) = torch.autograd.grad(self.function(source, *self.weights), source, grad)
+            (result,) = torch.autograd.grad(self.forward(source), source, grad)
         return result
 
     def __str__(self) -> str:
@@ -422,9 +423,13 @@ class Differentiable(Layer):
 
 def cross_map_lrn(name: str, size: int, alpha: float, beta: float, k: float) -> Differentiable:
     """x * (k + alpha / size * sum of squares over `size` neighbouring channels)^-beta (nn.SpatialCrossMapLRN)."""
-    return Differentiable(
-        name, "nn.SpatialCrossMapLRN", lambda x: F.local_response_norm(x, size, alpha, beta, k)
-    )
+
+    def function(x: Tensor) -> Tensor:
+        # PyTorch has none for bfloat16.
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return F.local_response_norm(wide, size, alpha, beta, k).to(x.dtype)
+
+    return Differentiable(name, "nn.SpatialCrossMapLRN", function)
 
 
 def within_channel_lrn(name: str, size: int, alpha: float, beta: float) -> Differentiable:

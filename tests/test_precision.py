@@ -1,0 +1,83 @@
+"""--precision bfloat16: refused where it would be slow, near float32 where it runs, and only in convolutions."""
+
+import numpy as np
+import pytest
+import thin_networks as thin
+import torch
+from PIL import Image
+
+from legacy_style import engine
+from legacy_style.errors import OptionError
+from legacy_style.options import Options
+from legacy_style.stylize import stylize
+from legacy_style.torch7 import nn
+
+CPU = [torch.device("cpu")]
+
+
+@pytest.mark.parametrize("flags", ["fpu avx2 avx512f", "avx512_bf16_not_quite", ""])
+def test_a_processor_without_instructions_for_it_is_refused(flags, monkeypatch):
+    monkeypatch.setattr(engine.Path, "read_text", lambda path: f"flags\t\t: {flags}\n")
+    message = "--precision bfloat16: this processor has no instructions for bfloat16 .* leave the option out"
+    with pytest.raises(OptionError, match=message):
+        engine.dtype("bfloat16", CPU)
+    assert engine.dtype("float32", CPU) == torch.float32
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_a_processor_with_instructions_for_it_is_taken(flag, monkeypatch):
+    monkeypatch.setattr(engine.Path, "read_text", lambda path: f"flags\t\t: fpu {flag} sse\n")
+    assert engine.dtype("bfloat16", CPU) == torch.bfloat16
+
+
+def test_where_the_system_tells_nothing_it_is_refused(monkeypatch):
+    def read_text(path):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(engine.Path, "read_text", read_text)
+    with pytest.raises(OptionError):
+        engine.dtype("bfloat16", CPU)
+
+
+def test_the_first_layer_losses_and_image_stay_in_float32():
+    net = thin.build(thin.load("vgg19"), *thin.LAYERS["vgg19"], dtype=torch.bfloat16)
+    convolutions = [layer for layer in net.layers if isinstance(layer, nn.SpatialConvolution)]
+    assert [layer.weight.dtype for layer in convolutions] == [torch.float32] + [torch.bfloat16] * 12
+    _, grad = thin.evaluate(net, thin.smooth(40, 52, 1), thin.smooth(37, 44, 2), thin.smooth(40, 52, 3), 0)
+    assert grad.dtype == torch.float32
+    assert {loss.target[0].dtype for loss in net.content_losses} == {torch.float32}
+    for loss in net.style_losses:
+        assert loss.target is not None and loss.gram is not None
+        assert (loss.target.dtype, loss.gram.dtype) == (torch.float64, torch.float64)
+
+
+@pytest.mark.parametrize(("name", "pooling"), thin.POOLINGS)
+def test_losses_and_gradient_are_near_those_of_float32(name, pooling):
+    unit = 1 if name == "oddconv" else 60
+    images = thin.smooth(71, 84, 1, unit), thin.smooth(96, 75, 2, 2 * unit), thin.smooth(71, 84, 3, unit)
+    exact, ours = (
+        thin.evaluate(
+            thin.build(thin.load(name), *thin.LAYERS[name], pooling=pooling, dtype=dtype), *images, 0
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    # 2^-9 a rounding, thirteen layers deep; under max pooling, the gradient may take another way.
+    assert ours[0] == pytest.approx(exact[0], rel=0.05)
+    assert (ours[1] - exact[1]).norm() < (0.02 if pooling == "avg" and name != "caffenet" else 0.3) * exact[
+        1
+    ].norm()
+
+
+def test_a_run_goes_as_far_down_as_in_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "_has_fast_bfloat16", lambda: True)
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("content", 1), ("style", 2)):
+        pixels = 128 + thin.smooth(40, 52, seed, 40)[0].permute(1, 2, 0)
+        Image.fromarray(pixels.clamp(0, 255).byte().numpy()).save(f"{name}.png")
+    given = {"content_image": "content.png", "style_image": "style.png", "model_file": thin.path("vgg19")}
+    given |= {"gpu": "-1", "image_size": 52, "num_iterations": 25, "optimizer": "adam", "seed": 1}
+    exact, ours = (stylize(Options(**given, precision=precision)) for precision in ("float32", "bfloat16"))
+    assert exact.losses[-1].total < exact.losses[0].total / 10
+    # Thin layers have few products for errors to cancel in.
+    assert ours.losses[-1].total == pytest.approx(exact.losses[-1].total, rel=0.05)
+    assert np.isfinite(ours.image).all()
