@@ -67,7 +67,7 @@ class Ranks:
 
     def add_up(self, tensors: list[Tensor]) -> list[Tensor]:
         """The sum of each tensor over all processes, float64; the same bits in every process."""
-        if self.size == 1:
+        if self.size == 1 or not tensors:
             return tensors
         flat = torch.cat([tensor.to(self.device, torch.float64).view(-1) for tensor in tensors])
         with _talking():
@@ -185,6 +185,8 @@ def _report(ranks: Ranks, store: Any, error: BaseException) -> BaseException:
         first = store.compare_set("first to end", "", str(ranks.rank)) == str(ranks.rank).encode()
         if not first:
             hush(error)
+            if ranks.rank == 0:
+                _lost(ranks, store)  # which process 0 may keep for the others
         elif isinstance(error, RankError | KeyboardInterrupt):
             # The connections of the others break now, so that those which are alive report. What the failed
             # calls still hold would keep them open.

@@ -50,7 +50,7 @@ def lay_out(net: Network, height: int, width: int, count: int) -> Layout:
     if not tiling.local(net.steps):
         whole = ((0, height), (0, width))
         return Layout(height, width, [whole], [whole])
-    grids = [list(_grids(net, height, width, pieces)) for pieces in range(count, 0, -1)]
+    grids = (list(_grids(net, height, width, pieces)) for pieces in range(count, 0, -1))
     rows, columns = min(next(filter(None, grids)), key=_largest)
     pairs = [(row, column) for row in rows for column in columns]
     return Layout(
@@ -107,16 +107,18 @@ class Part:
         self.owned = layout.owned[ranks.rank] if has_one else nothing
         self.held = layout.held[ranks.rank] if has_one else nothing
 
-    def deal(self, image: Tensor | None, *, halo: bool) -> Tensor:
-        """What this process owns, or with `halo` holds, of an image (1, 3, H, W) in process 0, on the CPU."""
+    def deal(self, image: Tensor, *, halo: bool) -> Tensor:
+        """What this process owns, or with `halo` holds, of an image (1, 3, H, W) on the CPU.
+
+        Only that of process 0 is looked at; the others tell its type.
+        """
         parts = self.layout.held if halo else self.layout.owned
         if self.ranks.rank == 0:
-            assert image is not None
             for peer, part in enumerate(parts[1:], 1):
                 self.ranks.send(_cut(image, part, within=self._whole), peer)
             return _cut(image, parts[0], within=self._whole).clone(memory_format=torch.contiguous_format)
         mine = self.held if halo else self.owned
-        received = torch.empty(1, 3, *_size(mine))
+        received = torch.empty((1, 3, *_size(mine)), dtype=image.dtype)
         return self.ranks.receive(received, 0) if received.numel() else received
 
     def gather(self, owned: Tensor) -> Tensor:

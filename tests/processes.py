@@ -1,35 +1,38 @@
-"""Several processes that share an image, as torchrun starts them, forked from one that has torch loaded."""
+"""Several processes that share an image, as torchrun starts them, but forked from one that has torch loaded."""
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
-import random
-import socket
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["torch", "legacy_style.stylize"])
 
+DIED = "died"
+
 
 def together(size: int, function: Callable[..., Any], *arguments: Any, timeout: float = 120) -> list[Any]:
-    """What `function(*arguments)` returns in each of `size` processes, in order; fails where one fails."""
-    port = free_port()
+    """What `function(*arguments)` returns in each of `size` processes, in order, DIED where a process is killed.
+
+    Fails where one raises an error or takes longer than `timeout` seconds.
+    """
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     running = []
     for rank in range(size):
         ours, theirs = _context.Pipe()
-        process = _context.Process(target=_work, args=(theirs, rank, size, port, function, arguments))
+        process = _context.Process(target=_work, args=(theirs, rank, size, store.port, function, arguments))
         process.start()
         theirs.close()
         running.append((process, ours))
     try:
-        answers = [pipe.recv() if pipe.poll(timeout) else (False, "no answer") for _, pipe in running]
+        answers = [_answer(pipe, timeout) for _, pipe in running]
     finally:
         for process, _ in running:
             process.kill()
@@ -37,6 +40,16 @@ def together(size: int, function: Callable[..., Any], *arguments: Any, timeout: 
     failures = [answer for good, answer in answers if not good]
     assert not failures, "\n".join(failures)
     return [answer for _, answer in answers]
+
+
+def _answer(pipe: Connection, timeout: float) -> tuple[bool, Any]:
+    if not pipe.poll(timeout):
+        return False, "no answer"
+    try:
+        answer: tuple[bool, Any] = pipe.recv()
+    except EOFError:
+        return True, DIED
+    return answer
 
 
 def environment(rank: int, size: int, port: int) -> dict[str, str]:
@@ -48,17 +61,9 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
         "LEGACY_STYLE_TIMEOUT": "60",
     }
-
-
-def free_port() -> int:
-    """A port that nobody uses, below those that the system gives to outgoing connections."""
-    while True:
-        port = random.randrange(20000, 30000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _work(
