@@ -22,15 +22,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as a script, tests/ is on 
 import expectations
 import recorded_runs
 import trace_stages
+import vgg16_cases
 from recorded_runs import Difference
 from recordings import RECORDED, SHIPPED
 
-SLOW = {"default_1000"}
+SLOW = {"default_1000", *(f"vgg16:{name}" for name in vgg16_cases.CASES)}
 """Recordings that take longer than all others together."""
 
 
 def cases(root: Path) -> dict[str, Callable[[Path], list[Difference]]]:
-    """Every recording under `root` as a function of an empty folder, by name; traces are `trace:NAME`."""
+    """Every recording under `root` as a function of an empty folder, by name: NAME, trace:NAME, vgg16:NAME."""
     runs = {
         name: lambda folder, run=run: expectations.replay(run, folder)
         for name, run in recorded_runs.recorded(root).items()
@@ -39,7 +40,11 @@ def cases(root: Path) -> dict[str, Callable[[Path], list[Difference]]]:
         f"trace:{name}": lambda folder, trace=trace: trace_stages.differences(trace, folder)
         for name, trace in trace_stages.recorded(root).items()
     }
-    return {**runs, **traces}
+    vgg16 = {
+        f"vgg16:{name}": lambda folder, name=name: vgg16_cases.replay(name, folder)
+        for name in (vgg16_cases.CASES if root == RECORDED else ())
+    }
+    return {**runs, **traces, **vgg16}
 
 
 def main(words: list[str]) -> int:
