@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -27,6 +29,8 @@ FORMAT = "legacy-style checkpoint 1"
 
 # These may differ between a run and its continuation: they change what is written and when, never the picture.
 _FREE = {"print_iter", "save_iter", "output_image", "checkpoint", "resume", "metadata", "max_pixels"}
+
+_CONTENT = {"options", "inputs", "x", "calls", "losses", "optimizer"}
 
 State = AdamState | LbfgsState
 
@@ -72,28 +76,52 @@ def write(path: str, content: Mapping[str, Any], state: State) -> None:
 
 def check_can_write(path: str) -> None:
     """Raise OptionError where `write` could not write `path`."""
-    parent = Path(os.path.realpath(path)).parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise OptionError(f"--checkpoint {path}: this is a folder; give the name of a file in it")
+    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
         raise OptionError(
-            f"--checkpoint {path}: the folder {parent} is missing or not writable; choose another"
+            f"--checkpoint {path}: the folder {target.parent} is missing or not writable; choose another"
         )
 
 
 def read(path: str) -> dict[str, Any]:
-    """The content of a checkpoint, tensors mapped from the file; raises OptionError or FormatError."""
+    """The content of a checkpoint; raises OptionError where it cannot be read, FormatError where it is none."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with Path(path).open("rb") as file:
+            return _load(path, file)
     except OSError as error:
         raise OptionError(
             f"--resume {path}: {error.strerror}; give the file that --checkpoint wrote"
         ) from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise FormatError(
-            f"{path}: not a checkpoint, or a broken one; give the file that --checkpoint wrote"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise FormatError(f"{path}: not a checkpoint of this program (expected {FORMAT!r})")
+
+
+def _load(path: str, file: BinaryIO) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()  # torch reads over wrong checksums
+        file.seek(0)
+        content = None if broken else torch.load(file, map_location="cpu", weights_only=True)
+    # What zipfile and torch raise for archives that are broken, or not of torch's kind.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        OSError,
+    ) as error:
+        raise _not_one(path, "not a checkpoint, or a broken one") from error
+    if broken:
+        raise _not_one(path, f"not a checkpoint any more: {broken} in it has a wrong checksum")
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not content.keys() >= _CONTENT:
+        raise _not_one(path, f"not a checkpoint of this version of the program, {FORMAT!r}")
     return content
+
+
+def _not_one(path: str, what: str) -> FormatError:
+    return FormatError(f"{path}: {what}; give the file that --checkpoint wrote")
 
 
 def check_same(path: str, content: Mapping[str, Any], options: Options, inputs: Mapping[str, str]) -> None:
@@ -103,9 +131,7 @@ def check_same(path: str, content: Mapping[str, Any], options: Options, inputs: 
         for name, value in binding(options).items()
         if content["options"].get(name) != value
     ]
-    changes += [
-        f"{what} has other content" for what, value in inputs.items() if content["inputs"].get(what) != value
-    ]
+    changes += [f"{what} changed" for what, value in inputs.items() if content["inputs"].get(what) != value]
     if changes:
         raise OptionError(
             f"--resume {path}: this is not the run of the checkpoint: {'; '.join(changes)}. Give the options and files"

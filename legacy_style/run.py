@@ -8,9 +8,12 @@ thrown away.
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ from torch import Tensor
 from legacy_style import checkpoint, pixels
 from legacy_style.compact import CompactRecursion
 from legacy_style.distributed import Ranks, write_together
-from legacy_style.errors import DivergenceError
+from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.objective import Objective
 from legacy_style.options import Options
 from legacy_style.torch7 import image as torch_image
@@ -71,6 +74,32 @@ class Interrupted(KeyboardInterrupt):
 OnProgress = Callable[[Progress], None]
 
 
+class Deferral:
+    """Lets SIGINT and SIGTERM wait from `begin` to `end`: while the optimiser changes its state, none can be saved."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Any] = {}
+        self._waiting: list[int] = []
+
+    def begin(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # no other may
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(signal.getsignal(number)):
+                    self._handlers[number] = signal.signal(number, self._wait)
+
+    def end(self) -> None:
+        """Handle signals as before `begin`, and those first that have come since."""
+        handlers, self._handlers = self._handlers, {}
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        waiting, self._waiting = self._waiting, []
+        for number in waiting:
+            signal.raise_signal(number)
+
+    def _wait(self, number: int, frame: FrameType | None) -> None:
+        self._waiting.append(number)
+
+
 class Run:
     """One optimisation from `start` (1, 3, H, W), which is changed in place.
 
@@ -102,11 +131,18 @@ class Run:
         self.state: checkpoint.State = (
             optim.LbfgsState() if options.optimizer == "lbfgs" else optim.AdamState()
         )
-        self.evaluating = False
+        # How many evaluations lie before what x and state are now; None while the optimiser changes them.
+        self.settled: int | None = None
+        self.deferral = Deferral()
         self.began = time.monotonic()
 
     def resume(self, content: Mapping[str, Any]) -> None:
         """Go on from a checkpoint: its evaluation is made once more."""
+        if content["x"].shape != self.x.shape:
+            raise OptionError(
+                f"--resume {self.options.resume}: its image has another shape than this run's; resume with as many"
+                " processes as wrote it"
+            )
         self.x.copy_(content["x"])
         self.calls = content["calls"]
         self.losses = [Losses(tuple(c), tuple(s), total) for c, s, total in content["losses"]]
@@ -141,35 +177,39 @@ class Run:
                 self.log("Running optimization with ADAM\t")
                 while state.t + 1 <= options.num_iterations:
                     optim.adam(self.feval, self.x, state, learning_rate=options.learning_rate)
+            self.deferral.end()
         except KeyboardInterrupt:
             # Of several processes, the others are not where this one is: together they can save nothing more.
             if not (self.save and self.losses) or self.ranks.size > 1:
                 raise
-            if self.evaluating:
-                # Between evaluations the optimiser's state is in the middle of a change; then the last checkpoint
-                # stands.
-                self.save_checkpoint()
+            if self.settled is not None:
+                self.save_checkpoint(self.settled)
             raise Interrupted(self.save_evaluated()) from None
+        finally:
+            self.deferral.end()
         return Result(self.picture(), self.losses)
 
     def feval(self, x: Tensor) -> tuple[float, Tensor]:
         """The total loss and its gradient at x, flat; prints and saves what is due at this iteration."""
-        self.evaluating = True
+        self.settled = self.calls
+        self.deferral.end()
         content, style, grad = self.objective(x)
         losses = Losses(tuple(content), tuple(style), sum(content) + sum(style))
         self.print_losses(self.calls + 1, losses)
         if not math.isfinite(losses.total):
             self.give_up()
         if self.is_due(self.calls + 1):
-            self.save_checkpoint()
-        self.calls += 1
-        self.losses.append(losses)
+            self.save_checkpoint(self.settled)
         self.evaluated = x.clone() if self.evaluated is self.x else self.evaluated.copy_(x)
-        self.evaluating = False
+        self.losses.append(losses)
+        self.calls += 1
         self.save_if_due()
         if self.on_progress is not None:
             seconds = time.monotonic() - self.began
             self.on_progress(Progress(self.calls, self.options.num_iterations, losses, seconds))
+        if self.options.checkpoint and self.calls < self.options.num_iterations:
+            self.deferral.begin()
+        self.settled = None
         return losses.total, grad.view(-1)
 
     def print_losses(self, iteration: int, losses: Losses) -> None:
@@ -208,15 +248,15 @@ class Run:
         self.ranks.wait()  # until it is there
         self.ranks.saved = name
 
-    def save_checkpoint(self) -> None:
-        """Write --checkpoint: the image that is being evaluated, and the optimiser's state before that."""
+    def save_checkpoint(self, done: int) -> None:
+        """Write --checkpoint: the image that evaluation `done` + 1 looks at, and the optimiser's state before that."""
         if self.options.checkpoint:
             content = {
                 "options": checkpoint.binding(self.options),
                 "inputs": dict(self.inputs),
                 "x": self.x,
-                "calls": self.calls,
-                "losses": [(losses.content, losses.style, losses.total) for losses in self.losses],
+                "calls": done,
+                "losses": [(losses.content, losses.style, losses.total) for losses in self.losses[:done]],
             }
             if self.recursion is not None:
                 content["products"] = self.recursion.products
