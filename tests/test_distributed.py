@@ -365,7 +365,8 @@ def read_part(path, written):
     with joined() as ranks:
         for suffix, calls in written[ranks.rank].items():
             name = f"{path}.{ranks.rank}of{ranks.size}{suffix}"
-            checkpoint.write(name, {"calls": calls}, optim.AdamState())
+            content = dict.fromkeys(("options", "inputs", "x", "losses")) | {"calls": calls}
+            checkpoint.write(name, content, optim.AdamState())
         return read_together(ranks, f"{path}.{ranks.rank}of{ranks.size}")["calls"]
 
 
