@@ -70,7 +70,7 @@ class Options:
     precision: str = "float32"
     checkpoint: str = ""
     resume: str = ""
-    metadata: bool = True
+    metadata: bool = False
     matconvnet_orientation: str = "hw"
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ EXTENSIONS = (
     Option("--list-layers", False, "Print the layers of the model, then exit"),
     Option("--print-plan", False, "Print what the run would do and need, then exit"),
     Option("--no-progress", False, "No live line on stderr, even if it is a terminal"),
-    Option("--no-metadata", False, "Do not write command line and losses into the images"),
+    Option("--metadata", False, "Keep command, versions and losses beside the result, and inside a PNG"),
     Option("--max-pixels", float(Options.max_pixels), "Refuse input images with more pixels"),
     Option("--tile", float(Options.tile), "Side of the tiles that a large image is worked in; 0: automatic"),
     Option("--precision", Options.precision, "float32|bfloat16, that of the convolutions"),
@@ -151,8 +151,6 @@ def parse(words: Sequence[str]) -> CommandLine | None:
     if given is None:
         return None
     values = {_field(key): value for key, value in given.items()}
-    if values.pop("no_metadata", False):
-        values["metadata"] = False
     action = next((key[2:] for key in _ACTIONS if values.pop(_field(key), False)), "run")
     for key in _ACTIONS:
         values.pop(_field(key), None)
@@ -167,6 +165,19 @@ def advice(word: str) -> str | None:
     if word not in OTHER_VERSIONS:
         return None
     return f"{word} is not an option of neural_style.lua: {OTHER_VERSIONS[word]}."
+
+
+def as_words(options: Options) -> list[str]:
+    """The words of a command line that gives these options, defaults left out."""
+    words = []
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if value == getattr(Options, each.name):
+            continue
+        words.append(f"-{each.name}" if "help" in each.metadata else f"--{each.name.replace('_', '-')}")
+        if not isinstance(value, bool):
+            words.append(f"{value:.17g}" if isinstance(value, float) else str(value))
+    return words
 
 
 def as_json(options: Options) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from legacy_style import (
     distributed,
     engine,
     loadcaffe,
+    metadata,
     model_files,
     network,
     parts,
@@ -36,7 +38,7 @@ from legacy_style.distributed import Ranks
 from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.network import Network, split_list
 from legacy_style.objective import Objective
-from legacy_style.options import Options
+from legacy_style.options import Options, as_words
 from legacy_style.plan import Plan
 from legacy_style.run import (
     Array,
@@ -79,6 +81,7 @@ def stylize(
     with torch.no_grad(), distributed.joined() as ranks:
         if ranks.rank > 0:
             log, notice, on_progress = _ignore, _ignore, None
+        given = options
         options = distributed.own_options(options, ranks)
         check(options, save and ranks.rank == 0)
         devices, gpus = choose_devices(options, notice)
@@ -112,7 +115,23 @@ def stylize(
         )
         if saved:
             run.resume(saved)
-        return run.optimise()
+        result = run.optimise()
+        if options.metadata and ranks.rank == 0 and ranks.saved == options.output_image:
+            keep_record(given, result, time.monotonic() - run.began)
+        return result
+
+
+def keep_record(options: Options, result: Result, seconds: float) -> None:
+    """Write --metadata: how the final image was made, beside it and, where it is a PNG, into it."""
+    record = metadata.describe(
+        options,
+        command=["python", "-m", "legacy_style", *as_words(options)],
+        model=model_path(options),
+        losses=result.losses,
+        inputs=input_files(options),
+        seconds=seconds,
+    )
+    metadata.attach(options.output_image, record)
 
 
 # ---- before anything is loaded
@@ -199,11 +218,16 @@ def choose_devices(options: Options, notice: Log) -> tuple[list[torch.device], l
 # ---- the model
 
 
+def model_path(options: Options) -> str:
+    """`-model_file`; the bundled VGG-16 where none was named and the default VGG-19 is not there."""
+    named = options.is_explicit("model_file") or Path(options.model_file).exists()
+    return options.model_file if named else str(model_files.bundled())
+
+
 def load_model(options: Options, notice: Log) -> NetParameter:
-    """The model of `-model_file`; the bundled VGG-16 where none was named and the default VGG-19 is not there."""
-    path = options.model_file
-    if not options.is_explicit("model_file") and not Path(path).exists():
-        path = str(model_files.bundled())
+    """The model at `model_path`; says so where that is not the one of `-model_file`."""
+    path = model_path(options)
+    if path != options.model_file:
         notice(
             f"No {options.model_file} here: using the bundled VGG-16 instead"
             " (python tools/download_models.py gets VGG-19, -model_file names another model)"
@@ -267,6 +291,12 @@ class Images:
     colors: Array | None
 
 
+def input_files(options: Options) -> list[str]:
+    """The images that decide on the result."""
+    init = [options.init_image] if options.init == "image" and options.init_image else []
+    return [options.content_image, *split_list(options.style_image), *init]
+
+
 def load_images(options: Options) -> Images:
     """Load and scale the content image, the style images and the init image, in the original's order."""
     content = torch_image.scale(_load(options.content_image, options), options.image_size)
@@ -323,12 +353,15 @@ def make_plan(options: Options, net: Network, images: Images, ranks: Ranks) -> P
     )
     on_cpu = all(layer.device.type == "cpu" for layer in net.layers)
     engine.return_freed_memory()
+    # Images go once their targets are taken, before the passes that take most.
+    loaded = [image for image in (images.content, *images.styles, images.init) if image is not None]
+    held = sum(image.nbytes for image in loaded if image.device.type == "cpu")
     return planning.make(
         net,
         *content,
         styles,
         options,
-        resident=planning.resident_memory(),
+        resident=max(planning.resident_memory() - held, 0),
         available=planning.available_memory(ranks.local_size) if on_cpu else None,
     )
 

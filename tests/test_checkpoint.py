@@ -37,7 +37,6 @@ GIVEN = {
     "content_layers": "relu2_1",
     "style_layers": "relu1_1,relu2_1",
     "checkpoint": "state",
-    "metadata": False,
 }
 
 both_optimizers = pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])

@@ -27,7 +27,7 @@ from legacy_style import metadata
 from legacy_style.compare import manifest, record
 from legacy_style.compare.manifest import File, Row, Tolerances
 from legacy_style.errors import FormatError, OptionError
-from legacy_style.options import Options
+from legacy_style.options import Options, parse
 
 TOOL = Path(__file__).parents[1] / "tools/compare_outputs.py"
 Call = Callable[..., Result]
@@ -170,6 +170,20 @@ def test_a_folder_of_plain_pictures_with_records_in_their_chunks(folder: Path) -
     found = record.manifest_of(Path("results"), Path("results/manifest.json"), {})
     assert [row.name for row in found.rows] == ["a", "a.png"]
     assert found.rows[0].options[:4] == ("-style_image", "../style.png", "-content_image", "../content.png")
+
+
+def test_what_the_program_made_with_metadata_is_blessed(call: Call, folder: Path) -> None:
+    row = manifest.read(Path("first.json")).rows[0]
+    Path("results").mkdir()
+    more = ["--metadata", "-model_file", "small.caffemodel", "-output_image", "results/one.png"]
+    parsed = parse([*row.options, *more])
+    assert parsed is not None
+    stylize.stylize(parsed.options)
+    assert call("record", "results").exit_code == 0
+    result = call("run", "results/manifest.json", *RUN, "--work", "second")
+    assert result.exit_code == 0
+    assert "1 identical" in result.stdout
+    assert "--metadata" not in Path("results/manifest.json").read_text()
 
 
 @pytest.mark.parametrize("lost", ["options", "inputs", "model", "losses"])

@@ -37,10 +37,10 @@ def test_numbers_stay_floats():
 
 
 def test_our_options_may_stand_before_and_between_the_old_ones():
-    command = parse(["--tile", "64", "-gpu", "-1", "--no-progress", "-seed", "3", "--no-metadata"])
+    command = parse(["--tile", "64", "-gpu", "-1", "--no-progress", "-seed", "3", "--metadata"])
     assert (command.options.tile, command.options.gpu, command.options.seed) == (64, "-1", 3.0)
     assert not command.progress
-    assert not command.options.metadata
+    assert command.options.metadata and not Options().metadata
     assert command.action == "run"
 
 
@@ -119,9 +119,9 @@ def test_it_is_known_what_somebody_chose():
 def test_json_has_the_29_options_in_order_and_ours_only_where_given():
     names = [option.key[1:] for option in ORIGINAL]
     assert list(json.loads(as_json(parse([]).options))) == names
-    some = json.loads(as_json(parse(["--tile", "0", "--max-pixels", "7", "--no-metadata"]).options))
+    some = json.loads(as_json(parse(["--tile", "0", "--max-pixels", "7", "--metadata"]).options))
     assert list(some) == [*names, "max_pixels", "tile", "metadata"]
-    assert (some["tile"], some["max_pixels"], some["metadata"]) == (0, 7, False)
+    assert (some["tile"], some["max_pixels"], some["metadata"]) == (0, 7, True)
 
 
 def test_json_numbers_are_numbers_and_whole_ones_are_written_whole():

@@ -9,10 +9,11 @@ from PIL import Image
 from recorded_runs import draw_stand_in
 from recordings import SHIPPED
 
-from legacy_style import Interrupted, Options, model_files
+from legacy_style import Interrupted, Options, metadata, model_files
 from legacy_style.caffe import caffemodel
 from legacy_style.caffe.netparam import Blob
 from legacy_style.errors import DivergenceError, FormatError, OptionError
+from legacy_style.options import parse
 from legacy_style.stylize import blend_weights, choose_devices, load_model, stylize
 
 VGG = SHIPPED / "models" / "VGG_ILSVRC_19_layers.caffemodel"
@@ -76,6 +77,48 @@ def test_without_save_no_file_is_written_and_no_place_for_one_is_needed(tmp_path
     with_files, without = stylize(options()), stylize(options(output_image="nowhere/out.gif"), save=False)
     assert np.array_equal(with_files.image, without.image)
     assert files(tmp_path) == ["out.png"]
+
+
+def test_with_metadata_the_final_image_keeps_how_it_was_made_and_its_pixels(tmp_path):
+    stylize(options(output_image="plain.png", save_iter=2))
+    made = stylize(options(metadata=True, save_iter=2, init="image", init_image="style.png", seed=7))
+    assert files(tmp_path) == ["out.png", "out.png.json", "out_2.png", "plain.png", "plain_2.png"]
+    stylize(options(output_image="again.png", save_iter=0, init="image", init_image="style.png", seed=7))
+    plain, kept = (tmp_path / "again.png").read_bytes(), (tmp_path / "out.png").read_bytes()
+    start = plain.index(b"IDAT") - 4
+    assert kept.startswith(plain[:start]) and kept.endswith(plain[start:]) and len(kept) > len(plain)
+    assert metadata.read_png((tmp_path / "out_2.png").read_bytes()) == {}
+
+    record = metadata.read("out.png")
+    (tmp_path / "out.png.json").unlink()
+    assert record == metadata.read("out.png")
+    assert record["options"]["init_image"] == "style.png"
+    assert sorted(record["inputs"]) == ["content.png", "style.png"]
+    assert record["model"] == {"file": VGG.name, "sha256": metadata.sha256(VGG)}
+    assert record["losses"]["total"] == pytest.approx([each.total for each in made.losses], rel=1e-8)
+    assert record["seconds"] > 0
+
+
+def test_the_command_of_a_record_makes_the_picture_again(tmp_path):
+    stylize(options(metadata=True, optimizer="adam", normalize_gradients=True, tv_weight=0.25))
+    record = metadata.read("out.png")
+    before = saved("out.png")
+    (tmp_path / "out.png").unlink()
+    assert record["command"][:3] == ["python", "-m", "legacy_style"]
+    stylize(parse(record["command"][3:]).options)
+    assert np.array_equal(saved("out.png"), before)
+
+
+def test_without_a_final_image_there_is_no_record(tmp_path):
+    stylize(options(metadata=True), save=False)
+    with pytest.raises(Interrupted):
+        stylize(options(metadata=True), on_progress=interrupting(2))
+    assert files(tmp_path) == ["out_2.png"]
+
+
+def test_the_record_names_the_bundled_network_where_that_was_used():
+    stylize(options(metadata=True, num_iterations=1, model_file=Options.model_file))
+    assert metadata.read("out.png")["model"]["sha256"] == metadata.sha256(model_files.bundled())
 
 
 def test_the_same_options_give_the_same_image_again():

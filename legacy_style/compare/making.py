@@ -19,8 +19,7 @@ from legacy_style import metadata
 from legacy_style.compare.manifest import Printed
 from legacy_style.errors import LegacyStyleError
 from legacy_style.metadata import Record
-from legacy_style.network import split_list
-from legacy_style.options import Options
+from legacy_style.options import Options, as_words
 
 # Iterations. A checkpoint of L-BFGS at 512 pixels takes half a gigabyte; it goes when the picture is done.
 _CHECKPOINT_EVERY = 200.0
@@ -38,7 +37,7 @@ def make(wanted: Options, model_sha256: str, *, chunks: bool, on_progress: OnPro
         "options": dataclasses.asdict(wanted),
         "versions": metadata.versions(),
         "model": {"file": Path(wanted.model_file).name, "sha256": model_sha256},
-        "inputs": {path: metadata.sha256(path) for path in _inputs(wanted)},
+        "inputs": {path: metadata.sha256(path) for path in stylize.input_files(wanted)},
     }
     record = _done(picture, made_from)
     if record is not None:
@@ -60,13 +59,14 @@ def make(wanted: Options, model_sha256: str, *, chunks: bool, on_progress: OnPro
         save_iter=_CHECKPOINT_EVERY,
         checkpoint=str(state),
         resume=str(state) if state.exists() else "",
+        metadata=False,  # it follows below, with the picture's own name
     )
     result = stylize.stylize(running, on_progress=count)
     record = metadata.describe(
         wanted,
         command=["python", "-m", "legacy_style", *as_words(wanted)],
         model=wanted.model_file,
-        inputs=_inputs(wanted),
+        inputs=stylize.input_files(wanted),
         losses=result.losses,
         seconds=seconds,
     )
@@ -91,11 +91,6 @@ def _done(picture: Path, made_from: Record) -> Record | None:
     return record if all(found.get(name) == value for name, value in made_from.items()) else None
 
 
-def _inputs(wanted: Options) -> list[str]:
-    init = [wanted.init_image] if wanted.init == "image" and wanted.init_image else []
-    return [wanted.content_image, *split_list(wanted.style_image), *init]
-
-
 def losses_of(record: Record) -> tuple[Printed, ...]:
     """The losses in a picture's record, one per evaluation that was kept."""
     columns = record["losses"]
@@ -103,24 +98,6 @@ def losses_of(record: Record) -> tuple[Printed, ...]:
     return tuple(
         Printed(iteration, tuple(content), tuple(style), total) for iteration, content, style, total in rows
     )
-
-
-def as_words(wanted: Options) -> list[str]:
-    """The words of a command line that gives these options, defaults left out."""
-    defaults, words = Options(), []
-    for each in dataclasses.fields(Options):
-        value = getattr(wanted, each.name)
-        if value == getattr(defaults, each.name):
-            continue
-        old = "help" in each.metadata
-        flag = f"-{each.name}" if old else f"--{each.name.replace('_', '-')}"
-        if each.name == "metadata":
-            words.append("--no-metadata")
-        elif isinstance(value, bool):
-            words.append(flag)
-        else:
-            words += [flag, f"{value:.17g}" if isinstance(value, float) else str(value)]
-    return words
 
 
 def repeat_command(words: Sequence[str]) -> str:

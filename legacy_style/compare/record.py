@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from legacy_style import metadata
-from legacy_style.compare.making import as_words, losses_of
+from legacy_style.compare.making import losses_of
 from legacy_style.compare.manifest import File, Manifest, Printed, Row, Tolerances
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.network import split_list
-from legacy_style.options import Options
+from legacy_style.options import Options, as_words
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".ppm"}
 _KEPT_LOSSES = 12
@@ -83,6 +83,7 @@ def _row(
         save_iter=Options.save_iter,
         resume="",
         checkpoint="",
+        metadata=False,
     )
     values = {"first_losses": _FIRST_FIXED if fixed else _FIRST_RANDOM, **tolerances}
     row = Row(

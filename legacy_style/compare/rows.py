@@ -172,7 +172,7 @@ def run_task(task: Task, tell: Tell) -> Outcome:
     """Run, measure and judge one row."""
     outcome = Outcome(
         row=task.row,
-        command=making.repeat_command(task.row.options if task.blocked else making.as_words(task.options)),
+        command=making.repeat_command(task.row.options if task.blocked else options.as_words(task.options)),
         network=task.network,
         expected=task.expected,
         content=task.content,
