@@ -23,7 +23,7 @@ import requests
 import urllib3
 
 from legacy_style import known_files
-from legacy_style.errors import ChecksumError, LegacyStyleError
+from legacy_style.errors import ChecksumError, DownloadError
 from legacy_style.known_files import Digests, Entry, find_by_checksum, measure, registry
 
 __all__ = [
@@ -43,10 +43,6 @@ _HEAD = 512  # bytes by which a web page is told from a model
 
 Notice = Callable[[str], None]
 OnProgress = Callable[[int, "int | None"], None]  # bytes so far, bytes in all where that is known
-
-
-class DownloadError(LegacyStyleError):
-    """No address gave the file."""
 
 
 @dataclass(frozen=True)

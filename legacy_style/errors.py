@@ -6,6 +6,7 @@ LegacyStyleError
 ├── UnsupportedError     a file or a layer is valid but not handled
 ├── WeightMismatchError  a network's weights do not fit its layers
 ├── ChecksumError        a file is not the one that it should be
+├── DownloadError        no address gave a file
 ├── DivergenceError      the optimisation left the finite numbers
 └── RankError            another process of a run of several died or does not answer
 
@@ -37,6 +38,10 @@ class WeightMismatchError(LegacyStyleError):
 
 class ChecksumError(LegacyStyleError):
     """A file's checksum is not the published one."""
+
+
+class DownloadError(LegacyStyleError):
+    """No address gave the file, or there is no room for it."""
 
 
 class DivergenceError(LegacyStyleError):

@@ -52,6 +52,12 @@ def test_every_other_file_travels_with_the_package() -> None:
         assert [name for name in tracked if not any(Path(name).match(each) for each in patterns)] == []
 
 
+def test_no_downloaded_model_travels() -> None:
+    patterns = lines("options.package_data", "legacy_style.models")[-1].split(", ")
+    for name in ("vgg19.pth", "VGG_ILSVRC_19_layers.caffemodel", "imagenet-vgg-verydeep-19.mat"):
+        assert not any(Path(name).match(each) for each in patterns)
+
+
 def is_tracked(path: Path) -> bool:
     """Whether git knows the file; a downloaded model lies in models/ as well, and does not travel."""
     command = ["git", "-C", str(CHECKOUT), "ls-files", "--error-unmatch", str(path)]
@@ -89,6 +95,22 @@ def test_the_readme_links_to_what_is_there() -> None:
         path, _, anchor = target.partition("#")
         assert (CHECKOUT / path).exists(), target
         assert not anchor or anchor in anchors, target
+
+
+def test_the_examples_are_told_to_be_made_as_the_readme_says() -> None:
+    told = [
+        {
+            tuple(line.split(maxsplit=2)[2:])
+            for line in text.splitlines()
+            if "examples/" in line and start in line
+        }
+        for text, start in (
+            (README.split("### The pictures above")[1].split("## How faithful")[0], "th neural_style.lua "),
+            ((CHECKOUT / "examples/README.md").read_text("utf-8"), "python neural_style.py "),
+        )
+    ]
+    assert len(told[0]) == 3
+    assert told[0] == told[1]
 
 
 def test_the_commands_of_the_readme_name_what_is_there() -> None:
