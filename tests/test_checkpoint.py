@@ -382,7 +382,7 @@ def test_a_run_in_automatic_tiles_goes_on_in_the_same_tiles(optimizer, monkeypat
     monkeypatch.setattr(plan, "available_memory", lambda *_: None)
     stylize(options(**given, checkpoint=""))
     # A little less than it takes in one piece.
-    monkeypatch.setattr(plan, "available_memory", lambda *_: int(0.95 * plans[0].peak / 0.85))
+    monkeypatch.setattr(plan, "available_memory", lambda *_: int(0.95 * plans[0].peak / plan._USABLE))
     said = []
     with pytest.raises(Interrupted):
         stylize(options(**given), notice=said.append, **interrupted_in_progress(4))

@@ -1,0 +1,105 @@
+"""legacy_style.plan: what it predicts against what a process then takes, and the tiles that it chooses."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from legacy_style import loadcaffe, model_files, network, plan
+from legacy_style.errors import OptionError
+from legacy_style.options import Options
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def command(*words: str) -> list[str]:
+    images = ["-content_image", "examples/china.jpg", "-style_image", "examples/ink_wash.jpg"]
+    return [sys.executable, "-m", "legacy_style", "-gpu", "-1", *images, *words]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory as Linux counts it")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-image_size", "384", "-optimizer", "adam"),
+        ("-image_size", "448", "-optimizer", "adam", "--tile", "256"),
+        ("-image_size", "256", "-optimizer", "lbfgs", "-num_iterations", "3"),
+    ],
+    ids=["one piece", "tiles", "L-BFGS"],
+)
+def test_the_peak_is_predicted_to_within_15_percent(words, tmp_path):
+    run = command("-num_iterations", "2", *words, "-save_iter", "0", "-output_image", str(tmp_path / "a.png"))
+    planned = subprocess.run([*run, "--print-plan"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    (predicted,) = re.findall(r"^memory +([\d.]+) GB", planned.stdout, re.MULTILINE)
+    with subprocess.Popen(run, cwd=CHECKOUT, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    peak = usage.ru_maxrss * 1024 / 1e9
+    assert float(predicted) == pytest.approx(peak, rel=0.15)
+
+
+@pytest.fixture(scope="module")
+def net():
+    chain, _ = loadcaffe.modules(model_files.load(model_files.bundled()))
+    return network.build(
+        chain,
+        ("relu4_2",),
+        ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
+        content_weight=5.0,
+        style_weight=100.0,
+        tv_weight=1e-3,
+        pooling="max",
+        normalize=False,
+        log=lambda line: None,
+    )
+
+
+def make(net, side, available, **options):
+    given = Options(**options)
+    return plan.make(net, side, side, [(256, 256)], given, resident=10**8, available=available)
+
+
+def test_an_image_that_fits_is_not_cut(net):
+    assert make(net, 1024, None).tile == 0
+    assert make(net, 1024, 10**11).tile == 0
+
+
+def test_tiles_are_as_large_as_memory_allows(net):
+    whole = make(net, 1024, 10**11, optimizer="adam")
+    wide = make(net, 1024, whole.peak, optimizer="adam")
+    narrow = make(net, 1024, int(0.5 * whole.peak), optimizer="adam")
+    assert 0 < narrow.tile < wide.tile
+    assert narrow.peak < wide.peak < whole.peak
+    assert 1 < wide.overhead < narrow.overhead
+
+
+def test_what_fits_in_no_way_is_refused_with_the_ways_to_make_it_fit(net):
+    with pytest.raises(OptionError, match="-optimizer adam"):
+        make(net, 4096, 2 * 10**9)
+
+
+@pytest.mark.parametrize("pairs", [5, 50])
+def test_each_correction_pair_costs_two_vectors(net, pairs):
+    memory = make(net, 256, None, lbfgs_num_correction=pairs).memory
+    assert memory["L-BFGS's correction pairs"] == pairs * 2 * 3 * 256 * 256 * torch.float32.itemsize
+
+
+def test_arithmetic_is_counted_as_by_hand(net):
+    """VGG-16 up to conv5_1, at 256x256: two operations a product, forward and back."""
+    sizes = {
+        256: [3, 64, 64],
+        128: [64, 128, 128],
+        64: [128, 256, 256, 256],
+        32: [256, 512, 512, 512],
+        16: [512, 512],
+    }
+    products = sum(9 * a * b * side**2 for side, widths in sizes.items() for a, b in pairwise(widths))
+    assert make(net, 256, None).flops == 2 * 2 * products
