@@ -379,6 +379,7 @@ def test_a_run_in_automatic_tiles_goes_on_in_the_same_tiles(optimizer, monkeypat
         plan, "make", lambda *given, **named: plans.append(make(*given, **named)) or plans[-1]
     )
     monkeypatch.setattr(plan, "resident_memory", lambda: 0)
+    monkeypatch.setattr(plan, "_LIBRARIES", 0)
     monkeypatch.setattr(plan, "available_memory", lambda *_: None)
     stylize(options(**given, checkpoint=""))
     # A little less than it takes in one piece.
