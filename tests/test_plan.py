@@ -1,13 +1,8 @@
-"""legacy_style.plan: what it predicts against what a process then takes, and the tiles that it chooses."""
+"""legacy_style.plan: what it counts, and the tiles that it chooses."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,35 +10,6 @@ import torch
 from legacy_style import loadcaffe, model_files, network, plan
 from legacy_style.errors import OptionError
 from legacy_style.options import Options
-
-CHECKOUT = Path(__file__).parents[1]
-
-
-def command(*words: str) -> list[str]:
-    images = ["-content_image", "examples/china.jpg", "-style_image", "examples/ink_wash.jpg"]
-    return [sys.executable, "-m", "legacy_style", "-gpu", "-1", *images, *words]
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory as Linux counts it")
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("-image_size", "384", "-optimizer", "adam"),
-        ("-image_size", "448", "-optimizer", "adam", "--tile", "256"),
-        ("-image_size", "256", "-optimizer", "lbfgs", "-num_iterations", "3"),
-    ],
-    ids=["one piece", "tiles", "L-BFGS"],
-)
-def test_the_peak_is_predicted_to_within_15_percent(words, tmp_path):
-    run = command("-num_iterations", "2", *words, "-save_iter", "0", "-output_image", str(tmp_path / "a.png"))
-    planned = subprocess.run([*run, "--print-plan"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    (predicted,) = re.findall(r"^memory +([\d.]+) GB", planned.stdout, re.MULTILINE)
-    with subprocess.Popen(run, cwd=CHECKOUT, stdout=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    peak = usage.ru_maxrss * 1024 / 1e9
-    assert float(predicted) == pytest.approx(peak, rel=0.15)
 
 
 @pytest.fixture(scope="module")
