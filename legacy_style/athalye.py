@@ -29,7 +29,7 @@ from legacy_style.network import Network
 from legacy_style.objective import Objective
 from legacy_style.options import Options
 from legacy_style.torch7 import nn
-from legacy_style.torch7.optim import AdamState, adam
+from legacy_style.torch7.optim import AdamState
 from legacy_style.torch7.random import Generator
 
 CONTENT_LAYERS = ("relu4_2", "relu5_2")
@@ -190,6 +190,8 @@ class Descent:
         self.objective, self.settings = objective, settings
         self.tv = MeanTVLoss(settings.tv_weight)
         self.state = AdamState()
+        self._betas = np.array((settings.beta1, settings.beta2), np.float32)
+        self._powers = np.ones(2, np.float32)  # of the betas, to the number of the step
         self.best: Tensor | None = None
         self._best_total = math.inf
         self.x = x
@@ -203,28 +205,31 @@ class Descent:
         return Losses(*(float(np.float32(value)) for value in (*parts, sum(parts)))), grad
 
     def step(self) -> None:
-        """One step of Adam, and a look at where it led; interrupted, it leaves everything as it was."""
-        options, x = self.settings, self.x.clone()
-        known = (self.losses.total, self.grad.view(-1))
-        # TensorFlow has them in float32, of which 1 - 0.999 is off by 1e-5.
-        with np.errstate(over="ignore"):
-            rate, beta1, beta2, epsilon = (
-                float(np.float32(number))
-                for number in (options.learning_rate, options.beta1, options.beta2, options.epsilon)
-            )
-        try:
-            adam(
-                lambda _: known, x, self.state, learning_rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon
-            )
-        except (ArithmeticError, ValueError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "overflow" not in str(error):
-                raise
-            raise OptionError(
-                f"Adam cannot make a step ({error}): --beta1 and --beta2 should be at least 0 and less than"
-                " 1, --learning-rate less than 1e38"
-            ) from error
+        """One step of TensorFlow's Adam, and a look at where it led; interrupted, it leaves x as it was."""
+        state, alpha, (beta1, beta2) = self.state, self._next_step_size(), self._betas.tolist()
+        if state.m is None or state.v is None:
+            state.m, state.v = torch.zeros_like(self.x), torch.zeros_like(self.x)
+        # In TensorFlow's order, for the last bit of x: where features are equal, it decides which is the maximum.
+        state.m += (self.grad - state.m) * (1 - beta1)
+        state.v += (self.grad * self.grad - state.v) * (1 - beta2)
+        # PyTorch's square root in float32 is not always the nearest; that in float64, rounded, is.
+        x = self.x - state.m * alpha / (state.v.double().sqrt().float() + self.settings.epsilon)
         losses, grad = self.evaluate(x)
         self.x, self.losses, self.grad = x, losses, grad
+
+    def _next_step_size(self) -> float:
+        """The learning rate with both corrections of the bias, computed in float32 as TensorFlow does."""
+        self.state.t += 1
+        with np.errstate(all="ignore"):
+            self._powers = self._powers * self._betas
+            correction1, correction2 = np.float32(1) - self._powers
+            alpha = np.float32(self.settings.learning_rate) * np.sqrt(correction2) / correction1
+        if not np.isfinite(alpha):
+            raise OptionError(
+                f"Adam cannot make a step of {alpha}: --beta1 and --beta2 should be at least 0 and less than 1,"
+                " --learning-rate less than 1e38"
+            )
+        return float(alpha)
 
     def count(self) -> Tensor:
         """Let x be a candidate for the best image, which is returned; DivergenceError where there is none."""

@@ -453,6 +453,25 @@ def test_trace_stage_by_stage(case, monkeypatch):
             close(nhwc(descent.state.v.view_as(descent.x)), recorded("adam_v_1"), 2 * GRADIENT, "adam_v_1")
 
 
+@needs_shared
+@pytest.mark.parametrize("case", TRACES, ids=lambda case: case["id"].split("/")[1])
+def test_a_step_of_adam_is_the_recorded_one_to_the_last_bit(case):
+    folder = ATHALYE / case["cwd"]
+
+    def recorded(name):
+        image = torch.from_numpy(np.load(folder / f"{name}.npy"))
+        return image.permute(0, 3, 1, 2).flip(1).contiguous()
+
+    kwargs = json.loads((folder / "trace.json").read_text())["kwargs"]
+    names = ("learning_rate", "beta1", "beta2", "epsilon")
+    settings = athalye.Settings(tv_weight=0.0, **{name: kwargs[name] for name in names})
+    grad = recorded("grad_0")
+    descent = athalye.Descent(lambda x: ([0.0], [0.0], grad.clone()), recorded("x_0"), settings)
+    descent.step()
+    for name, ours in (("x_1", descent.x), ("adam_m_1", descent.state.m), ("adam_v_1", descent.state.v)):
+        torch.testing.assert_close(ours, recorded(name), rtol=0, atol=0, msg=name)
+
+
 def load(argv, version):
     """The images of a recorded command line."""
     words = iter(argv)
