@@ -34,9 +34,10 @@ EARLIER = {"seed/out_badext", "seed/out_noext", "seed/nan_lr"}
 # Losses are printed with six digits, and rounding in another order adds to that.
 AT_START = 2e-5
 
-# Then ReLUs and maxima switch at other steps; where the recordings know of more, so much more is allowed.
-LATER, LATER_LEVELS, LATER_SHARE = 5e-3, 4, 0.15
+# Where ReLUs and maxima switch at other steps, the recordings know of more, and so much more is allowed.
+LATER, LATER_LEVELS, LATER_SHARE = 1e-4, 2, 0.05
 
+HELD: list[str] = []
 RECORDED = [case for case in cases("cli") if case["id"] not in OURS]
 
 
@@ -67,12 +68,6 @@ def printed_losses(text):
     return [dict(zip(KINDS, block, strict=True)) for block in zip(*columns, strict=True)]
 
 
-def test_every_recorded_command_line_is_there():
-    if ATHALYE.is_dir():
-        assert len(RECORDED) == 184
-        print(f"{len(RECORDED)} command lines as recorded, {len(OURS)} on purpose not")
-
-
 @needs_shared
 @pytest.mark.parametrize("case", RECORDED, ids=lambda case: case["id"])
 def test_recorded_command_line(case, folder, capsys):
@@ -99,6 +94,19 @@ def test_recorded_command_line(case, folder, capsys):
             np.testing.assert_allclose(np.loadtxt(path), np.loadtxt(recorded / name), rtol=LATER)
             assert path.read_text().startswith("# itr content style tv total\n")
             assert len(path.read_text()) == len((recorded / name).read_text())
+    HELD.append(case["id"])
+
+
+@needs_shared
+def test_every_recorded_command_line_is_there(capsys):
+    """And says how many of them were held by this run."""
+    assert len(RECORDED) == 184
+    with capsys.disabled():
+        print(
+            f"\n{len(HELD)} of {len(RECORDED)} recorded command lines held; {len(OURS)} deviate on purpose:"
+        )
+        for name, why in OURS.items():
+            print(f"    {name}: {why}")
 
 
 def compare_losses(blocks, expected, later):
