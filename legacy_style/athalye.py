@@ -38,6 +38,9 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 # The deviation of the noise, in 0..255 (stylize.py).
 _NOISE = 0.256
 
+# More than any use, and far enough below the end of float32.
+_LARGEST_WEIGHT = 1e30
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -247,6 +250,9 @@ def start(
     content: Array, styles: Sequence[Array], initial: Array | None, model: Model, settings: Settings
 ) -> Descent:
     """Capture the targets and look at the start image. Raises OptionError, UnsupportedError."""
+    for name in ("content_weight", "content_weight_blend", "style_weight"):
+        if abs(getattr(settings, name)) > _LARGEST_WEIGHT:
+            raise OptionError(f"--{name.replace('_', '-')} {getattr(settings, name):g} is far too large")
     engine.set_up_cpu()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":

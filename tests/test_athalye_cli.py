@@ -248,6 +248,8 @@ def test_existing_output_is_refused_then_overwritten(words, capsys):
         (["--iterations", "0"], 1, "--iterations 0"),
         (["--style-blend-weights", "0"], 1, "sum 0"),
         (["--beta1", "1"], 1, "--beta1"),
+        (["--style-weight", "1e300"], 1, "--style-weight 1e+300 is far too large"),
+        (["--content-weight-blend", "1e60"], 1, "--content-weight-blend 1e+60 is far too large"),
         (["--checkpoint-output", "a_{}.png"], 2, "belong together"),
         (["--checkpoint-output", "a.png", "--checkpoint-iterations", "1"], 2, "a place for the number"),
         (["--checkpoint-output", "a%.png", "--checkpoint-iterations", "1"], 1, "cannot be filled in"),

@@ -246,6 +246,9 @@ def test_matrix_draws_figure_3(words, capsys):
         ("reconstruct --style style.png --output sheet.xyz", 1, "image format"),
         ("reconstruct --style style.png --image-size 0", 1, "at least 1"),
         ("matrix --style style.png", 2, "--content"),
+        ("matrix --style style.png --content content.png --ratios 1e-3 -1", 1, "--ratios must be"),
+        ("matrix --style style.png --content content.png --ratios nan", 1, "--ratios must be"),
+        ("matrix --style style.png --content content.png --ratios 1e300", 1, "--ratios must be"),
         ("", 2, "usage"),
     ],
 )

@@ -23,6 +23,9 @@ NAME = "python -m legacy_style.paper"
 # On the sheet, in pixels: between images, and a line of text.
 _GAP, _LINE = 6, 20
 
+# More than any use, and far enough below the end of float32.
+_LARGEST_RATIO = 1e20
+
 
 class Cell(NamedTuple):
     """One image of the sheet and what stands under it; `terms` None for an image that is shown as it is."""
@@ -100,6 +103,8 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     athalye_images.check_can_save(options.output)
     if options.image_size < 1 or options.iterations < 1:
         raise OptionError("--image-size and --iterations must be at least 1")
+    if not all(0 <= ratio <= _LARGEST_RATIO for ratio in getattr(options, "ratios", None) or ()):
+        raise OptionError(f"--ratios must be numbers from 0 to {_LARGEST_RATIO:g}")
     if options.content is None and options.style is None:
         raise OptionError("give --content, --style or both")
 
