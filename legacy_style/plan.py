@@ -23,7 +23,7 @@ from legacy_style.torch7 import nn
 # Sides of tiles to try, largest first: the larger, the less is computed twice.
 _TILE_SIDES = (2048, 1536, 1024, 768, 640, 512, 384, 256, 192, 128, 64)
 
-# Of the memory that is free, this much may be planned for.
+# Of the memory that is free, this much may be planned for: the prediction is good to about a twentieth.
 _USABLE = 0.95
 
 # What the process's code takes once it computes, beyond what loading has touched (measured with PyTorch 2.13 on Linux).

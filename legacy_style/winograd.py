@@ -2,9 +2,9 @@
 
 Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2016): an output tile of 4x4 is A^T [(G g G^T) * (B^T
 d B)] A, where d is 6x6 of the input and the product in the middle, over all channels, is 36 matrix products. Their
-points 0, +-1, +-2 lose two digits; with 0, +-3/4, +-3/2 the result is as near to the exact one as that of a direct
-convolution (both about 1e-6 relative). Pays off from 256 channels on; below that, moving the tiles costs more than is
-saved.
+points 0, +-1, +-2 lose two digits; with 0, +-3/4, +-3/2 the result is about 1e-6 from the exact one (relative, root
+mean square), a direct convolution's 4e-7 to 8e-7. Pays off from 256 channels on; below that, moving the tiles costs
+more than is saved.
 """
 
 from __future__ import annotations

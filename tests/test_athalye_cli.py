@@ -1,5 +1,6 @@
 """legacy_style.cli.athalye: every recorded command line, and sentences where the original gave tracebacks."""
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from recordings import needs_shared
 
 from legacy_style import athalye, model_files
 from legacy_style.cli import athalye as cli
+from legacy_style.cli import paper
 from legacy_style.cli.athalye_options import NETWORK as DEFAULT_NETWORK
 from legacy_style.cli.athalye_options import parser
 
@@ -380,3 +382,24 @@ def test_times_are_printed_in_words():
     assert [cli.duration(n) for n in (0.9, 59, 60, 3599, 3600, 90061)] == [
         "0 sec", "59 sec", "1 min 0 sec", "59 min 59 sec", "1 hr 0 min", "25 hr 1 min",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("module, smaller", [(cli, "--width"), (paper, "--image-size")])
+def test_advice_names_the_options_of_the_program_that_gives_it(module, smaller, monkeypatch, capsys):
+    for error, advice in (
+        (MemoryError(), f"not enough memory; choose a smaller {smaller}\n"),
+        (
+            OSError(errno.ENOSPC, "No space"),
+            "No space; free some space, or name another folder with --output\n",
+        ),
+    ):
+        monkeypatch.setattr(module, "_program", raising(error))
+        assert module.main([]) == 1
+        assert capsys.readouterr().err == f"{module.NAME}: {advice}"
+
+
+def raising(error):
+    def program(*_):
+        raise error
+
+    return program

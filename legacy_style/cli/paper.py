@@ -41,7 +41,12 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run `words`, or the process's own; returns the exit status."""
     given = sys.argv[1:] if words is None else list(words)
     try:
-        return process.run(lambda interrupts: _program(given, interrupts), NAME)
+        return process.run(
+            lambda interrupts: _program(given, interrupts),
+            NAME,
+            output="--output",
+            memory_advice="choose a smaller --image-size",
+        )
     except SystemExit as end:  # argparse, after --help or a usage error
         return end.code if isinstance(end.code, int) else process.FAILED
 

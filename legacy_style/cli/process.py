@@ -58,10 +58,23 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-def run(program: Callable[[Interrupts], int], name: str) -> int:
+_MEMORY_ADVICE = (
+    "choose a smaller -image_size or -style_scale, fewer correction pairs (-lbfgs_num_correction 10, or -optimizer"
+    " adam), or smaller tiles (--tile)"
+)
+
+
+def run(
+    program: Callable[[Interrupts], int],
+    name: str,
+    *,
+    output: str = "-output_image",
+    memory_advice: str = _MEMORY_ADVICE,
+) -> int:
     """Call an entry point's body and return the exit status, having said in one line why it ended early.
 
-    `name` stands before what is said on stderr. Errors that are nobody's fault but ours are not caught. After
+    `name` stands before what is said on stderr; `output` is the option that names the result, and `memory_advice` what
+    to do where there is not enough memory. Errors that are nobody's fault but ours are not caught. After
     a signal this ends the process itself.
     """
     sys.stdout = _as_bytes(sys.stdout)
@@ -82,7 +95,7 @@ def run(program: Callable[[Interrupts], int], name: str) -> int:
             _abandon_streams()
             return FAILED
         except Exception as error:
-            message = _explain(error)
+            message = _explain(error, output, memory_advice)
             # A KeyboardInterrupt inside C code (a module that is being loaded) comes out as another error.
             if message is None and not interrupts.signum:
                 raise
@@ -115,24 +128,19 @@ def _tell(name: str, message: str, error: BaseException) -> None:
         _say(f"{name}: {message}")
 
 
-def _explain(error: Exception) -> str | None:
+def _explain(error: Exception, output: str, memory_advice: str) -> str | None:
     """One sentence or two for an error that a user can cause, None for any other."""
     if isinstance(error, LegacyStyleError):
         return str(error)
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        advice = (
-            "; free some space, or name another folder with -output_image" if error.errno in _FULL else ""
-        )
+        advice = f"; free some space, or name another folder with {output}" if error.errno in _FULL else ""
         return f"{where}{error.strerror or error}{advice}"
     # torch raises RuntimeError where an allocation fails, on the CPU and on a GPU.
     words = str(error).lower()
     refused = isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
     if isinstance(error, MemoryError) or refused:
-        return (
-            "not enough memory; choose a smaller -image_size or -style_scale, fewer correction pairs"
-            " (-lbfgs_num_correction 10, or -optimizer adam), or smaller tiles (--tile)"
-        )
+        return f"not enough memory; {memory_advice}"
     return None
 
 
