@@ -56,8 +56,13 @@ def gram_matrix(x: Tensor) -> Tensor:
     block = _GRAM_BLOCK if x.device.type == "cpu" else _GRAM_BLOCK_ON_GPU
     count = pixels // block
     blocks = flat[: count * block].view(count, block, channels)
+    # Of the symmetric matrix, the lower left quarter need not be computed; small matrices are not worth it.
+    half = channels // 2 if channels >= 64 else channels
     for some in torch.split(blocks, max(_GRAM_BATCH // channels**2, 1)):
-        total += torch.bmm(some.transpose(1, 2), some).sum(0, dtype=torch.float64)  # (C, C)
+        first, second = some[:, :, :half], some[:, :, half:]
+        total[:half] += torch.bmm(first.transpose(1, 2), some).sum(0, dtype=torch.float64)
+        total[half:, half:] += torch.bmm(second.transpose(1, 2), second).sum(0, dtype=torch.float64)
+    total[half:, :half] = total[:half, half:].T
     rest = flat[count * block :]
     return total.add_(rest.T @ rest)
 

@@ -3,8 +3,9 @@
 Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2016): an output tile of 4x4 is A^T [(G g G^T) * (B^T
 d B)] A, where d is 6x6 of the input and the product in the middle, over all channels, is 36 matrix products. Their
 points 0, +-1, +-2 lose two digits; with 0, +-3/4, +-3/2 the result is about 1e-6 from the exact one (relative, root
-mean square), a direct convolution's 4e-7 to 8e-7. Pays off from 256 channels on; below that, moving the tiles costs
-more than is saved.
+mean square), a direct convolution's 4e-7 to 8e-7; on nearly constant maps, as those of a noise start, where all
+products of a direct convolution round alike, this is the more exact way. Pays off from 128 channels on; below that,
+moving the tiles costs more than is saved.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ TILE = 4
 _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 _SIDE = len(_POINTS) + 1  # inputs per tile along each axis
 
-LEAST_CHANNELS = 256
-"""For Winograd's way to be the faster one, inputs or outputs must be as many, and the others half as many."""
+LEAST_CHANNELS = 128
+"""For Winograd's way to be no slower, inputs or outputs must be as many, and the others half as many."""
 
-_BLOCK = 1024
+_BLOCK = 256
 """Tiles worked on at a time: many enough for the matrix products, few enough for the cache."""
 
 
@@ -43,13 +44,13 @@ def _matrices() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.fl
 _A_T, _G, _B_T = _matrices()
 _OUTPUT = torch.from_numpy(np.kron(_A_T, _A_T)).float()  # (16, 36)
 _KERNEL = torch.from_numpy(np.kron(_G, _G))  # (36, 9)
-_INPUT = torch.from_numpy(np.kron(_B_T, _B_T)).float()  # (36, 36)
+_INPUT = torch.from_numpy(_B_T).float()  # (6, 6), for one axis at a time
 
 
 def transform_kernels(weight: Tensor) -> Tensor:
-    """Kernels (K, C, 3, 3) as 36 matrices, (36, C, K) float32."""
+    """Kernels (K, C, 3, 3) as 36 matrices, (36, C, K) float32, columns before rows, as `convolve` has its tiles."""
     k, c = weight.shape[:2]
-    flat = weight.double().permute(2, 3, 1, 0).reshape(9, c * k)
+    flat = weight.double().permute(3, 2, 1, 0).reshape(9, c * k)
     return (_KERNEL @ flat).float().view(_SIDE**2, c, k)
 
 
@@ -81,41 +82,49 @@ _scratch = Scratch()
 def scratch_bytes(channels: int, height: int, width: int) -> int:
     """How large the scratch memory grows for feature maps of that size, with so many channels in and out."""
     rows, columns = -(-height // TILE), -(-width // TILE)
-    tiles = min(max(_BLOCK // columns, 1), rows) * columns
-    padded = (rows * TILE + 2) * (columns * TILE + 2)
+    step = min(max(_BLOCK // columns, 1), rows)
+    wide = columns * TILE + 2
+    padded = (rows * TILE + 2) * wide
     image = 0 if height == rows * TILE and width == columns * TILE else rows * columns * TILE**2
-    return 4 * channels * (padded + image + tiles * (3 * _SIDE**2 + TILE**2))
+    return 4 * channels * (padded + image + step * (_SIDE * wide + columns * (3 * _SIDE**2 + TILE**2)))
 
 
-def convolve(kernels: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+def convolve(kernels: Tensor, bias: Tensor | None, x: Tensor, positive: Tensor | None = None) -> Tensor:
     """x (1, C, H, W) convolved with stride 1 and padding 1 by `transform_kernels(weight)`: (1, K, H, W), channels-last.
 
-    Everything is float32 on the CPU; bias: (K,) or None. Not for several threads at once.
+    Everything is float32 on the CPU; bias: (K,) or None. With `positive`, of the shape of x, x counts as 0 where that
+    is not above 0. Not for several threads at once.
     """
     scratch = _scratch
     _, c, h, w = x.shape
     k = kernels.shape[2]
     rows, columns = -(-h // TILE), -(-w // TILE)
-    padded = scratch.take("padded", rows * TILE + 2, columns * TILE + 2, c)
+    wide = columns * TILE + 2
+    padded = scratch.take("padded", rows * TILE + 2, wide, c)
     padded[0].zero_(), padded[h + 1 :].zero_(), padded[:, 0].zero_(), padded[:, w + 1 :].zero_()
-    padded[1 : h + 1, 1 : w + 1] = x[0].permute(1, 2, 0)
+    inner = padded[1 : h + 1, 1 : w + 1].permute(2, 0, 1)[None]
+    if positive is None:
+        inner.copy_(x)
+    else:
+        torch.ops.aten.threshold_backward.grad_input(x, positive, 0, grad_input=inner)
     result = x.new_empty((1, h, w, k)).permute(0, 3, 1, 2)  # channels-last
     exact = h == rows * TILE and w == columns * TILE
     image = result[0].permute(1, 2, 0) if exact else scratch.take("image", rows * TILE, columns * TILE, k)
-    down, right, _ = padded.stride()
+    down = wide * c
     step = max(_BLOCK // columns, 1)
     for first in range(0, rows, step):
         r = min(step, rows - first)
         tiles = r * columns
-        overlapping = padded[first * TILE :].as_strided(
-            (_SIDE, _SIDE, r, columns, c), (down, right, TILE * down, TILE * right, 1)
-        )
-        d = scratch.take("d", _SIDE, _SIDE, r, columns, c).copy_(overlapping).view(_SIDE**2, tiles * c)
-        v = torch.mm(_INPUT, d, out=scratch.take("v", _SIDE**2, tiles * c)).view(_SIDE**2, tiles, c)
+        # B^T d B, one axis at a time: rows of the image are rows of a matrix as they stand, columns are gathered.
+        bands = padded[first * TILE :].as_strided((r, _SIDE, down), (TILE * down, down, 1))
+        u = torch.bmm(_INPUT.expand(r, -1, -1), bands, out=scratch.take("u", r, _SIDE, down))
+        overlapping = u.as_strided((_SIDE, _SIDE, r, columns, c), (c, down, _SIDE * down, TILE * c, 1))
+        d = scratch.take("d", _SIDE, _SIDE, r, columns, c).copy_(overlapping).view(_SIDE, _SIDE * tiles * c)
+        v = torch.mm(_INPUT, d, out=scratch.take("v", _SIDE, _SIDE * tiles * c)).view(_SIDE**2, tiles, c)
         m = torch.bmm(v, kernels, out=scratch.take("m", _SIDE**2, tiles, k)).view(_SIDE**2, tiles * k)
         y = torch.mm(_OUTPUT, m, out=scratch.take("y", TILE**2, tiles * k)).view(TILE, TILE, r, columns, k)
         block = image[first * TILE : (first + r) * TILE].view(r, TILE, columns, TILE, k)
-        block.copy_(y.permute(2, 0, 3, 1, 4))
+        block.copy_(y.permute(2, 1, 3, 0, 4))
     if not exact:
         result[0].permute(1, 2, 0).copy_(image[:h, :w])
     return result if bias is None else result.add_(bias.view(1, -1, 1, 1))

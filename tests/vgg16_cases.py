@@ -51,18 +51,18 @@ class Demand:
     last: float = 0.1
     levels: float | None = None
     most: int | None = None
-    alike: float | None = None
+    alike: tuple[float, float] | None = None
 
 
 CASES = {
     # Average pooling from noise: float64 here is 5.5e-6 from the recording from the first to the last iteration,
-    # which are the recording's own sums. In float32 it hangs on one unit of relu2_2 that is 4e-7 of its
-    # neighbours' size from 0 at iteration 2: on the other side of 0, the L-BFGS pair is 0.6% another one.
-    "avg_lbfgs": Demand(totals=((10, 1e-5), (20, 3e-4)), most=2),
+    # which are the recording's own sums.
+    "avg_lbfgs": Demand(totals=((20, 1e-5),), most=2),
     # Maxima that change places: float64 is 4e-3 from float32 after 50 iterations, and 2 levels on average.
     "adam_init": Demand(totals=((1, 2e-5), (50, 3e-2)), levels=5),
-    # Chaotic on the way, judged by where it ends. Only every tenth iteration is printed.
-    "default_256": Demand(alike=0.1),
+    # Chaotic on the way, judged by where it ends. Only every tenth iteration is printed. While the last total is as low
+    # as the recorded one, a change of nothing but rounding moves the style loss of the saved picture by a fifth.
+    "default_256": Demand(alike=(0.1, 0.3)),
 }
 
 
@@ -165,7 +165,7 @@ def _nowhere(line: str) -> None:
     pass
 
 
-def _alike(run: Run, outcome: Outcome, allowed: float) -> Iterator[Difference]:
+def _alike(run: Run, outcome: Outcome, allowed: tuple[float, float]) -> Iterator[Difference]:
     """The same style and content: what the network makes of both pictures, as they were saved."""
     command = options.parse(run.words)
     assert command is not None
@@ -173,9 +173,9 @@ def _alike(run: Run, outcome: Outcome, allowed: float) -> Iterator[Difference]:
     ours, theirs = (
         meter(torch7_image.load(str(folder / "out.png"))) for folder in (outcome.folder, run.folder)
     )
-    for what in ("content", "style"):
+    for what, within in zip(("content", "style"), allowed, strict=True):
         mine, other = sum(getattr(ours, what)), sum(getattr(theirs, what))
-        if not abs(mine - other) <= allowed * other:
+        if not abs(mine - other) <= within * other:
             yield Difference(
                 "pixels", f"the picture's {what} loss is {mine:.0f}, the recorded one's {other:.0f}"
             )

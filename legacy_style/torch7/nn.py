@@ -108,7 +108,8 @@ class SpatialConvolution(Layer):
             Window(weight.shape[3], stride[1], pad[1], dilation[1]),
         )
         self.forwards: Callable[[Tensor], Tensor] | None = None
-        self.backwards: Callable[[Tensor], Tensor] | None = None
+        # The second argument is y where the gradient counts only where y > 0.
+        self.backwards: Callable[[Tensor, Tensor | None], Tensor] | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         super().to(device, dtype)
@@ -129,12 +130,12 @@ class SpatialConvolution(Layer):
         if winograd.suits(self.weight, self.pad):
             self.forwards = partial(winograd.convolve, winograd.transform_kernels(self.weight), self.bias)
             self.backwards = partial(winograd.convolve, winograd.transform_kernels(turned), None)
+            return
+        pad = (kernel[0] - 1 - self.pad[0], kernel[1] - 1 - self.pad[1])
+        if self.weight.shape[1] <= _FEW and device.type == "cpu":
+            self.backwards = partial(_convolve_to_few, turned, pad)
         else:
-            turned, pad = (
-                turned.contiguous(memory_format=layout),
-                (kernel[0] - 1 - self.pad[0], kernel[1] - 1 - self.pad[1]),
-            )
-            self.backwards = partial(F.conv2d, weight=turned, padding=pad)
+            self.backwards = partial(_convolve, turned.contiguous(memory_format=layout), pad)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.weight.dtype)
@@ -145,10 +146,10 @@ class SpatialConvolution(Layer):
         return y.relu_() if self.rectify else y
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
+        if self.backwards is not None:
+            return self.backwards(grad, y if self.rectify else None)
         if self.rectify:
             grad = _mask(grad, y)
-        if self.backwards is not None:
-            return self.backwards(grad)
         result: Tensor = aten.convolution_backward(
             grad.to(self.weight.dtype),
             x.to(self.weight.dtype),
@@ -172,6 +173,37 @@ class SpatialConvolution(Layer):
         if self.pad != (0, 0):
             text += f", {self.pad[1]},{self.pad[0]}"
         return text + (")" if self.bias is not None else ") without bias")
+
+
+_FEW = 4
+"""Up to so many output channels, a convolution is faster, and more exact, as one matrix product and shifted sums."""
+
+
+def _convolve(weight: Tensor, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:
+    return F.conv2d(x if positive is None else _mask(x, positive), weight, padding=pad)
+
+
+def _convolve_to_few(weight: Tensor, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:
+    """`_convolve` for a weight (K, C, kH, kW) of few K: the products for every tap, then their sum where they fall."""
+    if positive is not None:
+        x = _mask(x, positive)
+    k, c, down, right = weight.shape
+    h, w = x.shape[2:]
+    matrix = weight.permute(2, 3, 0, 1).reshape(1, -1, c)
+    taps = torch.bmm(matrix.expand(h, -1, -1), x[0].transpose(0, 1)).view(h, down, right, k, w)
+    # Tap (i, j) of the window at (y, x) reads the pixel (y + i - pad, x + j - pad).
+    result = x.new_zeros((1, k, h + 2 * pad[0] - down + 1, w + 2 * pad[1] - right + 1), dtype=torch.float64)
+    for i in range(down):
+        for j in range(right):
+            rows, columns = _overlap(h, i - pad[0], result.shape[2]), _overlap(w, j - pad[1], result.shape[3])
+            result[0, :, rows[1], columns[1]] += taps[rows[0], i, j, :, columns[0]].transpose(0, 1)
+    return result.to(x.dtype)
+
+
+def _overlap(size: int, shift: int, count: int) -> tuple[slice, slice]:
+    """The part of range(size) that `shift` moves down into range(count), before and after."""
+    first, last = max(0, shift), min(size, count + shift)
+    return slice(first, last), slice(first - shift, last - shift)
 
 
 def _mask(grad: Tensor, y: Tensor) -> Tensor:
