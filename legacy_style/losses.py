@@ -193,7 +193,7 @@ class StyleLoss:
         self.loss = self.strength * squares / difference.numel()
         # dG = 2 (G - T) / C^2 / (C H W), and the gradient is (dG + dG^T) F.
         d_gram = difference.mul_(2.0 / difference.numel() / self._count)
-        self._both = d_gram + d_gram.T  # (C, C)
+        self._both = d_gram.add_(d_gram.T.contiguous())  # (C, C)
 
     def _keep(self, gram: Tensor) -> None:
         """Take in the Gram matrix of one style image."""

@@ -10,6 +10,9 @@ moving the tiles costs more than is saved.
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -51,7 +54,7 @@ def transform_kernels(weight: Tensor) -> Tensor:
     """Kernels (K, C, 3, 3) as 36 matrices, (36, C, K) float32, columns before rows, as `convolve` has its tiles."""
     k, c = weight.shape[:2]
     flat = weight.double().permute(3, 2, 1, 0).reshape(9, c * k)
-    return (_KERNEL @ flat).float().view(_SIDE**2, c, k)
+    return _large_pages(_SIDE**2 * c * k).view(_SIDE**2, c * k).copy_(_KERNEL @ flat).view(_SIDE**2, c, k)
 
 
 def suits(weight: Tensor, pad: tuple[int, int]) -> bool:
@@ -59,6 +62,14 @@ def suits(weight: Tensor, pad: tuple[int, int]) -> bool:
     wide = min(weight.shape[:2]) >= LEAST_CHANNELS // 2 and max(weight.shape[:2]) >= LEAST_CHANNELS
     plain = tuple(weight.shape[2:]) == (3, 3) and pad == (1, 1)
     return wide and plain and weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+def _large_pages(count: int) -> Tensor:
+    """So many float32 of any content, in the large pages of systems that have them: strided reads miss fewer."""
+    memory = mmap.mmap(-1, 4 * count)
+    with contextlib.suppress(AttributeError, OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.float32)
 
 
 class Scratch:
@@ -72,7 +83,7 @@ class Scratch:
         count = int(np.prod(shape))
         array = self._arrays.get(name)
         if array is None or array.numel() < count:
-            array = self._arrays[name] = torch.empty(count)
+            array = self._arrays[name] = _large_pages(count)
         return array[:count].view(shape)
 
 

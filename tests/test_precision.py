@@ -75,7 +75,14 @@ def test_a_run_goes_as_far_down_as_in_float32(tmp_path, monkeypatch):
         pixels = 128 + thin.smooth(40, 52, seed, 40)[0].permute(1, 2, 0)
         Image.fromarray(pixels.clamp(0, 255).byte().numpy()).save(f"{name}.png")
     given = {"content_image": "content.png", "style_image": "style.png", "model_file": thin.path("vgg19")}
-    given |= {"gpu": "-1", "image_size": 52, "num_iterations": 25, "optimizer": "adam", "pooling": "avg", "seed": 1}
+    given |= {
+        "gpu": "-1",
+        "image_size": 52,
+        "num_iterations": 25,
+        "optimizer": "adam",
+        "pooling": "avg",
+        "seed": 1,
+    }
     exact, ours = (stylize(Options(**given, precision=precision)) for precision in ("float32", "bfloat16"))
     assert exact.losses[-1].total < exact.losses[0].total / 10
     # Average pooling: where maxima change places, two runs part by as much in float32 alone.
