@@ -54,7 +54,10 @@ def transform_kernels(weight: Tensor) -> Tensor:
     """Kernels (K, C, 3, 3) as 36 matrices, (36, C, K) float32, columns before rows, as `convolve` has its tiles."""
     k, c = weight.shape[:2]
     flat = weight.double().permute(3, 2, 1, 0).reshape(9, c * k)
-    return _large_pages(_SIDE**2 * c * k).view(_SIDE**2, c * k).copy_(_KERNEL @ flat).view(_SIDE**2, c, k)
+    kernels = _large_pages(_SIDE**2 * c * k).view(_SIDE**2, c * k)
+    for rows, some in zip(_KERNEL.split(_SIDE), kernels.split(_SIDE), strict=True):  # for less memory
+        some.copy_(rows @ flat)
+    return kernels.view(_SIDE**2, c, k)
 
 
 def suits(weight: Tensor, pad: tuple[int, int]) -> bool:
