@@ -26,6 +26,20 @@ def test_it_is_about_1e_6_from_the_exact_convolution(height, width, with_bias):
     assert relative_error(result.double(), exact) < 2e-6
 
 
+@pytest.mark.parametrize("height, width", [(1, 1), (5, 9), (67, 66)])
+def test_turned_it_is_the_gradient_of_the_convolution(height, width):
+    rng = torch.Generator().manual_seed(height * 100 + width)
+    weight = torch.randn(128, 96, 3, 3, generator=rng) / 30
+    grad = torch.randn(1, 128, height, width, generator=rng)
+    y = torch.randn(1, 128, height, width, generator=rng)
+    masked = torch.where(y > 0, grad, 0).double()
+    kernels = winograd.transform_kernels(weight)
+    for positive, expected in ((None, grad.double()), (y, masked)):
+        exact = F.conv_transpose2d(expected, weight.double(), padding=1)
+        result = winograd.convolve(kernels, None, grad, positive, turned=True)
+        assert relative_error(result.double(), exact) < 2e-6
+
+
 def test_scratch_memory_of_a_larger_call_does_not_leak_into_a_smaller_one():
     rng = torch.Generator().manual_seed(3)
     weight = torch.randn(8, 8, 3, 3, generator=rng)

@@ -126,11 +126,12 @@ class SpatialConvolution(Layer):
             or self.pad[1] >= kernel[1]
         ):
             return
-        turned = self.weight.flip(2, 3).transpose(0, 1)
         if winograd.suits(self.weight, self.pad):
-            self.forwards = partial(winograd.convolve, winograd.transform_kernels(self.weight), self.bias)
-            self.backwards = partial(winograd.convolve, winograd.transform_kernels(turned), None)
+            kernels = winograd.transform_kernels(self.weight)
+            self.forwards = partial(winograd.convolve, kernels, self.bias)
+            self.backwards = partial(winograd.convolve, kernels, None, turned=True)
             return
+        turned = self.weight.flip(2, 3).transpose(0, 1)
         pad = (kernel[0] - 1 - self.pad[0], kernel[1] - 1 - self.pad[1])
         if self.weight.shape[1] <= _FEW and device.type == "cpu":
             self.backwards = partial(_convolve_to_few, turned, pad)
