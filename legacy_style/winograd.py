@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from torch import Tensor
 TILE = 4
 """Outputs per tile along each axis."""
 
-_POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)  # and infinity
+_A, _B = 2 / 3, 3 / 2
+_POINTS = (0.0, _A, -_A, _B, -_B)  # and infinity
 _RECIPROCALS = [5, 3, 4, 1, 2, 0]  # where in that list 1 / point is
 _SIDE = len(_POINTS) + 1  # inputs per tile along each axis
 
@@ -33,34 +34,38 @@ _BLOCK = 256
 """Tiles worked on at a time: many enough for the matrix products, few enough for the cache."""
 
 
-class _Transforms(NamedTuple):
-    """What happens to tiles, float32, before and after the products."""
+def _matrices() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """G (6, 3) and A^T (4, 6) of the Toom-Cook algorithm for _POINTS and infinity; A^T for turned kernels.
 
-    input: Tensor  # (6, 6), for one axis at a time
-    output: Tensor  # (16, 36), for both
+    Row p of B^T has the coefficients of the product of all (x - q), q being the other points: see `_evaluate`.
+    """
 
-
-def _matrices() -> tuple[NDArray[np.float64], _Transforms, _Transforms]:
-    """G (6, 3) of the Toom-Cook algorithm for _POINTS and infinity; A^T and B^T for kernels as they are, and turned."""
-
-    def evaluate(degree: int) -> NDArray[np.float64]:
+    def powers(degree: int) -> NDArray[np.float64]:
         rows = [[point**power for power in range(degree)] for point in _POINTS]
         return np.array([*rows, [0.0] * (degree - 1) + [1.0]])
 
-    def transforms(b_t: NDArray[np.float64], a_t: NDArray[np.float64]) -> _Transforms:
-        return _Transforms(torch.from_numpy(b_t).float(), torch.from_numpy(np.kron(a_t, a_t)).float())
-
-    a_t, g, b_t = evaluate(TILE).T, evaluate(3), np.linalg.inv(evaluate(_SIDE)).T
-    # Moving factors between B and G changes nothing but the size of the intermediate numbers; powers of two are exact.
-    factor = 2.0 ** np.round(np.log2(np.abs(b_t).max(1, keepdims=True)))
+    scale = np.array([*(np.prod([p - q for q in _POINTS if q != p]) for p in _POINTS), 1.0])
     # A polynomial with its coefficients in reverse is, at p, p^2 times the polynomial at 1 / p.
-    turning = np.array([*(point**2 or 1.0 for point in _POINTS), 1.0])[:, None] / factor[_RECIPROCALS]
-    turned = transforms((b_t * turning)[_RECIPROCALS], a_t[:, _RECIPROCALS])
-    return g * factor, transforms(b_t / factor, a_t), turned
+    turning = np.array([*(point**2 or 1.0 for point in _POINTS), 1.0]) * scale[_RECIPROCALS] / scale
+    a_t = powers(TILE).T
+    return powers(3) / scale[:, None], a_t, (a_t * turning)[:, _RECIPROCALS]
 
 
-_G, _STRAIGHT, _TURNED = _matrices()
+def _evaluate(d: Sequence[Tensor], out: Sequence[Tensor], spare: Tensor) -> None:
+    """B^T d of six arrays d, into the six arrays `out`, with `spare` as room for one more; a * b = 1 saves factors."""
+    for i, first in ((0, 0), (5, 1)):
+        torch.add(d[first], d[first + 2], alpha=-(_A**2) - _B**2, out=out[i]).add_(d[first + 4])
+    for plus, minus, point, other in ((1, 2, _A, _B), (3, 4, _B, _A)):
+        odd = torch.add(d[3], d[1], alpha=-(other**2), out=spare)
+        even = torch.add(d[4], d[2], alpha=-(other**2), out=out[plus])
+        torch.add(even, odd, alpha=-point, out=out[minus])
+        even.add_(odd, alpha=point)
+
+
+_G, _A_T, _A_T_TURNED = _matrices()
 _KERNEL = torch.from_numpy(np.kron(_G, _G))  # (36, 9)
+_OUTPUT = torch.from_numpy(np.kron(_A_T, _A_T)).float()  # (16, 36)
+_OUTPUT_TURNED = torch.from_numpy(np.kron(_A_T_TURNED, _A_T_TURNED)).float()
 
 
 def transform_kernels(weight: Tensor) -> Tensor:
@@ -115,7 +120,11 @@ def scratch_bytes(channels: int, height: int, width: int) -> int:
     wide = columns * TILE + 2
     padded = (rows * TILE + 2) * wide
     image = 0 if height == rows * TILE and width == columns * TILE else rows * columns * TILE**2
-    return 4 * channels * (padded + image + step * (_SIDE * wide + columns * (3 * _SIDE**2 + TILE**2)))
+    return (
+        4
+        * channels
+        * (padded + image + step * ((_SIDE + 1) * (wide + _SIDE * columns) + columns * (_SIDE**2 + TILE**2)))
+    )
 
 
 def convolve(
@@ -127,9 +136,9 @@ def convolve(
     is not above 0. With `turned`, the kernels are turned by 180 degrees and transposed in their channels, as for the
     gradient: x is (1, K, H, W), and the result (1, C, H, W). Not for several threads at once.
     """
-    transforms = _TURNED if turned else _STRAIGHT
+    output, points = _OUTPUT, list(range(_SIDE))
     if turned:
-        kernels = kernels.transpose(1, 2)
+        kernels, output, points = kernels.transpose(1, 2), _OUTPUT_TURNED, _RECIPROCALS
     scratch = _scratch
     _, c, h, w = x.shape
     k = kernels.shape[2]
@@ -150,18 +159,16 @@ def convolve(
     for first in range(0, rows, step):
         r = min(step, rows - first)
         tiles = r * columns
-        # B^T d B, one axis at a time: rows of the image are rows of a matrix as they stand, columns are gathered.
-        bands = padded[first * TILE :].as_strided((r, _SIDE, down), (TILE * down, down, 1))
-        u = torch.bmm(transforms.input.expand(r, -1, -1), bands, out=scratch.take("u", r, _SIDE, down))
-        overlapping = u.as_strided((_SIDE, _SIDE, r, columns, c), (c, down, _SIDE * down, TILE * c, 1))
-        d = scratch.take("d", _SIDE, _SIDE, r, columns, c).copy_(overlapping).view(_SIDE, _SIDE * tiles * c)
-        v = torch.mm(transforms.input, d, out=scratch.take("v", _SIDE, _SIDE * tiles * c)).view(
-            _SIDE**2, tiles, c
-        )
+        # B^T d B, one axis at a time.
+        u = scratch.take("u", _SIDE + 1, r, down)
+        bands = padded[first * TILE :].as_strided((_SIDE, r, down), (down, TILE * down, 1))
+        _evaluate(bands.unbind(), [u[i] for i in points], u[_SIDE])
+        v = scratch.take("v", _SIDE + 1, _SIDE, r, columns, c)
+        overlapping = u.as_strided((_SIDE, _SIDE, r, columns, c), (c, r * down, down, TILE * c, 1))
+        _evaluate(overlapping.unbind(), [v[i] for i in points], v[_SIDE])
+        v = v[:_SIDE].view(_SIDE**2, tiles, c)
         m = torch.bmm(v, kernels, out=scratch.take("m", _SIDE**2, tiles, k)).view(_SIDE**2, tiles * k)
-        y = torch.mm(transforms.output, m, out=scratch.take("y", TILE**2, tiles * k)).view(
-            TILE, TILE, r, columns, k
-        )
+        y = torch.mm(output, m, out=scratch.take("y", TILE**2, tiles * k)).view(TILE, TILE, r, columns, k)
         block = image[first * TILE : (first + r) * TILE].view(r, TILE, columns, TILE, k)
         block.copy_(y.permute(2, 1, 3, 0, 4))
     if not exact:
