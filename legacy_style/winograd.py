@@ -54,7 +54,7 @@ def _matrices() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.fl
 def _evaluate(d: Sequence[Tensor], out: Sequence[Tensor], spare: Tensor) -> None:
     """B^T d of six arrays d, into the six arrays `out`, with `spare` as room for one more; a * b = 1 saves factors."""
     for i, first in ((0, 0), (5, 1)):
-        torch.add(d[first], d[first + 2], alpha=-(_A**2) - _B**2, out=out[i]).add_(d[first + 4])
+        torch.add(d[first], d[first + 4], out=out[i]).add_(d[first + 2], alpha=-(_A**2) - _B**2)
     for plus, minus, point, other in ((1, 2, _A, _B), (3, 4, _B, _A)):
         odd = torch.add(d[3], d[1], alpha=-(other**2), out=spare)
         even = torch.add(d[4], d[2], alpha=-(other**2), out=out[plus])
