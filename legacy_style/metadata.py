@@ -93,14 +93,18 @@ def versions() -> dict[str, str]:
 
 
 def attach(picture: str | os.PathLike[str], record: Record, *, chunks: bool = True) -> Path:
-    """Write the record beside `picture`, and with `chunks` into a PNG; gives the sidecar's path."""
+    """Write the record beside `picture`, and with `chunks` into a PNG; gives the sidecar's path.
+
+    The sidecar says of which picture it is (`picture`, the SHA-256 of the file).
+    """
     path = Path(picture)
     if chunks:
         data = path.read_bytes()
         if data.startswith(_PNG_MAGIC):
             write_whole(path, annotate_png(data, text_chunks(record)))
     sidecar = sidecar_path(path)
-    write_whole(sidecar, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    told = record | {"picture": sha256(path)}
+    write_whole(sidecar, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
     return sidecar
 
 
@@ -113,12 +117,18 @@ def sidecar_path(picture: str | os.PathLike[str]) -> Path:
 def read(picture: str | os.PathLike[str]) -> Record | None:
     """The record of a picture, from the sidecar or else from its chunks; None where there is neither.
 
-    Raises FormatError where there is one that is not such a record.
+    Raises FormatError where there is one that is not such a record, or is that of another picture.
     """
     path = Path(picture)
     sidecar = sidecar_path(path)
     if sidecar.exists():
-        return parse(sidecar.read_bytes(), str(sidecar))
+        record = parse(sidecar.read_bytes(), str(sidecar))
+        if record.pop("picture", None) not in (None, sha256(path)):
+            raise FormatError(
+                f"{sidecar}: the record of another picture than {path.name}, which was changed or made again without"
+                " --metadata; delete the record, or make the picture again with it"
+            )
+        return record
     text = read_png(path.read_bytes()).get(_KEYWORD)
     return None if text is None else parse(text.encode(), f"{path}, chunk {_KEYWORD}")
 

@@ -113,6 +113,13 @@ def test_a_jpeg_gets_its_sidecar(tmp_path: Path) -> None:
     assert metadata.read(path) == made
 
 
+def test_the_record_of_another_picture_is_refused(picture: Path, tmp_path: Path) -> None:
+    metadata.attach(picture, record(tmp_path))
+    Image.new("RGB", (20, 20)).save(picture)  # as a run without --metadata would
+    with pytest.raises(FormatError, match=r"out\.png\.json: the record of another picture than out\.png"):
+        metadata.read(picture)
+
+
 def test_a_plain_picture_has_no_record(picture: Path) -> None:
     assert metadata.read(picture) is None
 
