@@ -117,20 +117,26 @@ def sidecar_path(picture: str | os.PathLike[str]) -> Path:
 def read(picture: str | os.PathLike[str]) -> Record | None:
     """The record of a picture, from the sidecar or else from its chunks; None where there is neither.
 
-    Raises FormatError where there is one that is not such a record, or is that of another picture.
+    A sidecar that is of another picture does not count where there are chunks. Raises FormatError where nothing else is
+    there, or something that is no such record.
     """
     path = Path(picture)
     sidecar = sidecar_path(path)
+    stale = False
     if sidecar.exists():
         record = parse(sidecar.read_bytes(), str(sidecar))
-        if record.pop("picture", None) not in (None, sha256(path)):
-            raise FormatError(
-                f"{sidecar}: the record of another picture than {path.name}, which was changed or made again without"
-                " --metadata; delete the record, or make the picture again with it"
-            )
-        return record
+        stale = record.pop("picture", None) not in (None, sha256(path))
+        if not stale:
+            return record
     text = read_png(path.read_bytes()).get(_KEYWORD)
-    return None if text is None else parse(text.encode(), f"{path}, chunk {_KEYWORD}")
+    if text is not None:
+        return parse(text.encode(), f"{path}, chunk {_KEYWORD}")
+    if stale:
+        raise FormatError(
+            f"{sidecar}: the record of another picture than {path.name}, which was changed or made again without"
+            " --metadata; delete the record, or make the picture again with it"
+        )
+    return None
 
 
 def parse(data: bytes, where: str) -> Record:

@@ -141,7 +141,7 @@ def _with_tiles(
     memory = {"the program and its weights": resident + _LIBRARIES, **_vectors(height, width, options)}
     memory["content targets"] = _targets(net, height, width)
     memory["feature maps and their gradients"] = peak
-    memory["convolution by Winograd"] = _scratch(net, height, width, side)
+    memory["convolution by Winograd"] = _scratch(net, [(height, width), *styles], side)
     return Plan(height, width, side, count, flops, flops / (2 * whole.flops), memory, available)
 
 
@@ -243,17 +243,19 @@ def _targets(net: Network, height: int, width: int) -> int:
     return total
 
 
-def _scratch(net: Network, height: int, width: int, side: int) -> int:
-    """What winograd.Scratch grows to."""
+def _scratch(net: Network, images: Sequence[tuple[int, int]], side: int) -> int:
+    """What winograd.Scratch grows to, in bytes: each of its arrays to what the layer that takes most of it takes."""
     if net.dtype != torch.float32:
         return 0
-    pieces = _tiles(net, height, width, side) if side else [_whole(net, height, width)]
-    largest = 0
-    for lengths in pieces:
-        for (step, before, after), (h, w, _, _) in zip(_channels(net), lengths, strict=False):
-            if isinstance(step, nn.SpatialConvolution) and winograd.suits(step.weight, step.pad):
-                largest = max(largest, winograd.scratch_bytes(max(before, after), h, w))
-    return largest
+    largest: dict[str, int] = {}
+    for height, width in images:
+        for lengths in _tiles(net, height, width, side) if side else [_whole(net, height, width)]:
+            for (step, before, after), (h, w, _, _) in zip(_channels(net), lengths, strict=False):
+                if isinstance(step, nn.SpatialConvolution) and winograd.suits(step.weight, step.pad):
+                    for channels in ((before, after), (after, before)):
+                        for name, size in winograd.scratch_sizes(*channels, h, w).items():
+                            largest[name] = max(largest.get(name, 0), size)
+    return _FLOAT * sum(largest.values())
 
 
 def _does_not_fit(plan: Plan, options: Options) -> str:

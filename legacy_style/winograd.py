@@ -1,17 +1,17 @@
 """3x3 convolution with a quarter of the multiplications: Winograd's minimal filtering F(4x4, 3x3), in float32.
 
 Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2016): an output tile of 4x4 is A^T [(G g G^T) * (B^T
-d B)] A, where d is 6x6 of the input and the product in the middle, over all channels, is 36 matrix products. Their
-points 0, +-1, +-2 lose two digits; with 0, +-2/3, +-3/2 the result is about 1e-6 from the exact one (relative, root
-mean square), a direct convolution's 4e-7 to 8e-7; on nearly constant maps, as those of a noise start, where all
-products of a direct convolution round alike, this is the more exact way. Pays off from 128 channels on; below that,
-moving the tiles costs more than is saved.
+d B)] A, where d is 6x6 of the input and the product in the middle, over all channels, is 36 matrix products. With their
+points 0, +-1, +-2 the error is two to three times as large as with 0, +-2/3, +-3/2; with these it is 0.7e-6 to 1.2e-6
+for 64 to 512 channels (relative, root mean square), a direct convolution's 0.4e-6 to 1.2e-6. On nearly constant maps,
+as those of a noise start, where all products of a direct convolution round alike, this is the more exact way.
 """
 
 from __future__ import annotations
 
 import contextlib
 import mmap
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +28,9 @@ _RECIPROCALS = [5, 3, 4, 1, 2, 0]  # where in that list 1 / point is
 _SIDE = len(_POINTS) + 1  # inputs per tile along each axis
 
 LEAST_CHANNELS = 128
-"""For Winograd's way to be no slower, inputs or outputs must be as many, and the others half as many."""
+"""So many inputs or outputs, and half as many of the other, make this way faster; below that, moving the tiles costs
+more than is saved.
+"""
 
 _BLOCK = 256
 """Tiles worked on at a time: many enough for the matrix products, few enough for the cache."""
@@ -73,9 +75,8 @@ def transform_kernels(weight: Tensor) -> Tensor:
     k, c = weight.shape[:2]
     flat = weight.double().permute(3, 2, 1, 0).reshape(9, c * k)
     kernels = _large_pages(_SIDE**2 * c * k).view(_SIDE**2, c * k)
-    for rows, some in zip(
-        torch.split(_KERNEL, _SIDE), torch.split(kernels, _SIDE), strict=True
-    ):  # for less memory
+    # Six rows at a time: all in float64 would be twice the result.
+    for rows, some in zip(torch.split(_KERNEL, _SIDE), torch.split(kernels, _SIDE), strict=True):
         some.copy_(rows @ flat)
     return kernels.view(_SIDE**2, c, k)
 
@@ -89,14 +90,19 @@ def suits(weight: Tensor, pad: tuple[int, int]) -> bool:
 
 def _large_pages(count: int) -> Tensor:
     """So many float32 of any content, in the large pages of systems that have them: strided reads miss fewer."""
-    memory = mmap.mmap(-1, 4 * count)
-    with contextlib.suppress(AttributeError, OSError):
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(count)
+    memory = mmap.mmap(-1, 4 * count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a system that was built without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.float32)
 
 
-class Scratch:
-    """Room for the intermediate arrays, kept from call to call: fresh pages cost more than the arithmetic on them."""
+class Scratch(threading.local):
+    """Room for the intermediate arrays, kept from call to call: fresh pages cost more than the arithmetic on them.
+
+    Each thread has its own.
+    """
 
     def __init__(self) -> None:
         self._arrays: dict[str, Tensor] = {}
@@ -109,22 +115,28 @@ class Scratch:
             array = self._arrays[name] = _large_pages(count)
         return array[:count].view(shape)
 
+    def nbytes(self) -> int:
+        """How much has been taken."""
+        return sum(array.nbytes for array in self._arrays.values())
+
 
 _scratch = Scratch()
 
 
-def scratch_bytes(channels: int, height: int, width: int) -> int:
-    """How large the scratch memory grows for feature maps of that size, with so many channels in and out."""
+def scratch_sizes(inputs: int, outputs: int, height: int, width: int) -> dict[str, int]:
+    """How many float32 `convolve` takes, by name, for feature maps of that size, with so many channels in and out."""
     rows, columns = -(-height // TILE), -(-width // TILE)
-    step = min(max(_BLOCK // columns, 1), rows)
     wide = columns * TILE + 2
-    padded = (rows * TILE + 2) * wide
-    image = 0 if height == rows * TILE and width == columns * TILE else rows * columns * TILE**2
-    return (
-        4
-        * channels
-        * (padded + image + step * ((_SIDE + 1) * (wide + _SIDE * columns) + columns * (_SIDE**2 + TILE**2)))
-    )
+    step = min(max(_BLOCK // columns, 1), rows)
+    exact = height == rows * TILE and width == columns * TILE
+    return {
+        "padded": (rows * TILE + 2) * wide * inputs,
+        "image": 0 if exact else rows * columns * TILE**2 * outputs,
+        "u": (_SIDE + 1) * step * wide * inputs,
+        "v": (_SIDE + 1) * _SIDE * step * columns * inputs,
+        "m": _SIDE**2 * step * columns * outputs,
+        "y": TILE**2 * step * columns * outputs,
+    }
 
 
 def convolve(
@@ -134,7 +146,7 @@ def convolve(
 
     Everything is float32 on the CPU; bias: (K,) or None. With `positive`, of the shape of x, x counts as 0 where that
     is not above 0. With `turned`, the kernels are turned by 180 degrees and transposed in their channels, as for the
-    gradient: x is (1, K, H, W), and the result (1, C, H, W). Not for several threads at once.
+    gradient: x is (1, K, H, W), and the result (1, C, H, W).
     """
     output, points = _OUTPUT, list(range(_SIDE))
     if turned:

@@ -263,6 +263,7 @@ def test_a_run_that_was_made_otherwise_is_made_again(
 def test_each_result_carries_its_record(small: Small) -> None:
     run = small.run().runs[0]
     record = json.loads(Path(run.picture + ".json").read_text())
+    assert record.pop("picture") == metadata.sha256(run.picture)
     assert record["options"]["num_iterations"] == 4
     assert record["model"] == {
         "file": "small.caffemodel",

@@ -120,6 +120,15 @@ def test_the_record_of_another_picture_is_refused(picture: Path, tmp_path: Path)
         metadata.read(picture)
 
 
+def test_a_picture_that_was_made_again_has_the_record_inside_it(picture: Path, tmp_path: Path) -> None:
+    before = picture.read_bytes()
+    old = metadata.attach(picture, record(tmp_path)).read_bytes()
+    picture.write_bytes(before)
+    made = record(tmp_path, 4)
+    metadata.attach(picture, made).write_bytes(old)  # as if killed before the sidecar was written
+    assert metadata.read(picture) == made
+
+
 def test_a_plain_picture_has_no_record(picture: Path) -> None:
     assert metadata.read(picture) is None
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from legacy_style import loadcaffe, model_files, network, plan
+from legacy_style import loadcaffe, model_files, network, plan, winograd
 from legacy_style.errors import OptionError
+from legacy_style.objective import Objective
 from legacy_style.options import Options
 
 CHECKOUT = Path(__file__).parents[1]
@@ -71,6 +72,21 @@ def net():
 def make(net, side, available, **options):
     given = Options(**options)
     return plan.make(net, side, side, [(256, 256)], given, resident=10**8, available=available)
+
+
+@pytest.mark.parametrize(("height", "width"), [(75, 100), (192, 256)])
+def test_the_memory_of_winograds_way_is_what_a_run_takes(net, height, width, monkeypatch):
+    network.place(net, [torch.device("cpu")], "")
+    scratch = winograd.Scratch()
+    monkeypatch.setattr(winograd, "_scratch", scratch)
+    objective = Objective(net)
+    with torch.no_grad():
+        objective.capture(torch.zeros(1, 3, height, width), content=True)
+        objective.capture(torch.zeros(1, 3, 133, 100), content=False)
+        objective(torch.zeros(1, 3, height, width))
+    given = Options(optimizer="adam")
+    planned = plan.make(net, height, width, [(133, 100)], given, resident=0, available=None)
+    assert scratch.nbytes() == planned.memory["convolution by Winograd"]
 
 
 def test_an_image_that_fits_is_not_cut(net):

@@ -85,6 +85,7 @@ def test_a_run_goes_as_far_down_as_in_float32(tmp_path, monkeypatch):
     }
     exact, ours = (stylize(Options(**given, precision=precision)) for precision in ("float32", "bfloat16"))
     assert exact.losses[-1].total < exact.losses[0].total / 10
-    # Average pooling: where maxima change places, two runs part by as much in float32 alone.
+    assert ours.losses[-1].total != exact.losses[-1].total
+    # Average pooling: where maxima change places, thin networks part by up to 28% on the way.
     assert ours.losses[-1].total == pytest.approx(exact.losses[-1].total, rel=0.01)
     assert np.isfinite(ours.image).all()
