@@ -90,6 +90,11 @@ def stylize(
         images = share_images(options, ranks)
         net = build_network(options, chain, log)
         net.dtype = engine.dtype(options.precision, devices)
+        if net.dtype == torch.bfloat16 and options.optimizer == "lbfgs" and options.init == "random":
+            notice(
+                "--precision bfloat16 is too coarse for the first steps of L-BFGS from noise, which may go astray:"
+                " start with -init image, or take -optimizer adam"
+            )
         network.place(net, devices, options.multigpu_strategy, gpus)
         check_sizes(net, images)
         parts.check(net, images.content.shape[2], images.content.shape[3], ranks)

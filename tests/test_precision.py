@@ -83,9 +83,26 @@ def test_a_run_goes_as_far_down_as_in_float32(tmp_path, monkeypatch):
         "pooling": "avg",
         "seed": 1,
     }
-    exact, ours = (stylize(Options(**given, precision=precision)) for precision in ("float32", "bfloat16"))
+    notices: list[str] = []
+    exact, ours = (
+        stylize(Options(**given, precision=precision), notice=notices.append)
+        for precision in ("float32", "bfloat16")
+    )
+    assert not any("bfloat16" in notice for notice in notices)
     assert exact.losses[-1].total < exact.losses[0].total / 10
     assert ours.losses[-1].total != exact.losses[-1].total
     # Average pooling: where maxima change places, thin networks part by up to 28% on the way.
     assert ours.losses[-1].total == pytest.approx(exact.losses[-1].total, rel=0.01)
     assert np.isfinite(ours.image).all()
+
+
+@pytest.mark.parametrize(("init", "said"), [("random", 1), ("image", 0)])
+def test_lbfgs_from_noise_is_warned_of(init, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "_has_fast_bfloat16", lambda: True)
+    Image.new("RGB", (40, 40), (90, 120, 150)).save(tmp_path / "flat.png")
+    flat = str(tmp_path / "flat.png")
+    given = {"content_image": flat, "style_image": flat, "model_file": thin.path("vgg19"), "gpu": "-1"}
+    notices: list[str] = []
+    options = Options(**given, image_size=40, num_iterations=1, init=init, precision="bfloat16")
+    stylize(options, notice=notices.append)
+    assert sum("bfloat16" in notice and "-init image" in notice for notice in notices) == said
