@@ -128,16 +128,16 @@ def _with_tiles(
     resident: int,
     available: int | None,
 ) -> Plan:
-    whole = _work(net, _whole(net, height, width))
+    whole = work(net, _whole(net, height, width))
     peak, flops, count = whole.peak, 2 * whole.flops, 1
     if side:
-        works = [_work(net, lengths) for lengths in _tiles(net, height, width, side)]
+        works = [work(net, lengths) for lengths in _tiles(net, height, width, side)]
         peak = max(work.peak for work in works)
         flops = 3 * sum(work.flops for work in works) if len(works) > 1 else 2 * works[0].flops
         count = len(works)
     for style in styles:
         pieces = _tiles(net, *style, side) if side else [_whole(net, *style)]
-        peak = max(peak, max(_work(net, lengths, forward_only=True).peak for lengths in pieces))
+        peak = max(peak, max(work(net, lengths, forward_only=True).peak for lengths in pieces))
     memory = {"the program and its weights": resident + _LIBRARIES, **_vectors(height, width, options)}
     memory["content targets"] = _targets(net, height, width)
     memory["feature maps and their gradients"] = peak
@@ -170,18 +170,23 @@ def _tiles(net: Network, height: int, width: int, side: int) -> Iterator[Lengths
     ]
     for vertical in plans[0]:
         for horizontal in plans[1]:
-            lengths: Lengths = []
-            for i in range(min(vertical.depth, horizontal.depth)):
-                sizes = []
-                for plan, windows in ((vertical, net.windows(0)), (horizontal, net.windows(1))):
-                    raw = windows[i].size(plan.lengths[i])
-                    crop = plan.crops[i]
-                    sizes.append((raw, raw if crop is None else crop[1] - crop[0]))
-                lengths.append((sizes[0][0], sizes[1][0], sizes[0][1], sizes[1][1]))
-            yield lengths
+            yield tile_lengths(net, vertical, horizontal)
 
 
-def _work(net: Network, lengths: Lengths, *, forward_only: bool = False) -> Work:
+def tile_lengths(net: Network, vertical: tiling.Axis, horizontal: tiling.Axis) -> Lengths:
+    """The outputs of the steps that run for one tile."""
+    lengths: Lengths = []
+    for i in range(min(vertical.depth, horizontal.depth)):
+        sizes = []
+        for plan, windows in ((vertical, net.windows(0)), (horizontal, net.windows(1))):
+            raw = windows[i].size(plan.lengths[i])
+            crop = plan.crops[i]
+            sizes.append((raw, raw if crop is None else crop[1] - crop[0]))
+        lengths.append((sizes[0][0], sizes[1][0], sizes[0][1], sizes[1][1]))
+    return lengths
+
+
+def work(net: Network, lengths: Lengths, *, forward_only: bool = False) -> Work:
     """Walk through both passes, adding up what is alive. A step's entry in `kept` is (input, output) in bytes."""
     size = torch.empty((), dtype=net.dtype).element_size()
     kept: list[tuple[int, int]] = []

@@ -115,10 +115,6 @@ class Scratch(threading.local):
             array = self._arrays[name] = _large_pages(count)
         return array[:count].view(shape)
 
-    def nbytes(self) -> int:
-        """How much has been taken."""
-        return sum(array.nbytes for array in self._arrays.values())
-
 
 _scratch = Scratch()
 

@@ -31,11 +31,10 @@ import torch
 import torch.distributed as dist
 
 import legacy_style.stylize as stylize
-from legacy_style import engine, network, parts, pixels, run
+from legacy_style import engine, network, parts, pixels, plan, run
 from legacy_style.losses import ContentLoss, StyleLoss
 from legacy_style.network import Network
 from legacy_style.options import Options
-from legacy_style.tiling import Tile
 from legacy_style.torch7 import image as torch_image
 from legacy_style.torch7 import nn
 from legacy_style.torch7.random import Generator
@@ -154,7 +153,8 @@ def share(net: Network, height: int, width: int, count: int, side: int) -> Share
     owned = (rows[1] - rows[0]) * (columns[1] - columns[0])
     tiles = parts.tiles(net, layout, busiest, side)
     sweeps = 2 if len(tiles) == 1 else 3  # forward and backward; forward once more where there are several
-    flops = sweeps * sum(_flops(net, tile) for tile in tiles)
+    lengths = (plan.tile_lengths(net, tile.vertical, tile.horizontal) for tile in tiles)
+    flops = sweeps * sum(plan.work(net, each).flops for each in lengths)
     # It lends pixels, and gives the gradient of what it holds back: with neighbours of its size, as much each way.
     halo = max(areas[busiest] - owned, 0)
     return Share(
@@ -176,17 +176,6 @@ def summed_bytes(net: Network) -> int:
         elif isinstance(step, ContentLoss):
             numbers += 2
     return DOUBLE * numbers
-
-
-def _flops(net: Network, tile: Tile) -> float:
-    """Of one forward pass."""
-    flops, (down, across) = 0.0, (net.windows(0), net.windows(1))
-    for i in range(min(tile.vertical.depth, tile.horizontal.depth)):
-        step = net.steps[i]
-        if isinstance(step, nn.SpatialConvolution):
-            area = down[i].size(tile.vertical.lengths[i]) * across[i].size(tile.horizontal.lengths[i])
-            flops += 2.0 * step.weight.numel() * area
-    return flops
 
 
 def bundled_network() -> Network:
