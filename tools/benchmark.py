@@ -1,8 +1,9 @@
 """Measure how fast and how large a run is, side by side with a plain PyTorch program and with the bare machine.
 
-All figures of one line come from one process, taken in turn: an iteration of ours, one of the plain program, the
-network's convolutions alone. Ratios are medians over the rounds; the speed of a machine changes from minute to minute,
-so only figures of one line can be compared.
+All figures of one line are taken in turn: an iteration of ours, one of the plain program, the network's convolutions
+alone. The plain program has a process of its own, for it would not set up the memory allocator as ours does. Ratios are
+medians over the rounds; the speed of a machine changes from minute to minute, so only figures of one line can be
+compared.
 
 \b
 Examples:
@@ -16,6 +17,7 @@ Examples:
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +52,7 @@ def _quiet(line: str) -> None:
     pass
 
 
-def _network(model: str | None) -> tuple[network.Network, list[loadcaffe.Module]]:
+def _network(model: str | None) -> network.Network:
     chain, _ = loadcaffe.modules(model_files.load(model or model_files.bundled()))
     options = Options()
     net = network.build(
@@ -64,7 +67,7 @@ def _network(model: str | None) -> tuple[network.Network, list[loadcaffe.Module]
         log=_quiet,
     )
     network.place(net, [torch.device("cpu")], "")
-    return net, chain
+    return net
 
 
 def _images(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -118,13 +121,19 @@ class Plain(torch.nn.Module):
         return total
 
 
+def _start(height: int, width: int) -> Tensor:
+    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(2))
+
+
 def _gram(x: Tensor) -> Tensor:
     flat = x.flatten(2)[0]
     return flat @ flat.T / x.numel()
 
 
-def _plain_iteration(plain: Plain, start: Tensor, optimizer: str) -> Callable[[], None]:
-    image = start.clone().requires_grad_()
+def _plain_iteration(model: str | None, height: int, width: int, optimizer: str) -> Callable[[], None]:
+    chain, _ = loadcaffe.modules(model_files.load(model or model_files.bundled()))
+    plain = Plain(chain, *_images(height, width))
+    image = _start(height, width).requires_grad_()
     stepper: torch.optim.Optimizer
     if optimizer == "lbfgs":
         stepper = torch.optim.LBFGS(
@@ -144,6 +153,17 @@ def _plain_iteration(plain: Plain, start: Tensor, optimizer: str) -> Callable[[]
         stepper.step(closure)  # type: ignore[no-untyped-call]  # torch.optim.LBFGS has no annotations
 
     return iterate
+
+
+def _serve_plain(pipe: Connection, *arguments: Any) -> None:
+    """In a process of its own: for each message, run an iteration and answer how many seconds it took."""
+    iterate = _plain_iteration(*arguments)
+    while pipe.recv():
+        pipe.send(_seconds(iterate))
+
+
+_PAUSE = 0.02
+"""Seconds until the threads of what ran last have gone to sleep."""
 
 
 def _bare_convolutions(net: network.Network, height: int, width: int) -> Callable[[], float]:
@@ -197,14 +217,19 @@ def main() -> None:
 def speed(size: int, optimizer: str, rounds: int, model: str | None, as_json: bool) -> None:
     engine.set_up_cpu()
     height, width = size * 3 // 4, size
+    processes = multiprocessing.get_context("spawn")
+    plain, end = processes.Pipe()
+    arguments = (end, model, height, width, optimizer)
+    server = processes.Process(target=_serve_plain, args=arguments, daemon=True)
+    server.start()
+    end.close()  # so that reading ends where the server does
     with torch.no_grad():
-        net, chain = _network(model)
+        net = _network(model)
         content, style = _images(height, width)
         objective = Objective(net)
         objective.capture(content, content=True)
         objective.capture(style, content=False)
-        start = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(2))
-        plain = _plain_iteration(Plain(chain, content, style), start, optimizer)
+        start = _start(height, width)
         bare = _bare_convolutions(net, height, width)
         gflop = bare()
         times: dict[str, list[float]] = {"ours": [], "plain": [], "convolutions": []}
@@ -216,8 +241,12 @@ def speed(size: int, optimizer: str, rounds: int, model: str | None, as_json: bo
             content_losses, style_losses, grad = objective(x)
             if mark:
                 times["ours"].append(time.perf_counter() - mark)
-            times["plain"].append(_seconds(plain))
+            time.sleep(_PAUSE)
+            plain.send(True)
+            times["plain"].append(plain.recv())
+            time.sleep(_PAUSE)
             times["convolutions"].append(_seconds(bare))
+            time.sleep(_PAUSE)
             mark = time.perf_counter()
             return sum(content_losses) + sum(style_losses), grad.view(-1)
 
@@ -227,6 +256,8 @@ def speed(size: int, optimizer: str, rounds: int, model: str | None, as_json: bo
             x, state = start.clone(), optim.AdamState()
             for _ in range(rounds + 2):
                 optim.adam(feval, x, state, learning_rate=10)
+    plain.send(False)
+    server.join()
     # The first round warms up caches and allocators.
     rows = list(zip(*(values[1:] for values in times.values()), strict=False))
     result = {
@@ -290,7 +321,7 @@ def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
     engine.set_up_cpu()
     options = Options(optimizer="adam", tile=tile)
     with torch.no_grad():
-        net, _ = _network(None)
+        net = _network(None)
         engine.return_freed_memory()
         plan = planning.make(
             net,
