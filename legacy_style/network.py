@@ -52,6 +52,20 @@ class Network:
         """All losses in the order in which they are printed and summed: content, then style."""
         return [*self.content_losses, *self.style_losses]
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Let the layers, which are in place, compute in `dtype` from now on."""
+        if dtype != self.dtype:
+            self.dtype = dtype
+            for layer in self.layers:
+                layer.to(layer.device, self.dtype_of(layer))
+
+    def dtype_of(self, layer: nn.Layer) -> torch.dtype:
+        """What `layer` computes in. The first: float32 at least, for the image's 0..255 need more than the 8 bits of
+        bfloat16, and it costs little.
+        """
+        first = self.layers and layer is self.layers[0]
+        return torch.promote_types(self.dtype, torch.float32) if first else self.dtype
+
     def windows(self, axis: int) -> list[nn.Window]:
         """What every step looks at along one axis (0: vertical, 1: horizontal); losses look at their input's points."""
         return [
@@ -335,11 +349,7 @@ def place(network: Network, devices: Sequence[torch.device], strategy: str, gpus
     for device, part in zip(devices, parts, strict=True):
         for module in part:
             if isinstance(module, nn.Layer):
-                # The image's 0..255 need more than the 8 bits of bfloat16, and the first layer costs little.
-                first = network.layers and module is network.layers[0]
-                module.to(
-                    device, torch.promote_types(network.dtype, torch.float32) if first else network.dtype
-                )
+                module.to(device, network.dtype_of(module))
     if len(devices) > 1:
         numbers = list(gpus) or [i + 1 for i in range(len(devices))]
         network.chunks = list(zip(numbers, parts, strict=True))

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from legacy_style import shapes, tiling, winograd
 from legacy_style.errors import OptionError
 from legacy_style.losses import ContentLoss, Loss
@@ -188,7 +186,6 @@ def tile_lengths(net: Network, vertical: tiling.Axis, horizontal: tiling.Axis) -
 
 def work(net: Network, lengths: Lengths, *, forward_only: bool = False) -> Work:
     """Walk through both passes, adding up what is alive. A step's entry in `kept` is (input, output) in bytes."""
-    size = torch.empty((), dtype=net.dtype).element_size()
     kept: list[tuple[int, int]] = []
     x = alive = peak = 0
     flops = 0.0
@@ -198,8 +195,8 @@ def work(net: Network, lengths: Lengths, *, forward_only: bool = False) -> Work:
         if isinstance(step, nn.SpatialConvolution):
             kernel = step.weight.shape[2] * step.weight.shape[3] * step.weight.shape[1]
             flops += 2.0 * kernel * after * h * w
-        y = size * after * h * w
-        x = x or size * before * h * w
+        y = _FLOAT * after * h * w
+        x = x or _FLOAT * before * h * w
         if not kept:
             alive = x
         extra = (
@@ -208,7 +205,7 @@ def work(net: Network, lengths: Lengths, *, forward_only: bool = False) -> Work:
         peak = max(peak, alive + y + extra)
         kept.append((x, y))
         alive = x + y if forward_only else alive + y
-        x = size * after * cropped_h * cropped_w
+        x = _FLOAT * after * cropped_h * cropped_w
         if (cropped_h, cropped_w) != (h, w):
             alive += x
             peak = max(peak, alive)
@@ -250,8 +247,6 @@ def _targets(net: Network, height: int, width: int) -> int:
 
 def _scratch(net: Network, images: Sequence[tuple[int, int]], side: int) -> int:
     """What winograd.Scratch grows to, in bytes: each of its arrays to what the layer that takes most of it takes."""
-    if net.dtype != torch.float32:
-        return 0
     largest: dict[str, int] = {}
     for height, width in images:
         for lengths in _tiles(net, height, width, side) if side else [_whole(net, height, width)]:

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -73,6 +74,11 @@ class Interrupted(KeyboardInterrupt):
 
 OnProgress = Callable[[Progress], None]
 
+FLOAT32_EVALUATIONS = 10
+"""So many evaluations are float32 whatever the precision of those that follow: the first steps of L-BFGS from noise are
+so small that the gradients before and after, in bfloat16, differ by little but rounding; it loses hundreds of steps.
+"""
+
 
 class Deferral:
     """Lets SIGINT and SIGTERM wait from `begin` to `end`: while the optimiser changes its state, none can be saved."""
@@ -103,8 +109,9 @@ class Deferral:
 class Run:
     """One optimisation from `start` (1, 3, H, W), which is changed in place.
 
-    `colors`: the content image as RGB where -original_colors wants it back. `inputs`: digests of images and model, for
-    checkpoints. Where `ranks` share the image, `start` is what this process owns.
+    `precision`: what the layers compute in after the first FLOAT32_EVALUATIONS. `colors`: the content image as RGB
+    where -original_colors wants it back. `inputs`: digests of images and model, for checkpoints. Where `ranks` share
+    the image, `start` is what this process owns.
     """
 
     def __init__(
@@ -113,6 +120,7 @@ class Run:
         objective: Objective,
         start: Tensor,
         *,
+        precision: torch.dtype,
         colors: Array | None,
         inputs: Mapping[str, str],
         log: Log,
@@ -121,7 +129,7 @@ class Run:
         ranks: Ranks,
     ) -> None:
         self.options, self.objective, self.x = options, objective, start
-        self.colors, self.inputs = colors, inputs
+        self.precision, self.colors, self.inputs = precision, colors, inputs
         self.log, self.on_progress, self.save = log, on_progress, save
         self.ranks = ranks
         self.recursion = CompactRecursion(ranks) if ranks.size > 1 else None
@@ -193,6 +201,8 @@ class Run:
         """The total loss and its gradient at x, flat; prints and saves what is due at this iteration."""
         self.settled = self.calls
         self.deferral.end()
+        if self.calls >= FLOAT32_EVALUATIONS:
+            self.objective.network.compute_in(self.precision)
         content, style, grad = self.objective(x)
         losses = Losses(tuple(content), tuple(style), sum(content) + sum(style))
         self.print_losses(self.calls + 1, losses)

@@ -89,12 +89,7 @@ def stylize(
         chain = load_chain(options, log, notice)
         images = share_images(options, ranks)
         net = build_network(options, chain, log)
-        net.dtype = engine.dtype(options.precision, devices)
-        if net.dtype == torch.bfloat16 and options.optimizer == "lbfgs" and options.init == "random":
-            notice(
-                "--precision bfloat16 is too coarse for the first steps of L-BFGS from noise, which may go astray:"
-                " start with -init image, or take -optimizer adam"
-            )
+        precision = engine.dtype(options.precision, devices)
         network.place(net, devices, options.multigpu_strategy, gpus)
         check_sizes(net, images)
         parts.check(net, images.content.shape[2], images.content.shape[3], ranks)
@@ -111,6 +106,7 @@ def stylize(
             options,
             objective,
             start,
+            precision=precision,
             colors=colors,
             inputs=inputs,
             log=log,
@@ -378,7 +374,7 @@ def plan(options: Options) -> str:
         devices, gpus = choose_devices(options, _ignore)
         images = load_images(options)
         net = build_network(options, load_chain(options, _ignore, _ignore), _ignore)
-        net.dtype = engine.dtype(options.precision, devices)
+        engine.dtype(options.precision, devices)  # which may refuse it
         network.place(net, devices, options.multigpu_strategy, gpus)
         check_sizes(net, images)
         return str(make_plan(options, net, images, Ranks()))

@@ -1,5 +1,8 @@
 """--precision bfloat16: refused where it would be slow, near float32 where it runs, and only in convolutions."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import thin_networks as thin
@@ -9,7 +12,8 @@ from PIL import Image
 from legacy_style import engine
 from legacy_style.errors import OptionError
 from legacy_style.options import Options
-from legacy_style.stylize import stylize
+from legacy_style.run import FLOAT32_EVALUATIONS
+from legacy_style.stylize import Interrupted, stylize
 from legacy_style.torch7 import nn
 
 CPU = [torch.device("cpu")]
@@ -68,27 +72,21 @@ def test_losses_and_gradient_are_near_those_of_float32(name, pooling):
     ].norm()
 
 
-def test_a_run_goes_as_far_down_as_in_float32(tmp_path, monkeypatch):
+@pytest.fixture
+def options(tmp_path, monkeypatch):
+    """Makes the options of small runs, in a folder of their own, on a machine that is taken for a fast one."""
     monkeypatch.setattr(engine, "_has_fast_bfloat16", lambda: True)
     monkeypatch.chdir(tmp_path)
     for name, seed in (("content", 1), ("style", 2)):
         pixels = 128 + thin.smooth(40, 52, seed, 40)[0].permute(1, 2, 0)
         Image.fromarray(pixels.clamp(0, 255).byte().numpy()).save(f"{name}.png")
     given = {"content_image": "content.png", "style_image": "style.png", "model_file": thin.path("vgg19")}
-    given |= {
-        "gpu": "-1",
-        "image_size": 52,
-        "num_iterations": 25,
-        "optimizer": "adam",
-        "pooling": "avg",
-        "seed": 1,
-    }
-    notices: list[str] = []
-    exact, ours = (
-        stylize(Options(**given, precision=precision), notice=notices.append)
-        for precision in ("float32", "bfloat16")
-    )
-    assert not any("bfloat16" in notice for notice in notices)
+    return partial(Options, **given, gpu="-1", image_size=52, seed=1)
+
+
+def test_a_run_goes_as_far_down_as_in_float32(options):
+    given = options(num_iterations=35, optimizer="adam", pooling="avg")
+    exact, ours = (stylize(replace(given, precision=precision)) for precision in ("float32", "bfloat16"))
     assert exact.losses[-1].total < exact.losses[0].total / 10
     assert ours.losses[-1].total != exact.losses[-1].total
     # Average pooling: where maxima change places, thin networks part by up to 28% on the way.
@@ -96,13 +94,26 @@ def test_a_run_goes_as_far_down_as_in_float32(tmp_path, monkeypatch):
     assert np.isfinite(ours.image).all()
 
 
-@pytest.mark.parametrize(("init", "said"), [("random", 1), ("image", 0)])
-def test_lbfgs_from_noise_is_warned_of(init, said, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "_has_fast_bfloat16", lambda: True)
-    Image.new("RGB", (40, 40), (90, 120, 150)).save(tmp_path / "flat.png")
-    flat = str(tmp_path / "flat.png")
-    given = {"content_image": flat, "style_image": flat, "model_file": thin.path("vgg19"), "gpu": "-1"}
-    notices: list[str] = []
-    options = Options(**given, image_size=40, num_iterations=1, init=init, precision="bfloat16")
-    stylize(options, notice=notices.append)
-    assert sum("bfloat16" in notice and "-init image" in notice for notice in notices) == said
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_the_first_evaluations_and_the_targets_are_float32s(optimizer, options):
+    given = options(num_iterations=FLOAT32_EVALUATIONS + 1, optimizer=optimizer)
+    exact, ours = (stylize(replace(given, precision=precision)) for precision in ("float32", "bfloat16"))
+    assert ours.losses[:-1] == exact.losses[:-1]
+    assert ours.losses[-1] != exact.losses[-1]
+    assert ours.losses[-1].total == pytest.approx(exact.losses[-1].total, rel=0.02)
+
+
+@pytest.mark.parametrize("saved_at", [FLOAT32_EVALUATIONS - 1, FLOAT32_EVALUATIONS, FLOAT32_EVALUATIONS + 3])
+def test_a_resumed_run_changes_precision_where_the_whole_one_does(saved_at, options):
+    given = options(num_iterations=FLOAT32_EVALUATIONS + 6, precision="bfloat16")
+    whole = stylize(given)
+
+    def interrupt(progress):
+        if progress.iteration == saved_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        stylize(replace(given, checkpoint="state"), on_progress=interrupt)
+    resumed = stylize(replace(given, resume="state"))
+    assert resumed.losses == whole.losses
+    assert np.array_equal(resumed.image, whole.image)
