@@ -100,7 +100,11 @@ EXTENSIONS = (
     Option("--metadata", False, "Keep command, versions and losses beside the result, and inside a PNG"),
     Option("--max-pixels", float(Options.max_pixels), "Refuse input images with more pixels"),
     Option("--tile", float(Options.tile), "Side of the tiles that a large image is worked in; 0: automatic"),
-    Option("--precision", Options.precision, "float32|bfloat16, that of the convolutions from the 11th evaluation on"),
+    Option(
+        "--precision",
+        Options.precision,
+        "float32|bfloat16, that of the convolutions from the 11th evaluation on",
+    ),
     Option("--checkpoint", Options.checkpoint, "File that keeps the state of the run at each -save_iter"),
     Option("--resume", Options.resume, "File of --checkpoint to go on from"),
     Option("--matconvnet-orientation", Options.matconvnet_orientation, "hw|wh, the kernels of a .mat file"),
