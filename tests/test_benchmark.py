@@ -61,3 +61,16 @@ def test_each_of_the_three_is_timed(optimizer, benchmark):
     assert found["gflop"] == pytest.approx(226.0 / 64, rel=0.02)
     assert set(found["seconds"]) == {"ours", "plain", "convolutions"}
     assert all(seconds > 0 for seconds in found["seconds"].values())
+
+
+def test_bfloat16_is_timed_where_there_is_fast_bfloat16_and_refused_elsewhere(benchmark, monkeypatch):
+    arguments = ["precision", "--size", "64", "--rounds", "1", "--json"]
+    monkeypatch.setattr(engine, "_has_fast_bfloat16", lambda: False)
+    result = CliRunner().invoke(benchmark.main, arguments)
+    assert result.exit_code == 1
+    assert "this processor has no instructions for bfloat16" in result.output
+    monkeypatch.setattr(engine, "_has_fast_bfloat16", lambda: True)
+    found = json.loads(CliRunner().invoke(benchmark.main, arguments, catch_exceptions=False).stdout)
+    assert set(found["seconds"]) == {"float32", "bfloat16"}
+    assert found["seconds"]["float32"] != found["seconds"]["bfloat16"]
+    assert found["times as fast in bfloat16"] > 0

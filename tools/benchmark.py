@@ -9,6 +9,7 @@ compared.
 Examples:
   python tools/benchmark.py speed
   python tools/benchmark.py speed --size 256 --optimizer adam --json
+  python tools/benchmark.py precision
   python tools/benchmark.py start
   python tools/benchmark.py tiles --size 4096
   python tools/benchmark.py load
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from legacy_style import engine, loadcaffe, model_files, network, shapes
 from legacy_style import plan as planning
 from legacy_style.caffe import caffemodel
 from legacy_style.caffe.netparam import Blob, LayerParameter, NetParameter
+from legacy_style.errors import OptionError
 from legacy_style.objective import Objective
 from legacy_style.options import Options
 from legacy_style.torch7 import nn, optim
@@ -272,6 +275,43 @@ def speed(size: int, optimizer: str, rounds: int, model: str | None, as_json: bo
         "times as fast as plain": round(statistics.median(row[1] / row[0] for row in rows), 2),
         "of the convolution rate": round(statistics.median(row[2] / row[0] for row in rows), 2),
         "convolution rate GFLOP/s": round(gflop / statistics.median(row[2] for row in rows)),
+    }
+    _print(result, as_json)
+
+
+@main.command(
+    help="An evaluation in bfloat16, against one in float32; refused where the processor has no instructions for it."
+)
+@click.option("--size", default=512, show_default=True, help="Longer side of the image, 4:3.")
+@click.option("--rounds", default=15, show_default=True, help="Evaluations of each that are measured.")
+@click.option("--model", help="Model file; the bundled VGG-16 if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def precision(size: int, rounds: int, model: str | None, as_json: bool) -> None:
+    engine.set_up_cpu()
+    try:
+        coarse = engine.dtype("bfloat16", [torch.device("cpu")])
+    except OptionError as error:
+        raise click.ClickException(str(error)) from error
+    height, width = size * 3 // 4, size
+    objectives = {"float32": Objective(_network(model)), "bfloat16": Objective(_network(model))}
+    rows = []
+    with torch.no_grad():
+        content, style = _images(height, width)
+        for objective in objectives.values():
+            objective.capture(content, content=True)
+            objective.capture(style, content=False)
+        objectives["bfloat16"].network.compute_in(coarse)
+        for _ in range(rounds + 1):
+            rows.append([_seconds(partial(objective, style)) for objective in objectives.values()])
+    rows = rows[1:]  # the first round warms up caches and allocators
+    result = {
+        "size": f"{width}x{height}",
+        "threads": torch.get_num_threads(),
+        "seconds": {
+            name: round(statistics.median(column), 4)
+            for name, column in zip(objectives, zip(*rows, strict=True), strict=True)
+        },
+        "times as fast in bfloat16": round(statistics.median(row[0] / row[1] for row in rows), 2),
     }
     _print(result, as_json)
 
