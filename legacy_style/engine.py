@@ -58,18 +58,21 @@ def set_up_cuda(*, autotune: bool) -> None:
 
 
 def dtype(precision: str, devices: Sequence[torch.device]) -> torch.dtype:
-    """What convolutions compute in; raises OptionError for bfloat16 where the processor has no instructions for it."""
+    """What layers compute in; raises OptionError for bfloat16 where a device has no instructions for it."""
     if precision != "bfloat16":
         return torch.float32
-    if all(device.type == "cuda" for device in devices):
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = _has_fast_bfloat16()
-    if not fast:
-        raise OptionError(
-            "--precision bfloat16: this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16 or Arm's"
-            " bf16), so it would be slower than float32; leave the option out"
-        )
+    for device in devices:
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                fast, what = torch.cuda.is_bf16_supported(including_emulation=False), f"GPU {device.index}"
+        else:
+            fast, what = _has_fast_bfloat16(), "this processor"
+        if not fast:
+            needed = "" if device.type == "cuda" else " (avx512_bf16, amx_bf16 or Arm's bf16)"
+            raise OptionError(
+                f"--precision bfloat16: {what} has no instructions for bfloat16{needed}, so it would be slower than"
+                " float32; leave the option out"
+            )
     return torch.bfloat16
 
 

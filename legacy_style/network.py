@@ -28,7 +28,10 @@ Log = Callable[[str], None]
 
 @dataclass
 class Kept:
-    """What a forward pass leaves for the backward pass: every layer's input, and its output before cropping."""
+    """What a forward pass leaves for the backward pass: every layer's input, and its output before cropping.
+
+    At the end of `outputs` stands one more, what the last layer left after cropping.
+    """
 
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
@@ -53,7 +56,9 @@ class Network:
         return [*self.content_losses, *self.style_losses]
 
     def compute_in(self, dtype: torch.dtype) -> None:
-        """Let the layers, which are in place, compute in `dtype` from now on."""
+        """Let the layers, which are in place, compute in `dtype` from now on; there is no way back, for weights are
+        rounded.
+        """
         if dtype != self.dtype:
             self.dtype = dtype
             for layer in self.layers:

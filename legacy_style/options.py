@@ -103,9 +103,13 @@ EXTENSIONS = (
     Option(
         "--precision",
         Options.precision,
-        "float32|bfloat16, that of the convolutions from the 11th evaluation on",
+        "float32|bfloat16, that of the layers behind the first, from the 11th evaluation on",
     ),
-    Option("--checkpoint", Options.checkpoint, "File that keeps the state of the run at each -save_iter"),
+    Option(
+        "--checkpoint",
+        Options.checkpoint,
+        "File that keeps the state of the run at each -save_iter and on Ctrl-C",
+    ),
     Option("--resume", Options.resume, "File of --checkpoint to go on from"),
     Option("--matconvnet-orientation", Options.matconvnet_orientation, "hw|wh, the kernels of a .mat file"),
 )

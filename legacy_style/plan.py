@@ -27,7 +27,7 @@ _USABLE = 0.95
 # What the process's code takes once it computes, beyond what loading has touched (measured with PyTorch 2.13 on Linux).
 _LIBRARIES = 200_000_000
 
-_FLOAT = 4  # bytes
+_FLOAT = 4  # bytes; whatever the precision, capturing and the first evaluations are float32, and the peak is theirs
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,9 @@ class Interrupted(KeyboardInterrupt):
 OnProgress = Callable[[Progress], None]
 
 FLOAT32_EVALUATIONS = 10
-"""So many evaluations are float32 whatever the precision of those that follow: the first steps of L-BFGS from noise are
-so small that the gradients before and after, in bfloat16, differ by little but rounding; it loses hundreds of steps.
+"""So many evaluations are float32 whatever the precision of those that follow. The first step of L-BFGS from noise is
+so small that the gradients before and after it, in bfloat16, differ by little but rounding, and what it learns from
+them keeps it near the noise for hundreds of steps.
 """
 
 
@@ -112,6 +113,10 @@ class Run:
     `precision`: what the layers compute in after the first FLOAT32_EVALUATIONS. `colors`: the content image as RGB
     where -original_colors wants it back. `inputs`: digests of images and model, for checkpoints. Where `ranks` share
     the image, `start` is what this process owns.
+
+    A checkpoint holds x, the state of the optimiser, and the number `calls` of evaluations before x; a run that goes on
+    from it begins with the evaluation of x. So one may be written while x is evaluated, until `calls` counts that
+    evaluation; from then to the next evaluation the optimiser changes x and state, and none may be.
     """
 
     def __init__(
@@ -135,7 +140,8 @@ class Run:
         self.recursion = CompactRecursion(ranks) if ranks.size > 1 else None
         self.calls = 0
         self.losses: list[Losses] = []
-        self.evaluated = start  # the image of the last evaluation whose losses were finite
+        # The image of the last evaluation of this process whose losses were finite.
+        self.evaluated: Tensor | None = None
         self.state: checkpoint.State = (
             optim.LbfgsState() if options.optimizer == "lbfgs" else optim.AdamState()
         )
@@ -188,7 +194,7 @@ class Run:
             self.deferral.end()
         except KeyboardInterrupt:
             # Of several processes, the others are not where this one is: together they can save nothing more.
-            if not (self.save and self.losses) or self.ranks.size > 1:
+            if not self.save or self.evaluated is None or self.ranks.size > 1:
                 raise
             if self.settled is not None:
                 self.save_checkpoint(self.settled)
@@ -210,7 +216,7 @@ class Run:
             self.give_up()
         if self.is_due(self.calls + 1):
             self.save_checkpoint(self.settled)
-        self.evaluated = x.clone() if self.evaluated is self.x else self.evaluated.copy_(x)
+        self.evaluated = x.clone() if self.evaluated is None else self.evaluated.copy_(x)
         self.losses.append(losses)
         self.calls += 1
         self.save_if_due()
@@ -277,13 +283,16 @@ class Run:
             )
 
     def picture(self) -> Array:
-        """The image of the last good evaluation as RGB, (3, H, W), with the content's colours where asked for."""
-        image = pixels.deprocess(self.objective.gather(self.evaluated)[0].cpu().numpy())
+        """The image of the last good evaluation, the start if there was none, as RGB, (3, H, W), with the content's
+        colours where asked for.
+        """
+        evaluated = self.x if self.evaluated is None else self.evaluated
+        image = pixels.deprocess(self.objective.gather(evaluated)[0].cpu().numpy())
         return image if self.colors is None else pixels.original_colors(self.colors, image)
 
     def give_up(self) -> None:
         saved = ""
-        if self.save and self.losses:
+        if self.save and self.evaluated is not None:
             saved = f" The image of iteration {len(self.losses)} is in {self.save_evaluated()}."
         raise DivergenceError(
             f"the loss is not finite any more at iteration {self.calls + 1}.{saved} Likely causes: a weight or a"

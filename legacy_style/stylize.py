@@ -85,11 +85,11 @@ def stylize(
         options = distributed.own_options(options, ranks)
         check(options, save and ranks.rank == 0)
         devices, gpus = choose_devices(options, notice)
+        precision = engine.dtype(options.precision, devices)
         ranks.use(devices[0])
         chain = load_chain(options, log, notice)
         images = share_images(options, ranks)
         net = build_network(options, chain, log)
-        precision = engine.dtype(options.precision, devices)
         network.place(net, devices, options.multigpu_strategy, gpus)
         check_sizes(net, images)
         parts.check(net, images.content.shape[2], images.content.shape[3], ranks)
@@ -372,9 +372,9 @@ def plan(options: Options) -> str:
     with torch.no_grad():
         check(options, save=False)
         devices, gpus = choose_devices(options, _ignore)
+        engine.dtype(options.precision, devices)  # which may refuse it
         images = load_images(options)
         net = build_network(options, load_chain(options, _ignore, _ignore), _ignore)
-        engine.dtype(options.precision, devices)  # which may refuse it
         network.place(net, devices, options.multigpu_strategy, gpus)
         check_sizes(net, images)
         return str(make_plan(options, net, images, Ranks()))
@@ -389,10 +389,17 @@ def lay_out(
     ranks: Ranks | None = None,
 ) -> Options:
     """`options` with the tiles that the run needs: those of the checkpoint it goes on from, else those of the plan."""
+    ranks = ranks or Ranks()
     if saved and not options.tile:
         tile = saved["options"]["tile"]
+        plan = make_plan(replace(options, tile=tile), net, images, ranks)
+        if plan.tile != tile:
+            raise OptionError(
+                f"--resume {options.resume}: that run was in one piece, for which there is not enough memory here now;"
+                " resume it where there is more"
+            )
     else:
-        tile = make_plan(options, net, images, ranks or Ranks()).tile
+        tile = make_plan(options, net, images, ranks).tile
         if tile and not options.tile:
             notice(f"The image does not fit into memory in one piece: working in tiles of {tile} pixels")
     if tile:

@@ -371,6 +371,28 @@ def test_what_is_written_and_when_may_change(interrupted_run, whole, folder):
 
 
 @both_optimizers
+def test_a_resumed_run_that_is_interrupted_at_once_leaves_all_as_it_was(
+    optimizer, whole, folder, monkeypatch
+):
+    with pytest.raises(Interrupted) as caught:
+        stylize(options(optimizer=optimizer), **interrupted_in_progress(6))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert Path(caught.value.path).name in before
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OBJECTIVE, interrupt)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            stylize(options(optimizer=optimizer, resume="state"))
+    assert not isinstance(caught.value, Interrupted)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    result = stylize(options(optimizer=optimizer, resume="state"))
+    assert np.array_equal(result.image, whole[optimizer][1].image)
+
+
+@both_optimizers
 def test_a_run_in_automatic_tiles_goes_on_in_the_same_tiles(optimizer, monkeypatch):
     given = {"optimizer": optimizer, "image_size": 200, "num_iterations": 8}
     draw("content.png", 150, 200, 1)
@@ -397,6 +419,24 @@ def test_a_run_in_automatic_tiles_goes_on_in_the_same_tiles(optimizer, monkeypat
     expected = stylize(options(**given, tile=tile, checkpoint=""))
     assert np.array_equal(result.image, expected.image)
     assert result.losses == expected.losses
+
+
+def test_where_what_is_left_of_a_run_does_not_fit_any_more_it_is_refused(monkeypatch):
+    plans = []
+    make = plan.make
+    monkeypatch.setattr(
+        plan, "make", lambda *given, **named: plans.append(make(*given, **named)) or plans[-1]
+    )
+    draw("content.png", 150, 200, 1)
+    with pytest.raises(Interrupted):
+        stylize(options(image_size=200), **interrupted_in_progress(6))
+    before = Path("state").read_bytes()
+    monkeypatch.setattr(plan, "resident_memory", lambda: 0)
+    monkeypatch.setattr(plan, "_LIBRARIES", 0)
+    monkeypatch.setattr(plan, "available_memory", lambda *_: sum(list(plans[0].memory.values())[1:]))
+    with pytest.raises(OptionError, match=r"--resume state: that run was in one piece, .* not enough memory"):
+        stylize(options(image_size=200, resume="state"))
+    assert Path("state").read_bytes() == before
 
 
 # Files that are no checkpoints.

@@ -1,5 +1,6 @@
 """--precision bfloat16: refused where it would be slow, near float32 where it runs, and only in convolutions."""
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 
@@ -11,9 +12,9 @@ from PIL import Image
 
 from legacy_style import engine
 from legacy_style.errors import OptionError
-from legacy_style.options import Options
+from legacy_style.options import EXTENSIONS, Options
 from legacy_style.run import FLOAT32_EVALUATIONS
-from legacy_style.stylize import Interrupted, stylize
+from legacy_style.stylize import Interrupted, plan, stylize
 from legacy_style.torch7 import nn
 
 CPU = [torch.device("cpu")]
@@ -41,6 +42,30 @@ def test_where_the_system_tells_nothing_it_is_refused(monkeypatch):
     monkeypatch.setattr(engine.Path, "read_text", read_text)
     with pytest.raises(OptionError):
         engine.dtype("bfloat16", CPU)
+
+
+def test_every_gpu_is_asked(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        torch.cuda, "device", lambda device: contextlib.nullcontext(asked.append(device.index))
+    )
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked[-1] == 1)
+    assert engine.dtype("bfloat16", [torch.device("cuda", 1)]) == torch.bfloat16
+    with pytest.raises(OptionError, match="--precision bfloat16: GPU 2 has no instructions for bfloat16, so"):
+        engine.dtype("bfloat16", [torch.device("cuda", 1), torch.device("cuda", 2)])
+
+
+def test_a_plan_refuses_what_the_run_would_refuse(options, monkeypatch):
+    assert "memory" in plan(options(precision="bfloat16"))
+    monkeypatch.setattr(engine, "_has_fast_bfloat16", lambda: False)
+    for function in (plan, stylize):
+        with pytest.raises(OptionError, match="--precision bfloat16: this processor has no instructions"):
+            function(options(precision="bfloat16", model_file="not there"))
+
+
+def test_the_help_says_where_it_begins():
+    (help_text,) = (option.help for option in EXTENSIONS if option.key == "--precision")
+    assert f"from the {FLOAT32_EVALUATIONS + 1}th evaluation on" in help_text
 
 
 def test_the_first_layer_losses_and_image_stay_in_float32():
@@ -92,6 +117,12 @@ def test_a_run_goes_as_far_down_as_in_float32(options):
     # Average pooling: where maxima change places, thin networks part by up to 28% on the way.
     assert ours.losses[-1].total == pytest.approx(exact.losses[-1].total, rel=0.01)
     assert np.isfinite(ours.image).all()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_lbfgs_gets_away_from_noise(seed, options):
+    ours = stylize(options(num_iterations=60, pooling="avg", seed=seed, precision="bfloat16"))
+    assert ours.losses[-1].total < ours.losses[0].total / 50
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])

@@ -1,14 +1,14 @@
 """Measure how fast and how large a run is, side by side with a plain PyTorch program and with the bare machine.
 
 All figures of one line are taken in turn: an iteration of ours, one of the plain program, the network's convolutions
-alone. The plain program has a process of its own, for it would not set up the memory allocator as ours does. Ratios are
-medians over the rounds; the speed of a machine changes from minute to minute, so only figures of one line can be
-compared.
+alone. Each of the three has a process of its own: ours sets up the memory allocator, which the plain program would not.
+L-BFGS has all its correction pairs from the start. Ratios are medians over the rounds; the speed of a machine changes
+from minute to minute, so only figures of one line can be compared.
 
 \b
 Examples:
   python tools/benchmark.py speed
-  python tools/benchmark.py speed --size 256 --optimizer adam --json
+  python tools/benchmark.py speed --size 1024 --optimizer adam --json
   python tools/benchmark.py precision
   python tools/benchmark.py start
   python tools/benchmark.py tiles --size 4096
@@ -17,7 +17,9 @@ Examples:
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import multiprocessing
 import os
 import statistics
@@ -25,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -124,79 +126,163 @@ class Plain(torch.nn.Module):
         return total
 
 
-def _start(height: int, width: int) -> Tensor:
-    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(2))
-
-
 def _gram(x: Tensor) -> Tensor:
     flat = x.flatten(2)[0]
     return flat @ flat.T / x.numel()
 
 
-def _plain_iteration(model: str | None, height: int, width: int, optimizer: str) -> Callable[[], None]:
+def _start(height: int, width: int) -> Tensor:
+    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(2))
+
+
+_PAIRS = 100  # correction pairs of L-BFGS, the default of -lbfgs_num_correction
+
+
+class Bowl:
+    """A function that costs nothing to evaluate, for the iterations in which L-BFGS collects its pairs: 1/2 sum of
+    a (x - bottom)^2, with a from 1 to 1000.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self.bottom = _images(height, width)[0]
+        self.steepness = torch.logspace(0, 3, self.bottom.numel()).view_as(self.bottom)
+
+    def __call__(self, x: Tensor) -> tuple[float, Tensor]:
+        grad = self.steepness * (x - self.bottom)
+        return float(torch.dot(grad.view(-1), (x - self.bottom).view(-1))) / 2, grad
+
+
+Turn = Callable[[], None]
+"""Called between two iterations: hands over the seconds since it last returned, and waits for its turn."""
+
+
+def _ours(turn: Turn, model: str | None, height: int, width: int, optimizer: str) -> None:
+    engine.set_up_cpu()
+    content, style = _images(height, width)
+    bowl, left = Bowl(height, width), _PAIRS
+    with torch.no_grad():
+        objective = Objective(_network(model))
+        objective.capture(content, content=True)
+        objective.capture(style, content=False)
+
+        # An iteration is all that happens from one return of this function to the next.
+        def feval(x: Tensor) -> tuple[float, Tensor]:
+            nonlocal left
+            if optimizer == "lbfgs" and left > 0:
+                left -= 1
+                loss, grad = bowl(x)
+                return loss, grad.view(-1)
+            content_losses, style_losses, grad = objective(x)
+            turn()
+            return sum(content_losses) + sum(style_losses), grad.view(-1)
+
+        x, state = _start(height, width), optim.AdamState()
+        if optimizer == "lbfgs":
+            optim.lbfgs(feval, x, max_iter=math.inf, tol_fun=-1, tol_x=-1, n_correction=_PAIRS)
+        while True:
+            optim.adam(feval, x, state, learning_rate=10)
+
+
+def _plain(turn: Turn, model: str | None, height: int, width: int, optimizer: str) -> None:
     chain, _ = loadcaffe.modules(model_files.load(model or model_files.bundled()))
-    plain = Plain(chain, *_images(height, width))
+    plain, bowl = Plain(chain, *_images(height, width)), Bowl(height, width)
     image = _start(height, width).requires_grad_()
     stepper: torch.optim.Optimizer
-    if optimizer == "lbfgs":
-        stepper = torch.optim.LBFGS(
-            [image], max_iter=1, history_size=100, tolerance_grad=-1, tolerance_change=-1
-        )
-    else:
-        stepper = torch.optim.Adam([image], lr=10)
 
     def closure() -> float:
-        with torch.enable_grad():
-            stepper.zero_grad()
-            loss = plain(image)
-            loss.backward()
+        stepper.zero_grad()
+        loss = plain(image)
+        loss.backward()
         return float(loss.detach())
 
-    def iterate() -> None:
-        stepper.step(closure)  # type: ignore[no-untyped-call]  # torch.optim.LBFGS has no annotations
+    def shortcut() -> float:
+        loss, image.grad = bowl(image.detach())
+        return loss
 
-    return iterate
+    if optimizer == "lbfgs":
+        stepper = torch.optim.LBFGS(
+            [image], max_iter=1, history_size=_PAIRS, tolerance_grad=-1, tolerance_change=-1
+        )
+        for _ in range(_PAIRS):
+            _step(stepper, shortcut)
+    else:
+        stepper = torch.optim.Adam([image], lr=10)
+    while True:
+        _step(stepper, closure)
+        turn()
 
 
-def _serve_plain(pipe: Connection, *arguments: Any) -> None:
-    """In a process of its own: for each message, run an iteration and answer how many seconds it took."""
-    iterate = _plain_iteration(*arguments)
-    while pipe.recv():
-        pipe.send(_seconds(iterate))
+def _step(stepper: torch.optim.Optimizer, closure: Callable[[], float]) -> None:
+    stepper.step(closure)
+
+
+def _convolutions(turn: Turn, model: str | None, height: int, width: int, optimizer: str) -> None:
+    """One forward and one backward convolution of every layer, alone, the direct way."""
+    engine.set_up_cpu()
+    jobs = []
+    rng = torch.Generator().manual_seed(1)
+    for weight, h, w in _weights(_network(model), height, width):
+        for one in (weight, weight.flip(2, 3).transpose(0, 1)):
+            x = torch.randn(1, one.shape[1], h, w, generator=rng)
+            jobs.append([tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, one)])
+    with torch.no_grad():
+        while True:
+            for x, one in jobs:
+                F.conv2d(x, one, padding=1)
+            turn()
+
+
+def _weights(net: network.Network, height: int, width: int) -> Iterator[tuple[Tensor, int, int]]:
+    """The kernels of every convolution, with height and width of its output."""
+    for step, _, (_, h, w) in shapes.walk(net, height, width):
+        if isinstance(step, nn.SpatialConvolution):
+            yield step.weight, h, w
+
+
+def _serve(pipe: Connection, program: Callable[..., None], *arguments: Any) -> None:
+    """Run `program` with a function that makes it wait for its turn."""
+    mark = time.perf_counter()
+
+    def turn() -> None:
+        nonlocal mark
+        pipe.send(time.perf_counter() - mark)
+        pipe.recv()
+        mark = time.perf_counter()
+
+    program(turn, *arguments)
 
 
 _PAUSE = 0.02
-"""Seconds until the threads of what ran last have gone to sleep."""
+"""Seconds until the threads of what ran last (libgomp's) have gone to sleep."""
 
 
-def _bare_convolutions(net: network.Network, height: int, width: int) -> Callable[[], float]:
-    """One forward and one backward convolution of every layer, alone, the direct way; returns GFLOP."""
-    jobs, flops = [], 0.0
-    rng = torch.Generator().manual_seed(1)
-    for step, _, (_, h, w) in shapes.walk(net, height, width):
-        if isinstance(step, nn.SpatialConvolution):
-            out, inside = step.weight.shape[:2]
-            for weight in (step.weight, step.weight.flip(2, 3).transpose(0, 1)):
-                x = torch.randn(1, weight.shape[1], h, w, generator=rng)
-                jobs.append(
-                    (
-                        x.contiguous(memory_format=torch.channels_last),
-                        weight.contiguous(memory_format=torch.channels_last),
-                    )
-                )
-            flops += 2 * 2.0 * 9 * inside * out * h * w
+def _take_turns(rounds: int, *arguments: Any) -> tuple[list[list[float]], list[int]]:
+    """Run the three programs in turn; returns the seconds of each in each round, and their peak memory in bytes."""
+    processes = multiprocessing.get_context("spawn")
+    servers = []
+    for program in (_ours, _plain, _convolutions):
+        pipe, end = processes.Pipe()
+        server = processes.Process(target=_serve, args=(end, program, *arguments), daemon=True)
+        server.start()
+        end.close()  # so that reading ends where the server does
+        pipe.recv()  # one iteration, and all that goes before
+        servers.append((pipe, server))
+    rows: list[list[float]] = []
+    for _ in range(rounds + 1):
+        rows.append([])
+        for pipe, _ in servers:
+            time.sleep(_PAUSE)
+            pipe.send(None)
+            rows[-1].append(pipe.recv())
+    peaks = [_peak_memory(server.pid) for _, server in servers]
+    for _, server in servers:
+        server.kill()
+    return rows[1:], peaks  # the first round warms up caches and allocators
 
-    def run() -> float:
-        for x, weight in jobs:
-            F.conv2d(x, weight, padding=1)
-        return flops / 1e9
 
-    return run
-
-
-def _peak_memory() -> int:
-    """Bytes of physical memory that this process has held at most (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def _peak_memory(process: int | str | None = "self") -> int:
+    """Bytes of physical memory that a process has held at most (Linux)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
@@ -211,72 +297,78 @@ def main() -> None:
     pass
 
 
-@main.command(help="Seconds an iteration, against a plain PyTorch program and the bare convolutions.")
-@click.option("--size", default=512, show_default=True, help="Longer side of the image, 4:3.")
-@click.option("--optimizer", type=click.Choice(["lbfgs", "adam"]), default="lbfgs", show_default=True)
+_HEAD = (
+    "size",
+    "optimizer",
+    "ours, s",
+    "plain, s",
+    "times",
+    "of conv.",
+    "ours, GB",
+    "plain, GB",
+    "conv. GFLOP/s",
+)
+
+
+@main.command(
+    help="""Seconds an iteration, against a plain PyTorch program and the bare convolutions.
+
+    The table: the seconds of both programs, how many times as fast ours is, its rate as a multiple of the bare
+    convolutions', the peak memory of both, and the convolutions' rate.
+    """
+)
+@click.option(
+    "--size", "sizes", multiple=True, default=(256, 512), show_default=True, help="Longer side, 4:3."
+)
+@click.option(
+    "--optimizer",
+    "optimizers",
+    type=click.Choice(["lbfgs", "adam"]),
+    multiple=True,
+    default=("lbfgs", "adam"),
+    show_default=True,
+)
 @click.option("--rounds", default=15, show_default=True, help="Iterations of each that are measured.")
 @click.option("--model", help="Model file; the bundled VGG-16 if not given.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def speed(size: int, optimizer: str, rounds: int, model: str | None, as_json: bool) -> None:
-    engine.set_up_cpu()
-    height, width = size * 3 // 4, size
-    processes = multiprocessing.get_context("spawn")
-    plain, end = processes.Pipe()
-    arguments = (end, model, height, width, optimizer)
-    server = processes.Process(target=_serve_plain, args=arguments, daemon=True)
-    server.start()
-    end.close()  # so that reading ends where the server does
-    with torch.no_grad():
-        net = _network(model)
-        content, style = _images(height, width)
-        objective = Objective(net)
-        objective.capture(content, content=True)
-        objective.capture(style, content=False)
-        start = _start(height, width)
-        bare = _bare_convolutions(net, height, width)
-        gflop = bare()
-        times: dict[str, list[float]] = {"ours": [], "plain": [], "convolutions": []}
-        mark = 0.0
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each line of the table.")
+def speed(sizes: list[int], optimizers: list[str], rounds: int, model: str | None, as_json: bool) -> None:
+    net = _network(model)
+    if not as_json:
+        click.echo(_line(_HEAD))
+    for size, optimizer in itertools.product(sizes, optimizers):
+        height, width = size * 3 // 4, size
+        gflop = sum(4e-9 * weight.numel() * h * w for weight, h, w in _weights(net, height, width))
+        rows, peaks = _take_turns(rounds, model, height, width, optimizer)
+        ours, plain, bare = (statistics.median(column) for column in zip(*rows, strict=True))
+        times = round(statistics.median(row[1] / row[0] for row in rows), 2)
+        rate = round(statistics.median(row[2] / row[0] for row in rows), 2)
+        memory = [round(peak / 1e9, 2) for peak in peaks]
+        result = {
+            "size": f"{width}x{height}",
+            "optimizer": optimizer,
+            "threads": torch.get_num_threads(),
+            "gflop": round(gflop, 1),
+            "seconds": {"ours": round(ours, 4), "plain": round(plain, 4), "convolutions": round(bare, 4)},
+            "times as fast as plain": times,
+            "of the convolution rate": rate,
+            "convolution rate GFLOP/s": round(gflop / bare),
+            "peak GB": {"ours": memory[0], "plain": memory[1]},
+        }
+        cells = (
+            result["size"],
+            optimizer,
+            f"{ours:.3f}",
+            f"{plain:.3f}",
+            times,
+            rate,
+            *memory,
+            round(gflop / bare),
+        )
+        click.echo(json.dumps(result) if as_json else _line(cells))
 
-        def feval(x: Tensor) -> tuple[float, Tensor]:
-            # An iteration of ours is all that happens from one return of this function to the next.
-            nonlocal mark
-            content_losses, style_losses, grad = objective(x)
-            if mark:
-                times["ours"].append(time.perf_counter() - mark)
-            time.sleep(_PAUSE)
-            plain.send(True)
-            times["plain"].append(plain.recv())
-            time.sleep(_PAUSE)
-            times["convolutions"].append(_seconds(bare))
-            time.sleep(_PAUSE)
-            mark = time.perf_counter()
-            return sum(content_losses) + sum(style_losses), grad.view(-1)
 
-        if optimizer == "lbfgs":
-            optim.lbfgs(feval, start.clone(), max_iter=rounds + 2, tol_fun=-1, tol_x=-1, n_correction=100)
-        else:
-            x, state = start.clone(), optim.AdamState()
-            for _ in range(rounds + 2):
-                optim.adam(feval, x, state, learning_rate=10)
-    plain.send(False)
-    server.join()
-    # The first round warms up caches and allocators.
-    rows = list(zip(*(values[1:] for values in times.values()), strict=False))
-    result = {
-        "size": f"{width}x{height}",
-        "optimizer": optimizer,
-        "threads": torch.get_num_threads(),
-        "gflop": round(gflop, 1),
-        "seconds": {
-            name: round(statistics.median(column), 4)
-            for name, column in zip(times, zip(*rows, strict=True), strict=True)
-        },
-        "times as fast as plain": round(statistics.median(row[1] / row[0] for row in rows), 2),
-        "of the convolution rate": round(statistics.median(row[2] / row[0] for row in rows), 2),
-        "convolution rate GFLOP/s": round(gflop / statistics.median(row[2] for row in rows)),
-    }
-    _print(result, as_json)
+def _line(cells: Sequence[object]) -> str:
+    return "".join(f"{cell!s:<13}" for cell in cells).rstrip()
 
 
 @main.command(
@@ -302,7 +394,7 @@ def precision(size: int, rounds: int, model: str | None, as_json: bool) -> None:
             objective.capture(style, content=False)
         objectives["bfloat16"].network.compute_in(coarse)
         for _ in range(rounds + 1):
-            rows.append([_seconds(partial(objective, style)) for objective in objectives.values()])
+            rows.append([_seconds(partial(objective, content + style)) for objective in objectives.values()])
     rows = rows[1:]  # the first round warms up caches and allocators
     result = {
         "size": f"{width}x{height}",
