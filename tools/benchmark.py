@@ -342,7 +342,7 @@ def speed(sizes: list[int], optimizers: list[str], rounds: int, model: str | Non
         ours, plain, bare = (statistics.median(column) for column in zip(*rows, strict=True))
         times = round(statistics.median(row[1] / row[0] for row in rows), 2)
         rate = round(statistics.median(row[2] / row[0] for row in rows), 2)
-        memory = [round(peak / 1e9, 2) for peak in peaks]
+        memory = [round(peak / 1e9, 2) for peak in peaks[:2]]
         result = {
             "size": f"{width}x{height}",
             "optimizer": optimizer,
