@@ -2,6 +2,8 @@
 
 Chosen once, here: PyTorch's own number of threads (one per core; OMP_NUM_THREADS is respected), channels-last feature
 maps (oneDNN and cuDNN convolve them without reordering), no TF32 on CUDA (its 10-bit mantissa would not be float32).
+Freed memory stays in the process (`set_up_cpu`). Denormals are left alone: none occur, the smallest feature map values
+and gradients other than 0 being about 1e-6 and 1e-12 (VGG-16 from noise, gradients normalised or not).
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class StyleLoss:
         self.norm = 0.0  # L1 norm of the gradient, with `normalize`
         self.products: Tensor | None = None  # F F^T of the tiles seen so far
         self._count = 0.0
-        self._both: Tensor | None = None
+        self._both: Tensor | None = None  # dG + dG^T, (C, C): times F, the gradient
 
     def __str__(self) -> str:
         return "nn.StyleLoss"
@@ -215,6 +215,7 @@ class StyleLoss:
         flat = _pixels_by_channels(_precise(x))  # (H*W, C)
         both = self._both.to(flat.dtype)
         flat_grad = _pixels_by_channels(grad)
+        # The same memory, unless the feature maps are a part of larger ones or not channels-last.
         if flat_grad.data_ptr() == grad.data_ptr() and grad.dtype == flat.dtype:
             flat_grad.addmm_(flat, both, alpha=strength)
         else:

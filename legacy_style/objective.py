@@ -56,6 +56,7 @@ class Objective:
         """Content losses, style losses, and the gradient (1, 3, H, W) at `image`, of its type, contiguous."""
         for loss in self.network.losses:
             loss.mode = "loss"
+        # Of a single tile, the first pass is kept for the way back; of several, each is computed again.
         network, whole = self.network, len(self.tiles) == 1
         kept = self._sweep(image, keep=whole)
         if any(loss.normalize for loss in network.losses):

@@ -185,7 +185,10 @@ def tile_lengths(net: Network, vertical: tiling.Axis, horizontal: tiling.Axis) -
 
 
 def work(net: Network, lengths: Lengths, *, forward_only: bool = False) -> Work:
-    """Walk through both passes, adding up what is alive. A step's entry in `kept` is (input, output) in bytes."""
+    """Walk through both passes, adding up what is alive, in bytes: forward the outputs so far, backward those that are
+    left; on top of them the gradient, and what a layer needs while it works. A layer's entry in `kept` is (input,
+    output).
+    """
     kept: list[tuple[int, int]] = []
     x = alive = peak = 0
     flops = 0.0
