@@ -427,6 +427,7 @@ def start(rounds: int, as_json: bool) -> None:
         ]
         command += ["-print_iter", "1", "-output_image", f"{folder}/out.png", "-content_image"]
         command += [str(examples / "china.jpg"), "-style_image", str(examples / "ink_wash.jpg")]
+        command += ["-model_file", str(model_files.bundled())]
         paths = [str(examples.parent), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         times = []
