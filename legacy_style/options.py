@@ -108,7 +108,7 @@ EXTENSIONS = (
     Option(
         "--checkpoint",
         Options.checkpoint,
-        "File that keeps the state of the run at each -save_iter and on Ctrl-C",
+        "File that keeps the state of the run at each -save_iter, at the end and on Ctrl-C",
     ),
     Option("--resume", Options.resume, "File of --checkpoint to go on from"),
     Option("--matconvnet-orientation", Options.matconvnet_orientation, "hw|wh, the kernels of a .mat file"),

@@ -115,8 +115,8 @@ class Run:
     the image, `start` is what this process owns.
 
     A checkpoint holds x, the state of the optimiser, and the number `calls` of evaluations before x; a run that goes on
-    from it begins with the evaluation of x. So one may be written while x is evaluated, until `calls` counts that
-    evaluation; from then to the next evaluation the optimiser changes x and state, and none may be.
+    from it begins with the evaluation of x. So one may be written while x is evaluated, until `feval` returns; from
+    then to the next evaluation the optimiser changes x and state, and none may be.
     """
 
     def __init__(
@@ -168,7 +168,9 @@ class Run:
             self.state = checkpoint.restore_adam(content["optimizer"], self.x.device)
 
     def optimise(self) -> Result:
-        """Run to the end; raises Interrupted, after saving, where a KeyboardInterrupt comes in between."""
+        """Run to the end; where a KeyboardInterrupt comes in between, raises Interrupted after saving, or that itself
+        where there is nothing to save.
+        """
         options, state, done = self.options, self.state, self.calls
         try:
             if isinstance(state, optim.LbfgsState):
@@ -216,9 +218,11 @@ class Run:
             self.give_up()
         if self.is_due(self.calls + 1):
             self.save_checkpoint(self.settled)
+        self.deferral.begin()  # image and losses belong together
         self.evaluated = x.clone() if self.evaluated is None else self.evaluated.copy_(x)
         self.losses.append(losses)
         self.calls += 1
+        self.deferral.end()
         self.save_if_due()
         if self.on_progress is not None:
             seconds = time.monotonic() - self.began

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +73,8 @@ def stylize(
 
     `log` takes each line that the original prints, `notice` remarks of ours, both without line end. With `save`, files
     are written as the original writes them. Raises the errors of `legacy_style.errors`, and Interrupted where a
-    KeyboardInterrupt comes during the optimisation, after the image of the last evaluation was saved.
+    KeyboardInterrupt comes during the optimisation, after the image of the last evaluation was saved; where none was
+    to be saved, that KeyboardInterrupt itself.
     Where torchrun has started several processes, they share the image; the first one alone reads images, logs, and
     saves, and the others return what they have of the result.
     """
@@ -94,10 +94,11 @@ def stylize(
         check_sizes(net, images)
         parts.check(net, images.content.shape[2], images.content.shape[3], ranks)
         saved = distributed.read_together(ranks, options.resume) if options.resume else None
-        options = lay_out(options, net, images, saved, notice, ranks)
         inputs = digests(net, images) if options.checkpoint or saved else {}
         if saved:
+            options = replace(options, tile=options.tile or saved["options"]["tile"])
             checkpoint.check_same(options.resume, saved, options, inputs)
+        options = lay_out(options, net, images, notice, ranks, resumed=bool(saved))
         objective = capture(net, images, options, log, ranks)
         start = initial_image(options, images, objective).to(devices[0])
         colors = images.colors
@@ -381,27 +382,23 @@ def plan(options: Options) -> str:
 
 
 def lay_out(
-    options: Options,
-    net: Network,
-    images: Images,
-    saved: Mapping[str, Any] | None,
-    notice: Log,
-    ranks: Ranks | None = None,
+    options: Options, net: Network, images: Images, notice: Log, ranks: Ranks, *, resumed: bool = False
 ) -> Options:
-    """`options` with the tiles that the run needs: those of the checkpoint it goes on from, else those of the plan."""
-    ranks = ranks or Ranks()
-    if saved and not options.tile:
-        tile = saved["options"]["tile"]
-        plan = make_plan(replace(options, tile=tile), net, images, ranks)
-        if plan.tile != tile:
-            raise OptionError(
-                f"--resume {options.resume}: that run was in one piece, for which there is not enough memory here now;"
-                " resume it where there is more"
-            )
-    else:
+    """`options` with the tiles of the plan; a resumed run keeps its own. Raises OptionError where they do not fit."""
+    try:
         tile = make_plan(options, net, images, ranks).tile
-        if tile and not options.tile:
-            notice(f"The image does not fit into memory in one piece: working in tiles of {tile} pixels")
+    except OptionError:
+        if not resumed:
+            raise
+        tile = -1
+    if resumed and tile != options.tile:
+        pieces = f"tiles of {options.tile:.0f} pixels" if options.tile else "one piece"
+        raise OptionError(
+            f"--resume {options.resume}: that run was in {pieces}, for which there is not enough memory here now;"
+            " resume it where there is more"
+        )
+    if tile and not options.tile:
+        notice(f"The image does not fit into memory in one piece: working in tiles of {tile} pixels")
     if tile:
         engine.spare_memory()
     return replace(options, tile=tile)

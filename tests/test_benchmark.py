@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from legacy_style import engine, loadcaffe, model_files
+from legacy_style.errors import UnsupportedError
 from legacy_style.objective import Objective
 from legacy_style.torch7 import optim
 
@@ -23,7 +25,7 @@ TOOLS = str(Path(__file__).parents[1] / "tools")
 def benchmark():
     sys.path.insert(0, TOOLS)
     try:
-        yield importlib.import_module("benchmark")  # its process for the plain program needs the folder too
+        yield importlib.import_module("benchmark")  # its processes need the folder too
     finally:
         sys.path.remove(TOOLS)
 
@@ -36,14 +38,14 @@ def _allocator(monkeypatch):
 
 def test_the_plain_program_computes_the_same_objective(benchmark):
     with torch.no_grad():
-        content, style = benchmark._images(48, 64)
-        objective = Objective(benchmark._network(None))
+        content, style = benchmark.turns.images(48, 64)
+        objective = Objective(benchmark.turns.build_network(None))
         objective.capture(content, content=True)
         objective.capture(style, content=False)
         content_losses, style_losses, grad = objective(content + style)
     chain, _ = loadcaffe.modules(model_files.load(model_files.bundled()))
     image = (content + style).requires_grad_()
-    total = benchmark.Plain(chain, content, style)(image)
+    total = benchmark.turns.Plain(chain, content, style)(image)
     total.backward()
     # Its loss counts the total variation too, which the original never did.
     across, down = (image.detach().double().diff(dim=axis).square().sum() for axis in (3, 2))
@@ -75,13 +77,13 @@ def test_both_collect_all_pairs_of_lbfgs_before_they_are_timed(benchmark, monkey
         "lbfgs",
         lambda *given, **named: lbfgs(*given, **named, state=kept.append(optim.LbfgsState()) or kept[-1]),
     )
-    for program in (benchmark._ours, benchmark._plain):
+    for program in (benchmark.turns._ours, benchmark.turns._plain):
         with pytest.raises(Timed):
             program(turn, None, 48, 64, "lbfgs")
     ours, plain = kept
     # The last pair is formed from the first evaluation that is timed, and plain's turn ends after that.
-    assert len(ours.rows) == benchmark._PAIRS - 1
-    assert len(next(iter(plain.state.values()))["old_dirs"]) == benchmark._PAIRS
+    assert len(ours.rows) == benchmark.turns._PAIRS - 1
+    assert len(next(iter(plain.state.values()))["old_dirs"]) == benchmark.turns._PAIRS
 
 
 def test_each_of_the_three_is_timed_and_tabled(benchmark):
@@ -117,3 +119,25 @@ def test_bfloat16_is_timed_where_there_is_fast_bfloat16_and_refused_elsewhere(be
     assert computed == [torch.float32, torch.bfloat16] * 2
     assert set(found["seconds"]) == {"float32", "bfloat16"}
     assert found["times as fast in bfloat16"] > 0
+
+
+@pytest.mark.parametrize("command", ["speed", "precision"])
+def test_a_model_that_is_none_is_refused_in_a_sentence(command, benchmark, monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "_has_fast_bfloat16", lambda: True)
+    (tmp_path / "junk").write_bytes(b"junk")
+    for name in ("missing", "junk"):
+        result = CliRunner().invoke(benchmark.main, [command, "--model", str(tmp_path / name)])
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: ")
+        assert name in result.output
+
+
+def test_a_program_that_ends_early_is_told_and_the_others_end(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark.turns, "_plain", _ends)
+    with pytest.raises(UnsupportedError, match="ended early"):
+        benchmark.turns.take_turns(1, None, 24, 32, "adam")
+    assert multiprocessing.active_children() == []
+
+
+def _ends(turn, *arguments):
+    """A program that takes no turn."""

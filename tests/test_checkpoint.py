@@ -421,7 +421,11 @@ def test_a_run_in_automatic_tiles_goes_on_in_the_same_tiles(optimizer, monkeypat
     assert result.losses == expected.losses
 
 
-def test_where_what_is_left_of_a_run_does_not_fit_any_more_it_is_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("tile", "share", "pieces"),
+    [(0, 0.9, "one piece"), (0, 0.1, "one piece"), (64, 0.1, "tiles of 64 pixels")],
+)
+def test_a_run_is_not_resumed_where_it_does_not_fit_any_more(tile, share, pieces, monkeypatch):
     plans = []
     make = plan.make
     monkeypatch.setattr(
@@ -429,13 +433,17 @@ def test_where_what_is_left_of_a_run_does_not_fit_any_more_it_is_refused(monkeyp
     )
     draw("content.png", 150, 200, 1)
     with pytest.raises(Interrupted):
-        stylize(options(image_size=200), **interrupted_in_progress(6))
+        stylize(options(image_size=200, tile=tile), **interrupted_in_progress(3))
     before = Path("state").read_bytes()
     monkeypatch.setattr(plan, "resident_memory", lambda: 0)
     monkeypatch.setattr(plan, "_LIBRARIES", 0)
-    monkeypatch.setattr(plan, "available_memory", lambda *_: sum(list(plans[0].memory.values())[1:]))
-    with pytest.raises(OptionError, match=r"--resume state: that run was in one piece, .* not enough memory"):
+    needed = sum(list(plans[0].memory.values())[1:])
+    monkeypatch.setattr(plan, "available_memory", lambda *_: int(share * needed))
+    message = f"--resume state: that run was in {pieces}, for which there is not enough memory"
+    with pytest.raises(OptionError, match=message):
         stylize(options(image_size=200, resume="state"))
+    with pytest.raises(OptionError, match=r"-image_size was 200.0 and is 190.0"):
+        stylize(options(image_size=190, resume="state"))
     assert Path("state").read_bytes() == before
 
 

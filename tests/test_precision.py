@@ -1,4 +1,4 @@
-"""--precision bfloat16: refused where it would be slow, near float32 where it runs, and only in convolutions."""
+"""--precision bfloat16: refused where it would be slow, near float32 where it runs, and only behind the first layer."""
 
 import contextlib
 from dataclasses import replace
@@ -119,9 +119,9 @@ def test_a_run_goes_as_far_down_as_in_float32(options):
     assert np.isfinite(ours.image).all()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_lbfgs_gets_away_from_noise(seed, options):
-    ours = stylize(options(num_iterations=60, pooling="avg", seed=seed, precision="bfloat16"))
+def test_lbfgs_gets_away_from_noise(options):
+    # Of seeds 1 to 3, the one with which it would not if all evaluations were in bfloat16.
+    ours = stylize(options(num_iterations=60, pooling="avg", seed=3, precision="bfloat16"))
     assert ours.losses[-1].total < ours.losses[0].total / 50
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import legacy_style.stylize as stylize
 from legacy_style import network
 from legacy_style.compare.results import Objective
+from legacy_style.distributed import Ranks
 from legacy_style.network import split_list
 from legacy_style.options import Options
 from legacy_style.pixels import preprocess
@@ -47,7 +48,7 @@ class Meter:
             net = stylize.build_network(options, chain, _ignore)
             network.place(net, devices, options.multigpu_strategy, gpus)
             stylize.check_sizes(net, images)
-            options = stylize.lay_out(options, net, images, None, _ignore)
+            options = stylize.lay_out(options, net, images, _ignore, Ranks())
             self._objective = stylize.capture(net, images, options, _ignore)
         self._net = net
         self.height, self.width = images.content.shape[2:]

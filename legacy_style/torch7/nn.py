@@ -75,7 +75,7 @@ class Layer:
         raise AssertionError(f"{type(self).__name__} has no backward")
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        """Move the weights to `device` and compute there, convolutions in `dtype`."""
+        """Move the weights to `device`, and compute there in `dtype`."""
         self.device = device
 
 
