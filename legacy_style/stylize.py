@@ -387,11 +387,12 @@ def lay_out(
     """`options` with the tiles of the plan; a resumed run keeps its own. Raises OptionError where they do not fit."""
     try:
         tile = make_plan(options, net, images, ranks).tile
+        fits = not resumed or tile == options.tile
     except OptionError:
-        if not resumed:
+        if not resumed:  # whose advice a resumed run cannot take
             raise
-        tile = -1
-    if resumed and tile != options.tile:
+        fits = False
+    if not fits:
         pieces = f"tiles of {options.tile:.0f} pixels" if options.tile else "one piece"
         raise OptionError(
             f"--resume {options.resume}: that run was in {pieces}, for which there is not enough memory here now;"

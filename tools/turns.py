@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import _checkout  # noqa: F401 (for its effect on the path)
 import torch
 import torch.nn.functional as F
 from torch import Tensor
