@@ -23,8 +23,15 @@ if TYPE_CHECKING:
         UnsupportedError,
         WeightMismatchError,
     )
-    from legacy_style.options import Options
-    from legacy_style.stylize import Interrupted, Losses, Progress, Result, load_model, stylize
+    from legacy_style.programs.neural_style.options import Options
+    from legacy_style.programs.neural_style.story import (
+        Interrupted,
+        Losses,
+        Progress,
+        Result,
+        load_model,
+        stylize,
+    )
 
 __version__ = "0.1.0"
 
@@ -45,10 +52,12 @@ __all__ = [
     "stylize",
 ]
 
+_STORY = "programs.neural_style.story"
+
 # The module of each name that is not an error.
 _MODULES = {
-    "Options": "options",
-    **dict.fromkeys(("Interrupted", "Losses", "Progress", "Result", "load_model", "stylize"), "stylize"),
+    "Options": "programs.neural_style.options",
+    **dict.fromkeys(("Interrupted", "Losses", "Progress", "Result", "load_model", "stylize"), _STORY),
 }
 
 
@@ -57,8 +66,6 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'errors')}")
-    # Like every submodule, legacy_style.stylize has bound itself to its name here when it was imported. That
-    # stays: the module can be called as its function is.
     return globals().setdefault(name, getattr(module, name))
 
 

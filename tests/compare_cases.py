@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 from recordings import RECORDED
 
-from legacy_style.caffe import caffemodel
-from legacy_style.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import File, Manifest, Printed, Row, Tolerances
 from legacy_style.compare.results import Outcome
 from legacy_style.compare.rows import Settings, Tick
 from legacy_style.compare.runner import run_manifest
-from legacy_style.metadata import sha256
+from legacy_style.formats.caffe import caffemodel
+from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
+from legacy_style.programs.neural_style.record import sha256
 
 THIN = RECORDED / "models/vgg19_thin.caffemodel"
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "legacy_style.stylize"])
+_context.set_forkserver_preload(["torch", "legacy_style.programs.neural_style.story"])
 
 DIED = "died"
 

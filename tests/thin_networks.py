@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from recordings import SHIPPED
 
-from legacy_style import engine, loadcaffe, model_files, network
-from legacy_style.caffe.netparam import NetParameter
-from legacy_style.network import Network
-from legacy_style.objective import Objective
-from legacy_style.options import Options
+from legacy_style.engine import loadcaffe, machine, network
+from legacy_style.engine.network import Network
+from legacy_style.engine.objective import Objective
+from legacy_style.formats import model_files
+from legacy_style.formats.caffe.netparam import NetParameter
+from legacy_style.programs.neural_style.options import Options
 
 FILES = {
     "vgg19": "VGG_ILSVRC_19_layers.caffemodel",
@@ -105,8 +106,8 @@ def evaluate(
     content, style, image = (
         x.to(torch.promote_types(net.dtype, torch.float32)) for x in (content, style, image)
     )
-    objective: Objective = engine.objective(net, content.shape[2], content.shape[3], options)
+    objective: Objective = machine.objective(net, content.shape[2], content.shape[3], options)
     objective.capture(content, content=True)
-    engine.objective(net, style.shape[2], style.shape[3], options).capture(style, content=False)
+    machine.objective(net, style.shape[2], style.shape[3], options).capture(style, content=False)
     content_losses, style_losses, grad = objective(image)
     return content_losses + style_losses, grad

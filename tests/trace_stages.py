@@ -21,12 +21,19 @@ import torch
 from closeness import close, equal, mostly_close, within
 from recorded_runs import Difference, has_inputs, lend, one_thread, working_in
 
-from legacy_style import network, options
+from legacy_style.engine import network
+from legacy_style.engine.network import Network
+from legacy_style.engine.objective import Objective
 from legacy_style.errors import OptionError
-from legacy_style.network import Network
-from legacy_style.objective import Objective
-from legacy_style.options import Options
-from legacy_style.stylize import build_network, capture, initial_image, load_chain, load_images
+from legacy_style.programs.neural_style import options
+from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.story import (
+    build_network,
+    capture,
+    initial_image,
+    load_chain,
+    load_images,
+)
 from legacy_style.torch7 import nn, optim
 from legacy_style.torch7.random import Generator
 

@@ -19,10 +19,17 @@ from PIL import Image
 from recorded_runs import Difference, Evaluation, Outcome, Run
 from recordings import SHARED
 
-from legacy_style import network, options
 from legacy_style.compare.objective import Meter
-from legacy_style.losses import ContentLoss
-from legacy_style.stylize import build_network, capture, initial_image, load_chain, load_images
+from legacy_style.engine import network
+from legacy_style.engine.losses import ContentLoss
+from legacy_style.programs.neural_style import options
+from legacy_style.programs.neural_style.story import (
+    build_network,
+    capture,
+    initial_image,
+    load_chain,
+    load_images,
+)
 from legacy_style.torch7 import image as torch7_image
 
 RECORDED = SHARED / "golden" / "vgg16"

@@ -38,13 +38,14 @@ import torch
 import turns
 from torch import Tensor
 
-from legacy_style import engine, model_files
-from legacy_style import plan as planning
-from legacy_style.caffe import caffemodel
-from legacy_style.caffe.netparam import Blob, LayerParameter, NetParameter
+from legacy_style.engine import machine
+from legacy_style.engine import memory as planning
+from legacy_style.engine.objective import Objective
 from legacy_style.errors import LegacyStyleError
-from legacy_style.objective import Objective
-from legacy_style.options import Options
+from legacy_style.formats import model_files
+from legacy_style.formats.caffe import caffemodel
+from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
+from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import optim
 
 
@@ -151,9 +152,9 @@ def _line(cells: Sequence[object]) -> str:
 @click.option("--model", help="Model file; the bundled VGG-16 if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def precision(size: int, rounds: int, model: str | None, as_json: bool) -> None:
-    engine.set_up_cpu()
+    machine.set_up_cpu()
     with _errors_as_sentences():
-        coarse = engine.dtype("bfloat16", [torch.device("cpu")])
+        coarse = machine.dtype("bfloat16", [torch.device("cpu")])
         objectives = {name: Objective(turns.build_network(model)) for name in ("float32", "bfloat16")}
     height, width = size * 3 // 4, size
     rows = []
@@ -221,11 +222,11 @@ def start(rounds: int, as_json: bool) -> None:
 @click.option("--memory", default=3.5, show_default=True, help="Gigabytes that may be used.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
-    engine.set_up_cpu()
+    machine.set_up_cpu()
     options = Options(optimizer="adam", tile=tile)
     with torch.no_grad():
         net = turns.build_network(None)
-        engine.return_freed_memory()
+        machine.return_freed_memory()
         plan = planning.make(
             net,
             size,
@@ -235,11 +236,11 @@ def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
             resident=planning.resident_memory(),
             available=int(memory * 1e9),
         )
-        engine.spare_memory()
+        machine.spare_memory()
         image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).mul_(50)
         small = torch.zeros(1, 3, 512, 512)
         Objective(net).capture(small, content=False)
-        objective = engine.objective(net, size, size, Options(tile=plan.tile))
+        objective = machine.objective(net, size, size, Options(tile=plan.tile))
         began = time.perf_counter()
         objective.capture(image, content=True)
         capture = time.perf_counter() - began
@@ -277,7 +278,7 @@ _VGG19_FULLY_CONNECTED = (("fc6", 4096, 25088), ("fc7", 4096, 4096), ("fc8", 100
 # Run in a process of its own each: PATH -> seconds, bytes that the process grew by, bytes of the layers used.
 _READ_OURS = """
 import sys, time
-from legacy_style.caffe import caffemodel
+from legacy_style.formats.caffe import caffemodel
 def peak():
     # Not getrusage: its figure includes what the parent process held.
     lines = open("/proc/self/status").read().splitlines()

@@ -17,10 +17,12 @@ from pathlib import Path
 import _checkout  # noqa: F401 (for its effect on the path)
 import click
 
-from legacy_style import download, known_files, model_files, options
 from legacy_style.compare import files, junit, manifest, pair, record, report, rows, runner
 from legacy_style.compare.results import KINDS, as_json
 from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.formats import model_files
+from legacy_style.programs.neural_style import options
+from legacy_style.toolkit import download, known_files
 
 EXISTING = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)

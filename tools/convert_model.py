@@ -23,9 +23,11 @@ import click
 import torch
 from torch import Tensor
 
-from legacy_style import convert, model_files, pixels
 from legacy_style.errors import LegacyStyleError
-from legacy_style.statedict import replacing
+from legacy_style.files import write_whole
+from legacy_style.formats import model_files
+from legacy_style.programs.neural_style import pixels
+from legacy_style.toolkit import convert
 from legacy_style.torch7 import image as torch_image
 
 
@@ -88,8 +90,7 @@ def main(
         click.echo(f"Writing {output}", err=True)
         convert.write(output, net, form)
         if prototxt:
-            text = convert.prototxt(net).encode("utf-8", "surrogateescape")
-            replacing(prototxt, lambda file: file.write(text))
+            write_whole(prototxt, convert.prototxt(net).encode("utf-8", "surrogateescape"))
         click.echo("Reading it back, and running an image through both", err=True)
         written = convert.check(output, net, form)
         differences, ended = convert.compare(net, written, tried)

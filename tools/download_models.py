@@ -17,9 +17,9 @@ from pathlib import Path
 import _checkout  # noqa: F401 (for its effect on the path)
 import click
 
-from legacy_style import download, known_files
-from legacy_style.download import Entry, Fetched
 from legacy_style.errors import LegacyStyleError
+from legacy_style.toolkit import download, known_files
+from legacy_style.toolkit.download import Entry, Fetched
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 DEFAULT = ("VGG_ILSVRC_19_layers_deploy.prototxt", "VGG_ILSVRC_19_layers.caffemodel")

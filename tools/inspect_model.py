@@ -20,10 +20,12 @@ import _checkout  # noqa: F401 (for its effect on the path)
 import click
 from PIL import Image
 
-from legacy_style import convert, download, inspection, model_diff, model_files
-from legacy_style.caffe.netparam import NetParameter
 from legacy_style.errors import LegacyStyleError
-from legacy_style.statedict import replacing
+from legacy_style.files import replacing
+from legacy_style.formats import model_files
+from legacy_style.formats.caffe.netparam import NetParameter
+from legacy_style.toolkit import convert, download, inspection
+from legacy_style.toolkit import diff as model_diff
 
 
 @click.command(help=__doc__)
@@ -70,7 +72,8 @@ def main(
         height, width = convert.input_size(net) if size is None else parsed_size(size)
         if filters is not None:
             picture = Image.fromarray(inspection.filters(net))
-            replacing(filters, lambda file: picture.save(file, "PNG"))
+            with replacing(filters) as file:
+                picture.save(file, "PNG")
         rows = inspection.rows(net, height, width, statistics=not no_statistics)
         entry = None if no_checksum else download.find_by_checksum(download.measure(net.path))
     except (LegacyStyleError, OSError) as error:

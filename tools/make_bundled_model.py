@@ -14,10 +14,10 @@ import _checkout  # noqa: F401 (for its effect on the path)
 import click
 import numpy as np
 
-from legacy_style import statedict
-from legacy_style.caffe import caffemodel
-from legacy_style.caffe.netparam import NetParameter
 from legacy_style.errors import LegacyStyleError
+from legacy_style.formats import state_dict
+from legacy_style.formats.caffe import caffemodel
+from legacy_style.formats.caffe.netparam import NetParameter
 
 BUNDLED = Path(__file__).parents[1] / "models" / "vgg16_conv.pth"
 
@@ -37,9 +37,9 @@ def main(caffemodel_path: str, output: str) -> None:
 def make(source: str, output: str) -> str:
     """Writes `output` from the .caffemodel `source` and compares what it reads back; the line to print."""
     net = until_last_pooling(caffemodel.read(source))
-    statedict.write_pth(output, net, half=True)
-    expected = dict(statedict.weights(net, half=True))
-    written = dict(statedict.weights(statedict.read_pth(output)))
+    state_dict.write_pth(output, net, half=True)
+    expected = dict(state_dict.weights(net, half=True))
+    written = dict(state_dict.weights(state_dict.read_pth(output)))
     if expected.keys() != written.keys():
         raise LegacyStyleError(f"{output}: has the weights {sorted(written)}, expected {sorted(expected)}")
     for key, values in expected.items():

@@ -22,8 +22,10 @@ import click
 import torch
 from torch import Tensor
 
-from legacy_style import convert, model_files, normalise, pixels
 from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.formats import model_files
+from legacy_style.programs.neural_style import pixels
+from legacy_style.toolkit import convert, normalise
 from legacy_style.torch7 import image as torch_image
 
 IMAGES = {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}

@@ -30,11 +30,13 @@ import click
 import torch
 import torch.distributed as dist
 
-import legacy_style.stylize as stylize
-from legacy_style import engine, network, parts, pixels, plan, run
-from legacy_style.losses import ContentLoss, StyleLoss
-from legacy_style.network import Network
-from legacy_style.options import Options
+import legacy_style.programs.neural_style.story as stylize
+from legacy_style.engine import machine, memory, network
+from legacy_style.engine.losses import ContentLoss, StyleLoss
+from legacy_style.engine.network import Network
+from legacy_style.engine.processes import parts
+from legacy_style.programs.neural_style import pixels, run
+from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import image as torch_image
 from legacy_style.torch7 import nn
 from legacy_style.torch7.random import Generator
@@ -153,8 +155,8 @@ def share(net: Network, height: int, width: int, count: int, side: int) -> Share
     owned = (rows[1] - rows[0]) * (columns[1] - columns[0])
     tiles = parts.tiles(net, layout, busiest, side)
     sweeps = 2 if len(tiles) == 1 else 3  # forward and backward; forward once more where there are several
-    lengths = (plan.tile_lengths(net, tile.vertical, tile.horizontal) for tile in tiles)
-    flops = sweeps * sum(plan.work(net, each).flops for each in lengths)
+    lengths = (memory.tile_lengths(net, tile.vertical, tile.horizontal) for tile in tiles)
+    flops = sweeps * sum(memory.work(net, each).flops for each in lengths)
     # It lends pixels, and gives the gradient of what it holds back: with neighbours of its size, as much each way.
     halo = max(areas[busiest] - owned, 0)
     return Share(
@@ -235,7 +237,7 @@ def table(counts: tuple[int, ...], megapixels: float, tile: int) -> None:
 @click.option("--megapixels", default=4.0, show_default=True)
 def alone(megapixels: float) -> None:
     """Seconds a megapixel of what process 0 does while the others wait, and of what every process does in full."""
-    engine.set_up_cpu()
+    machine.set_up_cpu()
     photograph = torch_image.load(str(EXAMPLES / "china.jpg"))
     rgb = torch_image.scale(photograph, 1000 * math.sqrt(megapixels * 1.5))  # which is 3:2
     area = rgb[0].size / 1e6

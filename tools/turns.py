@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legacy_style import engine, loadcaffe, model_files, network, shapes
+from legacy_style.engine import loadcaffe, machine, network, sizes
+from legacy_style.engine.objective import Objective
 from legacy_style.errors import DivergenceError, UnsupportedError
-from legacy_style.objective import Objective
-from legacy_style.options import Options
+from legacy_style.formats import model_files
+from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import nn, optim
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -136,7 +137,7 @@ Turn = Callable[[], None]
 
 
 def _ours(turn: Turn, model: str | None, height: int, width: int, optimizer: str) -> None:
-    engine.set_up_cpu()
+    machine.set_up_cpu()
     content, style = images(height, width)
     bowl, left = Bowl(height, width), _PAIRS
     with torch.no_grad():
@@ -198,7 +199,7 @@ def _step(stepper: torch.optim.Optimizer, closure: Callable[[], float]) -> None:
 
 def _convolutions(turn: Turn, model: str | None, height: int, width: int, optimizer: str) -> None:
     """One forward and one backward convolution of every layer, alone, the direct way."""
-    engine.set_up_cpu()
+    machine.set_up_cpu()
     jobs = []
     rng = torch.Generator().manual_seed(1)
     for weight, h, w in weights(build_network(model), height, width):
@@ -214,7 +215,7 @@ def _convolutions(turn: Turn, model: str | None, height: int, width: int, optimi
 
 def weights(net: network.Network, height: int, width: int) -> Iterator[tuple[Tensor, int, int]]:
     """The kernels of every convolution, with height and width of its output."""
-    for step, _, (_, h, w) in shapes.walk(net, height, width):
+    for step, _, (_, h, w) in sizes.walk(net, height, width):
         if isinstance(step, nn.SpatialConvolution):
             yield step.weight, h, w
 

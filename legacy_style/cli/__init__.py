@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from legacy_style import options
+from legacy_style.programs.neural_style import options
 
 # The options of anishathalye/neural-style and its 2017 fork; argparse also takes what they begin with.
 _ATHALYE = """

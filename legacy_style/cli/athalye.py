@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from legacy_style import athalye_images as images
 from legacy_style.cli import process
-from legacy_style.cli.athalye_options import NETWORK, parse
 from legacy_style.errors import OptionError, UnsupportedError
-from legacy_style.metadata import write_whole
+from legacy_style.files import write_whole
+from legacy_style.programs.athalye import images
+from legacy_style.programs.athalye.options import NETWORK, parse
 
 if TYPE_CHECKING:
-    from legacy_style.athalye import Descent, Losses, Settings
+    from legacy_style.programs.athalye.story import Descent, Losses, Settings
 
 NAME = "neural-style-athalye"
 
@@ -72,7 +72,7 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     if not current and options.checkpoint_output and "%s" not in options.checkpoint_output:
         parser.error("--checkpoint-output must contain %s, such as out_%s.jpg")
 
-    from legacy_style import athalye
+    from legacy_style.programs.athalye import story as athalye
 
     interrupts.check()
     settings = _settings(options)
@@ -94,7 +94,7 @@ def _network(parser: argparse.ArgumentParser, options: argparse.Namespace) -> st
         return path
     if options.network is not None:
         parser.error(f"the network {path} does not exist; download it, or name another with --network")
-    from legacy_style import model_files
+    from legacy_style.formats import model_files
 
     bundled = str(model_files.bundled())
     _notice(f"no {NETWORK} here: using the bundled VGG-16 instead (--network names another)")
@@ -110,7 +110,7 @@ def _check_checkpoints(parser: argparse.ArgumentParser, options: argparse.Namesp
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from legacy_style.athalye import Settings
+    from legacy_style.programs.athalye.story import Settings
 
     return Settings(**{name: getattr(options, name) for name in Settings.__dataclass_fields__})
 
@@ -151,7 +151,7 @@ class _Run:
 
     def optimise(self) -> None:
         """Step, print and save until the last iteration, or save what there is when interrupted."""
-        from legacy_style.stylize import Interrupted
+        from legacy_style.programs.neural_style.story import Interrupted
 
         try:
             self.say("Optimization started...")
@@ -206,7 +206,7 @@ class _Run:
 
     def save(self, path: str) -> None:
         """Write the best image; where none has counted yet, the one that there is."""
-        from legacy_style.athalye import to_image
+        from legacy_style.programs.athalye.story import to_image
 
         best = self.descent.x if self.descent.best is None else self.descent.best
         picture = to_image(best, self.mean_pixel)

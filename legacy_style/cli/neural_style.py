@@ -1,4 +1,4 @@
-"""The program itself: reads the command line, runs `legacy_style.stylize`, prints what the original prints.
+"""The program itself: reads the command line, runs `stylize`, prints what the original prints.
 
 Surprises: stdout is an interface, flushed line by line, with the tabs that Torch's `th` adds after what Lua
 prints; everything of ours goes to stderr. torch is imported only after the command line has parsed. Usage
@@ -11,14 +11,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from legacy_style import options as option_table
 from legacy_style.cli import process
 from legacy_style.cli.progress import ProgressLine
-from legacy_style.options import CommandLine
+from legacy_style.programs.neural_style import options as option_table
+from legacy_style.programs.neural_style.options import CommandLine
 from legacy_style.torch7 import cmdline
 
 if TYPE_CHECKING:
-    from legacy_style.stylize import Progress
+    from legacy_style.programs.neural_style.story import Progress
 
 NAME = "neural_style"
 
@@ -56,12 +56,12 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
 def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
     """Do what needs torch, which is imported only here, for seconds."""
     if command.action == "list-layers":
-        from legacy_style.stylize import list_layers
+        from legacy_style.programs.neural_style.story import list_layers
 
         for line in list_layers(command.options):
             _print(line)
     elif command.action == "print-plan":
-        from legacy_style.stylize import plan
+        from legacy_style.programs.neural_style.story import plan
 
         _print(plan(command.options))
     else:
@@ -69,7 +69,7 @@ def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
 
 
 def _run(command: CommandLine, interrupts: process.Interrupts) -> None:
-    from legacy_style.stylize import stylize
+    from legacy_style.programs.neural_style.story import stylize
 
     interrupts.check()
     live = ProgressLine(sys.stderr, shown=command.progress and sys.stderr.isatty())

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from legacy_style import athalye_images
 from legacy_style.cli import process
 from legacy_style.errors import OptionError
+from legacy_style.programs.athalye import images as athalye_images
 
 if TYPE_CHECKING:
-    from legacy_style.loadcaffe import Module
-    from legacy_style.paper import Terms
+    from legacy_style.engine.loadcaffe import Module
+    from legacy_style.programs.paper.experiments import Terms
 
 NAME = "python -m legacy_style.paper"
 
@@ -113,8 +113,9 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     if options.content is None and options.style is None:
         raise OptionError("give --content, --style or both")
 
-    from legacy_style import loadcaffe, model_files
-    from legacy_style.stylize import Interrupted
+    from legacy_style.engine import loadcaffe
+    from legacy_style.formats import model_files
+    from legacy_style.programs.neural_style.story import Interrupted
 
     interrupts.check()
     chain, _ = loadcaffe.modules(model_files.load(options.network or model_files.bundled()))
@@ -136,7 +137,7 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
 
 def _painted(cells: Sequence[Cell], chain: Sequence[Module], options: argparse.Namespace) -> Iterator[Cell]:
     """The cells with their images, each as soon as it is there."""
-    from legacy_style import paper
+    from legacy_style.programs.paper import experiments as paper
 
     content = None if options.content is None else paper.load(options.content, options.image_size)
     style = None
@@ -162,7 +163,7 @@ def _painted(cells: Sequence[Cell], chain: Sequence[Module], options: argparse.N
 
 def _reconstruct(options: argparse.Namespace) -> list[Cell]:
     """Figure 1: a row for the content, one for the style; the original, then a to e."""
-    from legacy_style.paper import LAYERS, Terms, up_to
+    from legacy_style.programs.paper.experiments import LAYERS, Terms, up_to
 
     cells: list[Cell] = []
     if options.content is not None:
@@ -184,7 +185,7 @@ def _reconstruct(options: argparse.Namespace) -> list[Cell]:
 
 def _matrix(options: argparse.Namespace) -> list[Cell]:
     """Figure 3: its letters are A to E for the rows."""
-    from legacy_style.paper import RATIOS, Terms, up_to
+    from legacy_style.programs.paper.experiments import RATIOS, Terms, up_to
 
     cells = [Cell(0, 0, "content", None), Cell(0, 1, "style", None)]
     for row, layers in enumerate(up_to(options.style_up_to), 1):
@@ -199,7 +200,7 @@ def _letter(index: int) -> str:
 
 
 def _check_layers(cells: Sequence[Cell], names: Sequence[str]) -> None:
-    from legacy_style.paper import rectified
+    from legacy_style.programs.paper.experiments import rectified
 
     for cell in cells:
         for layer in (*cell.terms.content, *cell.terms.style) if cell.terms else ():

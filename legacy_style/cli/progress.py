@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from legacy_style.stylize import Progress
+    from legacy_style.programs.neural_style.story import Progress
 
 _SECONDS_BETWEEN_DRAWINGS = 0.1
 _FALLBACK_COLUMNS = 80

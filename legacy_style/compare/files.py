@@ -9,7 +9,7 @@ from pathlib import Path
 
 from legacy_style.compare.manifest import Manifest
 from legacy_style.errors import ChecksumError, LegacyStyleError, OptionError
-from legacy_style.metadata import sha256
+from legacy_style.files import sha256
 
 Fetch = Callable[[str, Path, str], None]
 """(URL, path to write, SHA-256 or ''): writes the whole file or raises."""

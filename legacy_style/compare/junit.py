@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from legacy_style.compare.results import Outcome
-from legacy_style.metadata import write_whole
+from legacy_style.files import write_whole
 
 # What XML 1.0 cannot hold, escaped or not.
 _FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -14,12 +14,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import legacy_style.stylize as stylize
-from legacy_style import metadata
+import legacy_style.programs.neural_style.story as stylize
 from legacy_style.compare.manifest import Printed
 from legacy_style.errors import LegacyStyleError
-from legacy_style.metadata import Record
-from legacy_style.options import Options, as_words
+from legacy_style.files import sha256
+from legacy_style.programs.neural_style import record as metadata
+from legacy_style.programs.neural_style.options import Options, as_words
+from legacy_style.programs.neural_style.record import Record
 
 # Iterations. A checkpoint of L-BFGS at 512 pixels takes half a gigabyte; it goes when the picture is done.
 _CHECKPOINT_EVERY = 200.0
@@ -37,7 +38,7 @@ def make(wanted: Options, model_sha256: str, *, chunks: bool, on_progress: OnPro
         "options": dataclasses.asdict(wanted),
         "versions": metadata.versions(),
         "model": {"file": Path(wanted.model_file).name, "sha256": model_sha256},
-        "inputs": {path: metadata.sha256(path) for path in stylize.input_files(wanted)},
+        "inputs": {path: sha256(path) for path in stylize.input_files(wanted)},
     }
     record = _done(picture, made_from)
     if record is not None:

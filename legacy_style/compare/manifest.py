@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from legacy_style.errors import FormatError, OptionError
-from legacy_style.metadata import write_whole
+from legacy_style.files import write_whole
 
 FORMAT = "legacy-style manifest 1"
 PUBLISHED = Path(__file__).with_name("published.json")

@@ -14,7 +14,7 @@ from legacy_style.compare.objective import Meter
 from legacy_style.compare.results import Objective
 from legacy_style.compare.wording import number
 from legacy_style.errors import OptionError
-from legacy_style.options import Options
+from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import image as torch7_image
 
 

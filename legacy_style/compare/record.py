@@ -11,12 +11,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from legacy_style import metadata
 from legacy_style.compare.making import losses_of
 from legacy_style.compare.manifest import File, Manifest, Printed, Row, Tolerances
+from legacy_style.engine.network import split_list
 from legacy_style.errors import FormatError, OptionError
-from legacy_style.network import split_list
-from legacy_style.options import Options, as_words
+from legacy_style.files import sha256
+from legacy_style.programs.neural_style import record as metadata
+from legacy_style.programs.neural_style.options import Options, as_words
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".ppm"}
 _KEPT_LOSSES = 12
@@ -70,7 +71,7 @@ def _row(
         raise FormatError(f"{picture}: its record lacks or garbles {error}; make the picture again") from None
     named = {_relative(name, base): File(digest) for name, digest in digests.items()}
     expected = _relative(picture, base)
-    named[expected] = File(metadata.sha256(picture))
+    named[expected] = File(sha256(picture))
     fixed = options.seed >= 0 or options.init != "random"
     own = dataclasses.replace(
         options,

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from legacy_style import metadata
 from legacy_style.compare.cards import SYMBOLS, Card, css_class
 from legacy_style.compare.results import KINDS, Kind, Outcome, as_json
 from legacy_style.compare.wording import esc
+from legacy_style.files import write_whole
+from legacy_style.programs.neural_style import record as metadata
 
 FORMAT = "legacy-style comparison 1"
 
@@ -42,11 +43,9 @@ class About:
 
 def write(path: Path, outcomes: Sequence[Outcome], about: About) -> Path:
     """Write the HTML to `path` and the JSON beside it, whose path is returned."""
-    metadata.write_whole(path, html(outcomes, about).encode())
+    write_whole(path, html(outcomes, about).encode())
     beside = path.with_suffix(".json")
-    metadata.write_whole(
-        beside, (json.dumps(summary(outcomes, about), indent=1, ensure_ascii=False) + "\n").encode()
-    )
+    write_whole(beside, (json.dumps(summary(outcomes, about), indent=1, ensure_ascii=False) + "\n").encode())
     return beside
 
 

@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import legacy_style.stylize as stylize
-from legacy_style import metadata, options
+import legacy_style.programs.neural_style.story as stylize
 from legacy_style.compare import colors, making, metrics, verdicts
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import Manifest, Row
 from legacy_style.compare.objective import Meter
 from legacy_style.compare.results import Network, Outcome, Run
+from legacy_style.engine.network import split_list
 from legacy_style.errors import LegacyStyleError, OptionError
-from legacy_style.network import split_list
-from legacy_style.options import Options
+from legacy_style.files import sha256
+from legacy_style.programs.neural_style import options
+from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import image as torch7_image
 
 
@@ -77,7 +78,7 @@ class Task:
 
 def identify(path: Path, manifest: Manifest) -> Network:
     """Which of the manifest's models a file is, by its checksum."""
-    digest = metadata.sha256(path)
+    digest = sha256(path)
     for name, known in manifest.models.items():
         for each in known:
             if each.startswith("sha1:"):

@@ -18,7 +18,6 @@ import errno
 import io
 import os
 import re
-import secrets
 import sys
 import threading
 import warnings
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from legacy_style.errors import FormatError, OptionError, UnsupportedError
+from legacy_style.files import write_whole
 from legacy_style.torch7 import png16
 
 Array = NDArray[np.float64]
@@ -162,7 +162,7 @@ def save(path: str | os.PathLike[str], image: NDArray[np.floating]) -> None:
     try:
         with _pillow_to_ourselves():
             Image.fromarray(_to_bytes(image)).save(encoded, image_format, quality=_JPEG_QUALITY)
-        _write_whole(_target(name), encoded.getvalue())
+        write_whole(name, encoded.getvalue())
     except OSError as error:
         raise OptionError(f"{name}: could not be written: {error.strerror or error}") from error
 
@@ -343,19 +343,3 @@ def _to_bytes(image: NDArray[np.floating]) -> NDArray[np.uint8]:
         known = np.nan_to_num(image[:, rows].astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
         result[rows] = (np.clip(known, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
     return result
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    """Write `content` beside `target` and rename it; the permissions are those of a plain write."""
-    if target.exists() and not target.is_file():  # a device or a pipe cannot be replaced
-        target.write_bytes(content)
-        return
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o7777)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

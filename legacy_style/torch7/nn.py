@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legacy_style import winograd
+from legacy_style.engine.kernels import winograd
 
 Pair = tuple[int, int]
 """(vertical, horizontal), as in PyTorch; nn's constructors and printouts have the horizontal number first."""

@@ -1,0 +1,313 @@
+"""What a run will need, before it begins: memory, arithmetic, and the tiles that make it fit.
+
+Memory is counted layer by layer, as the passes of `network.Network` hold it: every layer's output until the backward
+pass has consumed it, two gradients at a time, the optimiser's vectors, the content targets. What the process holds
+already is measured, not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from legacy_style.engine import sizes as shapes
+from legacy_style.engine import tiling
+from legacy_style.engine.kernels import winograd
+from legacy_style.engine.losses import ContentLoss, Loss
+from legacy_style.engine.network import Network
+from legacy_style.errors import OptionError
+from legacy_style.programs.neural_style.options import Options
+from legacy_style.torch7 import nn
+
+# Sides of tiles to try, largest first: the larger, the less is computed twice.
+_TILE_SIDES = (2048, 1536, 1280, 1024, 896, 768, 704, 640, 576, 512, 448, 384, 320, 256, 192, 128, 64)
+
+# Of the memory that is free, this much may be planned for: the prediction is good to about a twentieth.
+_USABLE = 0.95
+
+# What the process's code takes once it computes, beyond what loading has touched (measured with PyTorch 2.13 on Linux).
+_LIBRARIES = 200_000_000
+
+_FLOAT = 4  # bytes; whatever the precision, capturing and the first evaluations are float32, and the peak is theirs
+
+
+@dataclass(frozen=True)
+class Work:
+    """One pass over an image or a tile: `peak` bytes of feature maps and gradients, `flops` of one forward pass."""
+
+    peak: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run goes: `tile` is the side of the tiles, 0 for one piece; `memory` in bytes, by purpose."""
+
+    height: int
+    width: int
+    tile: int
+    tiles: int
+    flops: float  # an evaluation, forward and backward
+    overhead: float  # that, as a multiple of the arithmetic of the image in one piece
+    memory: dict[str, int]
+    available: int | None
+
+    @property
+    def peak(self) -> int:
+        return sum(self.memory.values())
+
+    def __str__(self) -> str:
+        pieces = "in one piece"
+        if self.tile:
+            pieces = (
+                f"in {self.tiles} tiles of {self.tile} pixels, {self.overhead:.2f} times that of one piece"
+            )
+        free = "" if self.available is None else f" of {_giga(self.available)} that are there"
+        return "\n".join(
+            [
+                f"image    {self.width}x{self.height}",
+                f"work     {self.flops / 1e9:.0f} GFLOP an evaluation, {pieces}",
+                f"memory   {_giga(self.peak)}{free}",
+                *(f"         {_giga(size)} {purpose}" for purpose, size in self.memory.items()),
+            ]
+        )
+
+
+def make(
+    net: Network,
+    height: int,
+    width: int,
+    styles: Sequence[tuple[int, int]],
+    options: Options,
+    *,
+    resident: int,
+    available: int | None,
+) -> Plan:
+    """Plan a run; where `--tile` says nothing and the image does not fit in one piece, choose tiles that do.
+
+    `styles`: (height, width) of the style images. `resident`: bytes that the process holds with the network loaded,
+    without images; `available`: bytes that it may grow to, None if unknown. Raises OptionError where nothing fits.
+    """
+    sides: Sequence[int]
+    if options.tile:
+        sides = (options.tile,)
+        _check_can_tile(net, options)
+    elif tiling.local(net.steps):
+        sides = (0, *_TILE_SIDES)
+    else:
+        sides = (0,)
+    plans = []
+    for side in sides:
+        plan = _with_tiles(net, height, width, styles, options, side, resident, available)
+        if available is None or plan.peak <= available * _USABLE:
+            return plan
+        plans.append(plan)
+    raise OptionError(_does_not_fit(min(plans, key=lambda plan: plan.peak), options))
+
+
+def _check_can_tile(net: Network, options: Options) -> None:
+    """Raise OptionError where a layer takes the image in one piece only."""
+    undivided = [layer for layer in net.layers if layer.windows is None]
+    if undivided:
+        # Caffe has no layer of its own for what flattens feature maps before InnerProduct.
+        named = [layer.name for layer in undivided if not isinstance(layer, nn.View)] or [undivided[0].name]
+        raise OptionError(
+            f"--tile {options.tile}: the layer {named[0]} takes the whole image at once, which tiles do not have; leave"
+            f" --tile out, or choose layers before {named[0]}"
+        )
+
+
+def _with_tiles(
+    net: Network,
+    height: int,
+    width: int,
+    styles: Sequence[tuple[int, int]],
+    options: Options,
+    side: int,
+    resident: int,
+    available: int | None,
+) -> Plan:
+    whole = work(net, _whole(net, height, width))
+    peak, flops, count = whole.peak, 2 * whole.flops, 1
+    if side:
+        works = [work(net, lengths) for lengths in _tiles(net, height, width, side)]
+        peak = max(work.peak for work in works)
+        flops = 3 * sum(work.flops for work in works) if len(works) > 1 else 2 * works[0].flops
+        count = len(works)
+    for style in styles:
+        pieces = _tiles(net, *style, side) if side else [_whole(net, *style)]
+        peak = max(peak, max(work(net, lengths, forward_only=True).peak for lengths in pieces))
+    memory = {"the program and its weights": resident + _LIBRARIES, **_vectors(height, width, options)}
+    memory["content targets"] = _targets(net, height, width)
+    memory["feature maps and their gradients"] = peak
+    memory["convolution by Winograd"] = _scratch(net, [(height, width), *styles], side)
+    return Plan(height, width, side, count, flops, flops / (2 * whole.flops), memory, available)
+
+
+Lengths = list[tuple[int, int, int, int]]
+"""For each step that runs: height and width of its output, before and after cropping."""
+
+
+def _whole(net: Network, height: int, width: int) -> Lengths:
+    outputs = [after for _, _, after in shapes.walk(net, height, width)]
+    return [(h, w, h, w) for _, h, w in outputs]
+
+
+def _channels(net: Network) -> Iterator[tuple[nn.Layer | Loss, int, int]]:
+    """Every step with the channels of its input and output."""
+    return ((step, before[0], after[0]) for step, before, after in shapes.walk(net, 1, 1))
+
+
+def _tiles(net: Network, height: int, width: int, side: int) -> Iterator[Lengths]:
+    """One tile of each kind would do, but they are few and planning is cheap."""
+    strides = [tiling.total_stride(net.windows(axis)) for axis in (0, 1)]
+    rows, columns = (tiling.cut(n, -(-n // side), s) for n, s in zip((height, width), strides, strict=True))
+    losses = [not isinstance(step, nn.Layer) for step in net.steps]
+    plans = [
+        [tiling.axis(net.windows(axis), losses, n, own) for own in owns]
+        for axis, n, owns in ((0, height, rows), (1, width, columns))
+    ]
+    for vertical in plans[0]:
+        for horizontal in plans[1]:
+            yield tile_lengths(net, vertical, horizontal)
+
+
+def tile_lengths(net: Network, vertical: tiling.Axis, horizontal: tiling.Axis) -> Lengths:
+    """The outputs of the steps that run for one tile."""
+    lengths: Lengths = []
+    for i in range(min(vertical.depth, horizontal.depth)):
+        sizes = []
+        for plan, windows in ((vertical, net.windows(0)), (horizontal, net.windows(1))):
+            raw = windows[i].size(plan.lengths[i])
+            crop = plan.crops[i]
+            sizes.append((raw, raw if crop is None else crop[1] - crop[0]))
+        lengths.append((sizes[0][0], sizes[1][0], sizes[0][1], sizes[1][1]))
+    return lengths
+
+
+def work(net: Network, lengths: Lengths, *, forward_only: bool = False) -> Work:
+    """Walk through both passes, adding up what is alive, in bytes: forward the outputs so far, backward those that are
+    left; on top of them the gradient, and what a layer needs while it works. A layer's entry in `kept` is (input,
+    output).
+    """
+    kept: list[tuple[int, int]] = []
+    x = alive = peak = 0
+    flops = 0.0
+    for (step, before, after), (h, w, cropped_h, cropped_w) in zip(_channels(net), lengths, strict=False):
+        if not isinstance(step, nn.Layer):
+            continue
+        if isinstance(step, nn.SpatialConvolution):
+            kernel = step.weight.shape[2] * step.weight.shape[3] * step.weight.shape[1]
+            flops += 2.0 * kernel * after * h * w
+        y = _FLOAT * after * h * w
+        x = x or _FLOAT * before * h * w
+        if not kept:
+            alive = x
+        extra = (
+            2 * y if isinstance(step, nn.SpatialMaxPooling) else 0
+        )  # where the maxima are, eight bytes each
+        peak = max(peak, alive + y + extra)
+        kept.append((x, y))
+        alive = x + y if forward_only else alive + y
+        x = _FLOAT * after * cropped_h * cropped_w
+        if (cropped_h, cropped_w) != (h, w):
+            alive += x
+            peak = max(peak, alive)
+    if not forward_only:
+        grad = x
+        peak = max(peak, alive + grad)
+        for (step, _, _), (x, y) in zip(
+            reversed([entry for entry in _channels(net) if isinstance(entry[0], nn.Layer)][: len(kept)]),
+            reversed(kept),
+            strict=True,
+        ):
+            extra = 3 * y if isinstance(step, nn.SpatialMaxPooling) else 0
+            peak = max(peak, alive + max(grad, y) + x + extra)
+            alive, grad = alive - y, x
+    return Work(peak, flops)
+
+
+def _vectors(height: int, width: int, options: Options) -> dict[str, int]:
+    """The image, its gradient and the last evaluated one; what the optimiser keeps."""
+    vector = 3 * height * width * _FLOAT
+    if options.optimizer == "adam":
+        return {"the image and Adam's moments": 5 * vector}
+    pairs = _pairs(options)
+    return {"the image and L-BFGS's directions": 5 * vector, "L-BFGS's correction pairs": 2 * pairs * vector}
+
+
+def _pairs(options: Options) -> int:
+    wanted = options.lbfgs_num_correction if options.lbfgs_num_correction > 0 else 100
+    return int(min(wanted, max(options.num_iterations - 1, 0)))
+
+
+def _targets(net: Network, height: int, width: int) -> int:
+    total = 0
+    for (step, _, channels), (h, w, _, _) in zip(_channels(net), _whole(net, height, width), strict=True):
+        if isinstance(step, ContentLoss):
+            total += channels * h * w * _FLOAT
+    return total
+
+
+def _scratch(net: Network, images: Sequence[tuple[int, int]], side: int) -> int:
+    """What winograd.Scratch grows to, in bytes: each of its arrays to what the layer that takes most of it takes."""
+    largest: dict[str, int] = {}
+    for height, width in images:
+        for lengths in _tiles(net, height, width, side) if side else [_whole(net, height, width)]:
+            for (step, before, after), (h, w, _, _) in zip(_channels(net), lengths, strict=False):
+                if isinstance(step, nn.SpatialConvolution) and winograd.suits(step.weight, step.pad):
+                    for channels in ((before, after), (after, before)):
+                        for name, size in winograd.scratch_sizes(*channels, h, w).items():
+                            largest[name] = max(largest.get(name, 0), size)
+    return _FLOAT * sum(largest.values())
+
+
+def _does_not_fit(plan: Plan, options: Options) -> str:
+    ways = ["a smaller -image_size"]
+    if options.optimizer == "lbfgs" and _pairs(options) > 5:
+        ways.insert(0, "-lbfgs_num_correction 5 or -optimizer adam")
+    if options.tile > 64:
+        ways.insert(0, f"--tile {options.tile // 2}, or no --tile")
+    details = ", ".join(f"{_giga(size)} {purpose}" for purpose, size in plan.memory.items())
+    assert plan.available is not None
+    return (
+        f"this run would take {_giga(plan.peak)} of memory, and {_giga(plan.available)} are there ({details});"
+        f" what makes it fit: {'; or '.join(ways)}"
+    )
+
+
+def _giga(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
+
+
+def resident_memory() -> int:
+    """Bytes of physical memory that this process holds; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * 4096
+
+
+def available_memory(processes: int = 1) -> int | None:
+    """Bytes that this process may grow to, what it holds included; None where the system does not tell.
+
+    What is free is for `processes` of the kind.
+    """
+    limits = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                limits.append(int(line.split()[1]) * 1024 + resident_memory())
+    except (OSError, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        limits.append(limit - used + resident_memory())
+    except (OSError, ValueError):  # no such group, or "max"
+        pass
+    if not limits:
+        return None
+    return resident_memory() + (min(limits) - resident_memory()) // processes

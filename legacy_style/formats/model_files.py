@@ -1,0 +1,123 @@
+"""Any model file -> NetParameter, recognised by its content, never by its name.
+
+Surprise: a .caffemodel is the one format without a signature, so whatever is not recognisably something else
+is read as one. Files that people take for models (web pages, git-lfs pointers, archives, images) are named
+for what they are.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+from legacy_style.errors import FormatError, UnsupportedError
+from legacy_style.formats import matlab, pth, state_dict, zipcheck
+from legacy_style.formats.caffe import caffemodel
+from legacy_style.formats.caffe.netparam import NetParameter
+from legacy_style.formats.matconvnet import reader as matconvnet
+
+ACCEPTED = "accepted are .caffemodel, MatConvNet's .mat, a PyTorch state dict (.pth) and NumPy arrays (.npz)"
+
+# VGG-16's convolutions, in half precision: models/README.md.
+BUNDLED = "vgg16_conv.pth"
+
+# As much of a file as tells what it is: MATLAB's HDF5 files have their signature at byte 512.
+_HEAD = 1024
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+# The first bytes of files that are no models, and what they are.
+_OTHERS = (
+    (_HDF5, "an HDF5 file (Keras, or Caffe's .caffemodel.h5); save the network as .caffemodel"),
+    (b"version https://git-lfs", "a git-lfs pointer, not the model; run `git lfs pull`"),
+    (b"\x1f\x8b", "compressed with gzip; unpack it first"),
+    (b"BZh", "compressed with bzip2; unpack it first"),
+    (b"\xfd7zXZ\x00", "compressed with xz; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it first"),
+    (b"Rar!\x1a\x07", "a RAR archive; unpack it first"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image; it may belong to -content_image or -style_image"),
+    (b"\xff\xd8\xff", "a JPEG image; it may belong to -content_image or -style_image"),
+    (b"\x93NUMPY", "a single NumPy array (.npy); save the network's arrays with np.savez"),
+    (b"%PDF", "a PDF document"),
+    # A Torch7 object's type is 4, and 1 is its index.
+    (
+        b"\x04\x00\x00\x00\x01\x00\x00\x00",
+        "a Torch7 file (.t7); convert the .caffemodel that it was made from",
+    ),
+)
+
+
+def load(
+    path: str | os.PathLike[str], *, matconvnet_orientation: str = "hw", allow_torchvision: bool = False
+) -> NetParameter:
+    """The network in a .caffemodel, .mat, .pth or .npz file, for BGR images of 0..255 less the mean.
+
+    `matconvnet_orientation`: "hw", or "wh" to read a .mat's kernels transposed, as anishathalye/neural-style
+    does. `allow_torchvision`: accept the weights that torchvision trained itself. Weights are read when they
+    are asked for, as far as the format allows. Raises FormatError, UnsupportedError, WeightMismatchError;
+    OSError where the file cannot be opened.
+    """
+    name = os.fspath(path)
+    with Path(name).open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith(zipcheck.SIGNATURE):
+        if any(member.endswith(".npy") for member in zipcheck.members(name)):
+            return state_dict.read_npz(name, allow_torchvision=allow_torchvision)
+        return state_dict.read_pth(name, allow_torchvision=allow_torchvision)
+    if head.startswith(pth.LEGACY_SIGNATURE):
+        return state_dict.read_pth(name, allow_torchvision=allow_torchvision)
+    if matlab.is_level_5(head):
+        return matconvnet.read(name, orientation=matconvnet_orientation)
+    _refuse_others(head, name)
+    try:
+        return caffemodel.read(name)
+    except FormatError as error:
+        raise FormatError(f"{error}; {ACCEPTED}") from error
+
+
+def bundled() -> Path:
+    """The network that comes with the program: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "models" / BUNDLED
+    return inside if inside.is_file() else package.parent / "models" / BUNDLED
+
+
+def _refuse_others(head: bytes, path: str) -> None:
+    """Raise where the file is recognisably no model, with what it is and what to do."""
+    if not head:
+        raise FormatError(f"{path}: is empty; get the file again ({ACCEPTED})")
+    if head.startswith(b"MATLAB 7.3") or head[512:].startswith(_HDF5):
+        raise UnsupportedError(
+            f"{path}: is a MATLAB 7.3 file, which is HDF5 and not the kind that MatConvNet published; "
+            "load it in MATLAB and write it with save(..., '-v7')"
+        )
+    for signature, what in _OTHERS:
+        if head.startswith(signature):
+            raise FormatError(f"{path}: is {what} ({ACCEPTED})")
+    if head.startswith(b"\x80") and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise UnsupportedError(
+            f"{path}: is a Python pickle, which is not opened because it can run code ({ACCEPTED})"
+        )
+    if head[257:262] == b"ustar" and tarfile.is_tarfile(path):
+        raise UnsupportedError(
+            f"{path}: is a tar archive; if PyTorch 0.1 wrote it, load it there and save it again with "
+            "torch.save"
+        )
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 100_000_000:
+        raise UnsupportedError(
+            f"{path}: is a safetensors file; save the state dict with torch.save ({ACCEPTED})"
+        )
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(b"<"):
+        raise FormatError(
+            f"{path}: is a web page, not a model; the download went wrong, so get the file again"
+        )
+    if not head.translate(None, bytes(range(32, 127)) + b"\t\n\r"):
+        if b"layer" in head or b"input_dim" in head:
+            raise FormatError(
+                f"{path}: is a prototxt, which holds no weights; give the .caffemodel that belongs to it"
+            )
+        raise FormatError(f"{path}: is text, which begins {text[:40].decode()!r} ({ACCEPTED})")

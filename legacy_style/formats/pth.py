@@ -1,0 +1,203 @@
+"""PyTorch files (.pth, .pt) of weights, opened lazily and so that a broken or hostile one does no harm.
+
+Read by torch.load with weights_only=True and, but for the format of before PyTorch 1.6, mmap=True: a tensor's
+bytes stay in the file until they are used. Surprises: a pickle is checked before torch.load sees it, because
+even its restricted unpickler can be led to fill memory or to overflow the stack; and whatever still goes
+wrong in there is reported as a broken file, since the errors are those of whatever the bytes lead it into.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from legacy_style.errors import FormatError, UnsupportedError
+from legacy_style.formats import zipcheck
+
+# The first bytes of torch.save's format of before 1.6: PROTO 2, then its magic number as a LONG1.
+LEGACY_SIGNATURE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+# That format's pickles: magic number, version, the writer's system, the object, the storages' names; and
+# how many bytes they take at most.
+_LEGACY_PICKLES = 5
+_LEGACY_HEAD = 1 << 24
+
+# A state dict's pickle takes about forty operations and four tuples a tensor. Hashing nested tuples recurses
+# in C.
+_MOST_OPERATIONS = 200_000
+_MOST_TUPLES = 20_000
+
+# What a dict of tensors is made of. `encode` is how protocol 2 writes bytes.
+_HARMLESS = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    "torch Size",
+    "torch device",
+    "_codecs encode",
+    *(f"torch {kind}Storage" for kind in ("Double", "Float", "Half", "BFloat16", "Bool", "Byte", "Char")),
+    *(f"torch {kind}Storage" for kind in ("Short", "Int", "Long")),
+    *(f"torch {kind}" for kind in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8")),
+}
+
+# Where training programs keep the weights among other things.
+_USUAL_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
+
+# The key under which our files keep the list of layers among the state dict's metadata, where load_state_dict
+# looks for modules' versions and overlooks everything else.
+METADATA_KEY = "legacy_style"
+
+
+def read(path: str) -> tuple[dict[str, Tensor], str | None]:
+    """Name -> tensor on the CPU, float16 to float64, for every such tensor in the file; and the prototxt, if
+    any.
+
+    Raises FormatError where the file is broken, UnsupportedError where it holds something else than a state
+    dict.
+    """
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        head = file.read(max(len(LEGACY_SIGNATURE), 264))
+    zipped = head.startswith(zipcheck.SIGNATURE)
+    if zipped:
+        _check_archive(path)
+    elif head.startswith(LEGACY_SIGNATURE):
+        with Path(path).open("rb") as file:
+            # In memory, since reading from a file makes room first for as much as a pickle asks for.
+            pickled = io.BytesIO(file.read(_LEGACY_HEAD))
+        for _ in range(_LEGACY_PICKLES):
+            _check_pickle(pickled, size, path)
+    else:
+        raise FormatError(f"{path}: is no PyTorch file")
+    try:
+        with warnings.catch_warnings():
+            # Those are on what a damaged pickle makes of PyTorch's own classes.
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:  # Any error at all: see the module's docstring.
+        raise FormatError(
+            f"{path}: PyTorch cannot read this file, which is damaged ({_first_line(error)})"
+        ) from error
+    state = _state_dict(loaded, path)
+    tensors = {name: _checked(value, name, path) for name, value in state.items() if _is_weight(name, value)}
+    if not tensors:
+        raise FormatError(f"{path}: holds no tensor of floating-point numbers, expected a network's weights")
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if total > 2 * size:
+        raise FormatError(
+            f"{path}: promises {total} bytes of weights in a file of {size}; it is damaged or hostile"
+        )
+    return tensors, prototxt(state)
+
+
+def _check_archive(path: str) -> None:
+    members = zipcheck.members(path, stored_only=True)
+    pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
+    if any(name.endswith("constants.pkl") for name in members):
+        raise UnsupportedError(
+            f"{path}: is a TorchScript program; save its state_dict() with torch.save instead"
+        )
+    if len(pickles) != 1:
+        raise FormatError(
+            f"{path}: is a zip archive without the data.pkl of a PyTorch file or arrays of NumPy"
+        )
+    for info in members.values():
+        zipcheck.data_offset(path, info)
+    with zipfile.ZipFile(path) as archive:
+        try:
+            pickled = io.BytesIO(archive.read(pickles[0]))
+        except zipcheck.UNREADABLE as error:
+            raise FormatError(f"{path}: data.pkl cannot be read: {error}") from error
+    _check_pickle(pickled, Path(path).stat().st_size, path)
+
+
+def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> None:
+    """Raise where the next pickle holds more than tensors in dicts, lists and tuples, or is out of all
+    proportion.
+    """
+    tuples = operations = number = 0
+    with warnings.catch_warnings():
+        # Damaged names may look like escape sequences that Python warns of.
+        warnings.simplefilter("ignore")
+        try:
+            for opcode, argument, position in pickletools.genops(pickled):
+                name = opcode.name
+                if name == "PROTO" and argument != 2:
+                    raise UnsupportedError(
+                        f"{path}: is pickled with protocol {argument}; load it in PyTorch and save it again "
+                        "with torch.save"
+                    )
+                if (name == "GLOBAL" and argument not in _HARMLESS) or name in ("STACK_GLOBAL", "INST"):
+                    what = str(argument or "a class").replace(" ", ".")
+                    raise UnsupportedError(
+                        f"{path}: holds a Python object ({what}) beside tensors, and unpickling it could run "
+                        "code; save only the state_dict() of the network"
+                    )
+                operations += 1
+                tuples += name.startswith("TUPLE")
+                if isinstance(argument, int) and name in ("BININT", "BININT1", "BININT2", "LONG1"):
+                    number = argument
+                # The last number in a storage's id is how many values it has.
+                too_much = name == "BINPERSID" and number > size
+                if too_much or tuples > _MOST_TUPLES or operations > _MOST_OPERATIONS:
+                    raise FormatError(
+                        f"{path}: promises more than a file of its size holds (byte {position} of its pickle)"
+                    )
+        except (ValueError, EOFError, UnicodeError, OverflowError) as error:
+            raise FormatError(f"{path}: its pickle is broken: {error}") from error
+
+
+def _state_dict(loaded: Any, path: str) -> Mapping[str, Any]:
+    """The dict that holds the tensors, which may lie within another."""
+    for _ in range(3):
+        if not isinstance(loaded, Mapping):
+            raise UnsupportedError(
+                f"{path}: holds a {type(loaded).__name__}, expected a state dict: save the network's "
+                "state_dict()"
+            )
+        if any(isinstance(value, Tensor) for value in loaded.values()):
+            return loaded
+        inner = {key: value for key, value in loaded.items() if isinstance(value, Mapping)}
+        usual = [key for key in _USUAL_KEYS if key in inner]
+        if not usual and len(inner) != 1:
+            break
+        loaded = inner[usual[0]] if usual else next(iter(inner.values()))
+    raise FormatError(f"{path}: holds no dict of tensors, expected a state dict as torch.save writes it")
+
+
+def _is_weight(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _checked(tensor: Tensor, name: str, path: str) -> Tensor:
+    """`tensor`, if it is a plain one that its storage can hold: strides of 0 make much of little."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        raise UnsupportedError(
+            f"{path}: {name} is no dense tensor; load the file in PyTorch and save it as one"
+        )
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise FormatError(
+            f"{path}: {name} has the shape {tuple(tensor.shape)}, which is more than the file holds of it"
+        )
+    return tensor.detach()
+
+
+def prototxt(state: Mapping[str, Any]) -> str | None:
+    """The list of layers among the state dict's metadata, where one of our files has it."""
+    metadata = getattr(state, "_metadata", None)
+    ours = metadata.get(METADATA_KEY) if isinstance(metadata, Mapping) else None
+    text = ours.get("prototxt") if isinstance(ours, Mapping) else None
+    return text if isinstance(text, str) else None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""neural_style.lua (jcjohnson, 2015): `options` as it read them, `story` as its main() ran."""

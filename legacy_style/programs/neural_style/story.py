@@ -1,0 +1,452 @@
+"""neural_style.lua's main(), as a story in small functions: load, build, capture, initialise, optimise, save.
+
+Ports neural_style.lua 07c4b82. Surprises, all the original's: `-num_iterations N` evaluates N times and throws the last
+update away; printing and saving happen inside the evaluation, so `Iteration t` and its file show the image after t-1
+updates; `-learning_rate` is Adam's alone; the generator is seeded after the targets are captured.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from legacy_style.engine import checkpoint, loadcaffe, machine, network
+from legacy_style.engine import memory as planning
+from legacy_style.engine import sizes as shapes
+from legacy_style.engine.memory import Plan
+from legacy_style.engine.network import Network, split_list
+from legacy_style.engine.objective import Objective
+from legacy_style.engine.processes import group as distributed
+from legacy_style.engine.processes import parts
+from legacy_style.engine.processes.group import Ranks
+from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.formats import model_files
+from legacy_style.formats.caffe.netparam import NetParameter
+from legacy_style.programs.neural_style import pixels
+from legacy_style.programs.neural_style import record as metadata
+from legacy_style.programs.neural_style.options import Options, as_words
+from legacy_style.programs.neural_style.run import (
+    Array,
+    Interrupted,
+    Log,
+    Losses,
+    OnProgress,
+    Progress,
+    Result,
+    Run,
+    build_filename,
+)
+from legacy_style.torch7 import image as torch_image
+from legacy_style.torch7.cmdline import tonumber
+from legacy_style.torch7.random import Generator
+
+__all__ = ["Interrupted", "Losses", "Progress", "Result", "build_filename", "stylize"]
+
+
+def _ignore(line: str) -> None:
+    pass
+
+
+def stylize(
+    options: Options,
+    *,
+    log: Log = _ignore,
+    notice: Log = _ignore,
+    on_progress: OnProgress | None = None,
+    save: bool = True,
+) -> Result:
+    """Run neural_style.lua with `options`.
+
+    `log` takes each line that the original prints, `notice` remarks of ours, both without line end. With `save`, files
+    are written as the original writes them. Raises the errors of `legacy_style.errors`, and Interrupted where a
+    KeyboardInterrupt comes during the optimisation, after the image of the last evaluation was saved; where none was
+    to be saved, that KeyboardInterrupt itself.
+    Where torchrun has started several processes, they share the image; the first one alone reads images, logs, and
+    saves, and the others return what they have of the result.
+    """
+    with torch.no_grad(), distributed.joined() as ranks:
+        if ranks.rank > 0:
+            log, notice, on_progress = _ignore, _ignore, None
+        given = options
+        options = distributed.own_options(options, ranks)
+        check(options, save and ranks.rank == 0)
+        devices, gpus = choose_devices(options, notice)
+        precision = machine.dtype(options.precision, devices)
+        ranks.use(devices[0])
+        chain = load_chain(options, log, notice)
+        images = share_images(options, ranks)
+        net = build_network(options, chain, log)
+        network.place(net, devices, options.multigpu_strategy, gpus)
+        check_sizes(net, images)
+        parts.check(net, images.content.shape[2], images.content.shape[3], ranks)
+        saved = distributed.read_together(ranks, options.resume) if options.resume else None
+        inputs = digests(net, images) if options.checkpoint or saved else {}
+        if saved:
+            options = replace(options, tile=options.tile or saved["options"]["tile"])
+            checkpoint.check_same(options.resume, saved, options, inputs)
+        options = lay_out(options, net, images, notice, ranks, resumed=bool(saved))
+        objective = capture(net, images, options, log, ranks)
+        start = initial_image(options, images, objective).to(devices[0])
+        colors = images.colors
+        del images  # for a large image, a good part of the memory
+        run = Run(
+            options,
+            objective,
+            start,
+            precision=precision,
+            colors=colors,
+            inputs=inputs,
+            log=log,
+            on_progress=on_progress,
+            save=save,
+            ranks=ranks,
+        )
+        if saved:
+            run.resume(saved)
+        result = run.optimise()
+        if options.metadata and ranks.rank == 0 and ranks.saved == options.output_image:
+            keep_record(given, result, time.monotonic() - run.began)
+        return result
+
+
+def keep_record(options: Options, result: Result, seconds: float) -> None:
+    """Write --metadata: how the final image was made, beside it and, where it is a PNG, into it."""
+    record = metadata.describe(
+        options,
+        command=["python", "-m", "legacy_style", *as_words(options)],
+        model=model_path(options),
+        losses=result.losses,
+        inputs=input_files(options),
+        seconds=seconds,
+    )
+    metadata.attach(options.output_image, record)
+
+
+# ---- before anything is loaded
+
+
+def check(options: Options, save: bool = True) -> None:
+    """Raise OptionError for what would fail later, after work that would be lost."""
+    if options.init not in ("random", "image"):
+        raise OptionError(f'Invalid init type: -init is "{options.init}"; give random or image')
+    if options.optimizer not in ("lbfgs", "adam"):
+        raise OptionError(f'Unrecognized optimizer "{options.optimizer}"; give -optimizer lbfgs or adam')
+    if not math.isfinite(options.image_size * options.style_scale):
+        raise OptionError("-image_size and -style_scale must be finite numbers, for example -image_size 512")
+    styles = split_list(options.style_image)
+    if not styles or "" in styles:
+        raise OptionError(
+            f"-style_image {options.style_image!r} has an empty element; give file names with commas between"
+        )
+    blend_weights(options)
+    if save:
+        torch_image.check_can_save(options.output_image)
+        torch_image.check_can_save(build_filename(options.output_image, 1))
+    if options.checkpoint:
+        checkpoint.check_can_write(options.checkpoint)
+
+
+def blend_weights(options: Options) -> list[float]:
+    """One weight per style image, of sum 1; raises OptionError where they are not as many or cancel out."""
+    count = len(split_list(options.style_image))
+    if options.style_blend_weights == "nil":
+        weights = [1.0] * count
+    else:
+        parts = split_list(options.style_blend_weights)
+        if len(parts) != count:
+            raise OptionError(
+                "-style_blend_weights and -style_images must have the same number of elements:"
+                f" there are {len(parts)} weights for {count} images"
+            )
+        numbers = [tonumber(part) for part in parts]
+        weights = [number for number in numbers if number is not None]
+        if len(weights) < count:
+            raise OptionError(
+                f"-style_blend_weights {options.style_blend_weights!r} are not all numbers; give for example 1,3"
+            )
+    total = sum(weights)
+    if total == 0 or not math.isfinite(total):
+        raise OptionError(
+            f"-style_blend_weights {options.style_blend_weights} have the sum {total}, which nothing can be divided by"
+        )
+    return [weight / total for weight in weights]
+
+
+def choose_devices(options: Options, notice: Log) -> tuple[list[torch.device], list[int]]:
+    """The devices that -gpu names, and their numbers counted from 1; the CPU, said once, where there is no CUDA.
+
+    As in the original, a comma means several, and a single number means the CPU if it is -1 or less.
+    """
+    several = "," in options.gpu
+    numbers = [tonumber(part) for part in (split_list(options.gpu) if several else [options.gpu])]
+    if (
+        not numbers
+        or None in numbers
+        or not all(math.isfinite(number) for number in numbers if number is not None)
+    ):
+        raise OptionError(
+            f"-gpu {options.gpu!r} is not a GPU's number; give 0, or 0,1 for two, or -1 for the CPU"
+        )
+    gpus = [int(number + 1) for number in numbers if number is not None]
+    machine.set_up_cpu()
+    if not several and (numbers[0] or 0) + 1 <= 0:
+        return [torch.device("cpu")], []
+    if not torch.cuda.is_available():
+        notice("No CUDA device here: running on the CPU (-gpu -1 says so beforehand)")
+        return [torch.device("cpu")], []
+    missing = [gpu - 1 for gpu in gpus if not 0 <= gpu - 1 < torch.cuda.device_count()]
+    if missing:
+        raise OptionError(
+            f"-gpu {options.gpu}: there is no GPU {missing[0]}, only 0 to {torch.cuda.device_count() - 1}"
+        )
+    machine.set_up_cuda(autotune=options.cudnn_autotune and options.backend == "cudnn")
+    return [torch.device("cuda", gpu - 1) for gpu in gpus], gpus
+
+
+# ---- the model
+
+
+def model_path(options: Options) -> str:
+    """`-model_file`; the bundled VGG-16 where none was named and the default VGG-19 is not there."""
+    named = options.is_explicit("model_file") or Path(options.model_file).exists()
+    return options.model_file if named else str(model_files.bundled())
+
+
+def load_model(options: Options, notice: Log) -> NetParameter:
+    """The model at `model_path`; says so where that is not the one of `-model_file`."""
+    path = model_path(options)
+    if path != options.model_file:
+        notice(
+            f"No {options.model_file} here: using the bundled VGG-16 instead"
+            " (python tools/download_models.py gets VGG-19, -model_file names another model)"
+        )
+    return model_files.load(path, matconvnet_orientation=options.matconvnet_orientation)
+
+
+def load_chain(options: Options, log: Log, notice: Log) -> list[loadcaffe.Module]:
+    """The model's layers, not built yet; prints what loadcaffe prints."""
+    try:
+        net = load_model(options, notice)
+    except OSError as error:
+        log(f"Couldn't load {options.model_file}")
+        raise OptionError(
+            f"{options.model_file}: {error.strerror}; give -model_file a file that is there, or leave it out for the"
+            " bundled network"
+        ) from error
+    except LegacyStyleError:
+        log(f"Couldn't load {options.model_file}")
+        raise
+    log(f"Successfully loaded {net.path or options.model_file}")
+    content, style = split_list(options.content_layers), split_list(options.style_layers)
+    network.check_layers(loadcaffe.layer_names(net), content, style)
+    chain, lines = loadcaffe.modules(net, [*content, *style])
+    for line in lines:
+        log(line)
+    return chain
+
+
+def list_layers(options: Options) -> list[str]:
+    """The names of the model's layers, in network order, each of which -content_layers and -style_layers may name."""
+    return loadcaffe.layer_names(load_model(options, _ignore))
+
+
+def build_network(options: Options, chain: Sequence[loadcaffe.Module], log: Log) -> Network:
+    return network.build(
+        chain,
+        split_list(options.content_layers),
+        split_list(options.style_layers),
+        content_weight=options.content_weight,
+        style_weight=options.style_weight,
+        tv_weight=options.tv_weight,
+        pooling=options.pooling,
+        normalize=options.normalize_gradients,
+        log=log,
+    )
+
+
+# ---- the images
+
+
+@dataclass
+class Images:
+    """The loaded images. `content`, `styles`, `init`: in Caffe units, (1, 3, H, W) float32; `colors`: the scaled
+    content in RGB, kept where -original_colors needs it.
+    """
+
+    content: Tensor
+    styles: list[Tensor]
+    init: Tensor | None
+    colors: Array | None
+
+
+def input_files(options: Options) -> list[str]:
+    """The images that decide on the result."""
+    init = [options.init_image] if options.init == "image" and options.init_image else []
+    return [options.content_image, *split_list(options.style_image), *init]
+
+
+def load_images(options: Options) -> Images:
+    """Load and scale the content image, the style images and the init image, in the original's order."""
+    content = torch_image.scale(_load(options.content_image, options), options.image_size)
+    style_size = math.ceil(options.style_scale * options.image_size)
+    styles = [
+        _caffe_units(torch_image.scale(_load(path, options), style_size))
+        for path in split_list(options.style_image)
+    ]
+    init = None
+    if options.init_image != "":
+        loaded = _load(options.init_image, options)
+        if options.init == "image":
+            init = _caffe_units(torch_image.scale_to(loaded, content.shape[2], content.shape[1]))
+    return Images(_caffe_units(content), styles, init, content if options.original_colors == 1 else None)
+
+
+def share_images(options: Options, ranks: Ranks) -> Images:
+    """The images in the first process; in the others tensors that have but their sizes (device "meta")."""
+    images = load_images(options) if ranks.rank == 0 else None
+    known = [] if images is None else [images.content, *images.styles, images.init]
+    sizes = ranks.told([n for image in known if image is not None for n in image.shape[2:]])
+    if images is not None:
+        return images
+    content, *more = (
+        torch.empty((1, 3, int(height), int(width)), device="meta")
+        for height, width in zip(sizes[::2], sizes[1::2], strict=True)
+    )
+    count = len(split_list(options.style_image))
+    return Images(content, more[:count], more[count] if len(more) > count else None, None)
+
+
+def _load(path: str, options: Options) -> Array:
+    return torch_image.load(path, max_pixels=options.max_pixels)
+
+
+def _caffe_units(rgb: Array) -> Tensor:
+    return torch.from_numpy(pixels.preprocess(rgb).astype(np.float32)).unsqueeze(0)
+
+
+def check_sizes(net: Network, images: Images) -> None:
+    """Raise OptionError where an image has a size that a layer, or the total variation, cannot take."""
+    for what, image in (("content", images.content), *(("style", style) for style in images.styles)):
+        shapes.check(net, what, image.shape[2], image.shape[3])
+    if net.tv is not None and min(images.content.shape[2:]) < 2:
+        raise OptionError(
+            "-tv_weight needs an image of at least 2x2 pixels; give a larger -image_size, or -tv_weight 0"
+        )
+
+
+def make_plan(options: Options, net: Network, images: Images, ranks: Ranks) -> Plan:
+    """What the run will need in this process; with tiles where its part does not fit in one piece."""
+    content, *styles = (
+        parts.held(net, image.shape[2], image.shape[3], ranks) for image in (images.content, *images.styles)
+    )
+    on_cpu = all(layer.device.type == "cpu" for layer in net.layers)
+    machine.return_freed_memory()
+    # Images go once their targets are taken, before the passes that take most.
+    loaded = [image for image in (images.content, *images.styles, images.init) if image is not None]
+    held = sum(image.nbytes for image in loaded if image.device.type == "cpu")
+    return planning.make(
+        net,
+        *content,
+        styles,
+        options,
+        resident=max(planning.resident_memory() - held, 0),
+        available=planning.available_memory(ranks.local_size) if on_cpu else None,
+    )
+
+
+def plan(options: Options) -> str:
+    """What a run with `options` would do and need, as text; model and images are loaded, nothing is run."""
+    with torch.no_grad():
+        check(options, save=False)
+        devices, gpus = choose_devices(options, _ignore)
+        machine.dtype(options.precision, devices)  # which may refuse it
+        images = load_images(options)
+        net = build_network(options, load_chain(options, _ignore, _ignore), _ignore)
+        network.place(net, devices, options.multigpu_strategy, gpus)
+        check_sizes(net, images)
+        return str(make_plan(options, net, images, Ranks()))
+
+
+def lay_out(
+    options: Options, net: Network, images: Images, notice: Log, ranks: Ranks, *, resumed: bool = False
+) -> Options:
+    """`options` with the tiles of the plan; a resumed run keeps its own. Raises OptionError where they do not fit."""
+    try:
+        tile = make_plan(options, net, images, ranks).tile
+        fits = not resumed or tile == options.tile
+    except OptionError:
+        if not resumed:  # whose advice a resumed run cannot take
+            raise
+        fits = False
+    if not fits:
+        pieces = f"tiles of {options.tile:.0f} pixels" if options.tile else "one piece"
+        raise OptionError(
+            f"--resume {options.resume}: that run was in {pieces}, for which there is not enough memory here now;"
+            " resume it where there is more"
+        )
+    if tile and not options.tile:
+        notice(f"The image does not fit into memory in one piece: working in tiles of {tile} pixels")
+    if tile:
+        machine.spare_memory()
+    return replace(options, tile=tile)
+
+
+def digests(net: Network, images: Images) -> dict[str, str]:
+    """Digests of what the options only name."""
+    weights = [getattr(layer, name, None) for layer in net.layers for name in ("weight", "bias")]
+    model = {"the model": checkpoint.digest(*(weight for weight in weights if weight is not None))}
+    if images.content.device.type == "meta":  # only the first process has them
+        return model
+    inputs = {
+        **model,
+        "the content image": checkpoint.digest(images.content),
+        "the style images": checkpoint.digest(*images.styles),
+    }
+    return inputs if images.init is None else {**inputs, "the init image": checkpoint.digest(images.init)}
+
+
+def capture(
+    net: Network, images: Images, options: Options, log: Log, ranks: Ranks | None = None
+) -> Objective:
+    """Take the targets from content and style images; returns the function to minimise."""
+    objective = machine.objective(net, images.content.shape[2], images.content.shape[3], options, ranks)
+    log("Capturing content targets\t")
+    for line in str(net).split("\n"):
+        log(line)
+    objective.capture(images.content, content=True)
+    for number, (style, weight) in enumerate(zip(images.styles, blend_weights(options), strict=True), 1):
+        log(f"Capturing style target {number}\t")
+        machine.objective(net, style.shape[2], style.shape[3], options, ranks).capture(
+            style, content=False, blend_weight=weight
+        )
+    return objective
+
+
+_NOISE_BLOCK = 2**20
+"""Numbers drawn at a time: as Python floats they take twenty times the memory."""
+
+
+def initial_image(options: Options, images: Images, objective: Objective | None = None) -> Tensor:
+    """Where the optimisation starts, (1, 3, H, W): noise of deviation 0.001 in Caffe units, or an image.
+
+    Where processes share the objective, what this one owns of the image.
+    """
+    image = images.content if images.init is None else images.init
+    if isinstance(objective, parts.SharedObjective):
+        if options.init == "image":
+            return objective.part.deal(image, halo=False)
+        return objective.part.noise(options.seed).mul_(0.001)
+    generator = Generator(options.seed if options.seed >= 0 else None)
+    if options.init == "image":
+        return image.clone()
+    noise = torch.empty_like(images.content)
+    for block in torch.split(noise.view(-1), _NOISE_BLOCK):
+        block.copy_(torch.from_numpy(generator.randn(block.numel()).astype(np.float32)))
+    return noise.mul_(0.001)

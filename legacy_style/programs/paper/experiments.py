@@ -1,0 +1,182 @@
+"""The experiments of Gatys, Ecker, Bethge, A Neural Algorithm of Artistic Style (2015), on the same network.
+
+Ports arXiv:1508.06576v2: content loss (eq. 1), style loss (eqs. 3 to 5), total loss (eq. 7), figure 1's
+reconstructions and figure 3's matrix; with average pooling, white noise to start from, L-BFGS, and the
+weight 1/n for each of n style layers. Surprises: the paper speaks of conv1_1 but means what follows its ReLU,
+which is why its gradients are zero where F <= 0; a style image is cut to the content's size, since G and A
+are sums over equally many positions.
+
+`python -m legacy_style.paper reconstruct` and `… matrix` are the commands (legacy_style.cli.paper).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from legacy_style.engine import loadcaffe, machine, network
+from legacy_style.engine.objective import Objective
+from legacy_style.errors import DivergenceError, FormatError, OptionError
+from legacy_style.programs.neural_style import pixels
+from legacy_style.programs.neural_style.options import Options
+from legacy_style.torch7 import nn
+from legacy_style.torch7.random import Generator
+
+LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
+
+# The deviation of the noise, in 0..255; the paper does not say its own.
+_NOISE = 1.0
+
+_CORRECTIONS = 20
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A total loss: `alpha` times the content losses of layers, `beta` times the style loss of others."""
+
+    content: tuple[str, ...] = ()
+    style: tuple[str, ...] = ()
+    alpha: float = 1.0
+    beta: float = 1.0
+
+
+def up_to(layer: str) -> list[tuple[str, ...]]:
+    """The growing sets of style layers of figures 1 and 3, from conv1_1 alone to all as far as `layer`."""
+    if layer not in LAYERS:
+        raise OptionError(f"{layer!r} is none of the paper's style layers, which are {', '.join(LAYERS)}")
+    return [LAYERS[: i + 1] for i in range(LAYERS.index(layer) + 1)]
+
+
+def build(
+    chain: Sequence[loadcaffe.Module],
+    terms: Terms,
+    content: Tensor | None,
+    style: Tensor | None,
+    dtype: torch.dtype = torch.float32,
+) -> Objective:
+    """The total loss and its gradient, for images (1, 3, H, W) as `to_network` makes them, all of one size.
+
+    Content: 1/2 sum (F - P)^2. Style: sum of w_l / (4 N_l^2 M_l^2) * sum (G - A)^2, N_l being the number of
+    feature maps and M_l that of their positions. The loss modules take means; their strengths make up for it.
+    """
+    net = network.build(
+        network.repooled(chain, nn.SpatialAveragePooling),
+        [rectified(name) for name in terms.content],
+        [rectified(name) for name in terms.style],
+        content_weight=0.0,
+        style_weight=0.0,
+        tv_weight=0.0,
+        pooling="max",
+        normalize=False,
+        log=lambda line: None,
+    )
+    net.dtype = dtype
+    machine.set_up_cpu()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        machine.set_up_cuda(autotune=False)
+    network.place(net, [device], "")
+    images = [image for image in (content, style) if image is not None]
+    height, width = images[0].shape[2:]
+    objective = machine.objective(net, height, width, Options())
+    if content is not None:
+        objective.capture(content.to(device), content=True)
+    if style is not None:
+        objective.capture(style.to(device), content=False)
+    for content_loss in net.content_losses:
+        count = sum(target.numel() for target in content_loss.target.values())
+        content_loss.strength = terms.alpha * count / 2
+    for style_loss in net.style_losses:
+        assert style_loss.target is not None
+        maps = style_loss.target.shape[0]
+        # The mean over N x N entries of (G - A) / (N M) is their sum over N^4 M^2.
+        style_loss.strength = terms.beta / len(terms.style) * maps**2 / 4
+    return objective
+
+
+def rectified(layer: str) -> str:
+    """The ReLU behind a convolution: relu1_1 for conv1_1."""
+    return layer.replace("conv", "relu")
+
+
+def minimise(objective: Objective, start: Tensor, iterations: int) -> tuple[Tensor, list[float]]:
+    """L-BFGS from `start`, (1, 3, H, W): the best image that was evaluated, and all total losses in order.
+
+    Unlike neural_style.lua's, it searches along each line, since the losses are not scaled to suit it; a
+    quarter more evaluations than iterations is the most. Raises DivergenceError.
+    """
+    x = start.to(objective.network.layers[0].device, copy=True)
+    best, losses = x, list[float]()
+
+    def closure() -> float:
+        nonlocal best
+        content, style, x.grad = objective(x)
+        total = sum(content) + sum(style)
+        if not math.isfinite(total):
+            raise DivergenceError(
+                f"the loss is not finite at evaluation {len(losses) + 1}; try another --seed"
+            )
+        if not losses or total < min(losses):
+            best = x.clone()
+        losses.append(total)
+        return total
+
+    step: Callable[[Callable[[], float]], object] = torch.optim.LBFGS(
+        [x],
+        max_iter=iterations,
+        tolerance_grad=0,
+        tolerance_change=0,
+        history_size=_CORRECTIONS,
+        line_search_fn="strong_wolfe",
+    ).step
+    step(closure)
+    return best, losses
+
+
+def load(path: str, size: int | tuple[int, int]) -> Image.Image:
+    """An image as RGB, `size` pixels on its longer side, or cut to (width, height)."""
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise FormatError(f"{path}: not an image, or a broken one ({error})") from error
+    if isinstance(size, tuple):
+        return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+    scale = size / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    resized: Image.Image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return resized
+
+
+def to_network(image: Image.Image) -> Tensor:
+    """RGB to BGR of 0..255 less the mean pixel, (1, 3, H, W) float32."""
+    blue_first = np.asarray(image, np.float32)[:, :, ::-1] - np.array(pixels.MEAN_PIXEL, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(blue_first.transpose(2, 0, 1)))[None]
+
+
+def to_image(x: Tensor) -> Image.Image:
+    """The inverse of `to_network`, rounded and cut off to 0..255."""
+    blue_first: NDArray[np.float64] = x[0].cpu().double().numpy().transpose(1, 2, 0) + pixels.MEAN_PIXEL
+    image: Image.Image = Image.fromarray(blue_first[:, :, ::-1].round().clip(0, 255).astype(np.uint8))
+    return image
+
+
+def white_noise(size: tuple[int, int], seed: int | None) -> Tensor:
+    """White noise about the mean pixel, (1, 3, H, W) for an image of (width, height)."""
+    noise = Generator(seed).randn(1, 3, size[1], size[0]) * _NOISE
+    return torch.from_numpy(noise.astype(np.float32))
+
+
+if __name__ == "__main__":
+    from legacy_style.cli.paper import main
+
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""tools/scaling.py: what it computes for any number of processes is what two of them are counted to hand over."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from processes import together
+
+TOOLS = str(Path(__file__).parents[2] / "tools")
+ITERATIONS = 6
+
+
+def tool():
+    sys.path.insert(0, TOOLS)
+    try:
+        return importlib.import_module("scaling")
+    finally:
+        sys.path.remove(TOOLS)
+
+
+def measured(optimizer, folder):
+    scaling = tool()
+    found = scaling.measure(scaling.quick_options(96, ITERATIONS, optimizer, folder))
+    return found and (found.evaluation, found.calls, found.run)
+
+
+@pytest.fixture(scope="module")
+def net():
+    with torch.no_grad():
+        return tool().bundled_network()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_an_evaluation_of_two_processes_takes_the_bytes_that_are_computed(optimizer, net, tmp_path):
+    (evaluation, calls, run), nothing = together(2, measured, optimizer, str(tmp_path))
+    assert nothing is None
+    expected = tool().share(net, 64, 96, 2, 1536)
+    # L-BFGS, docs/scaling.md: y.s and y.y; four products a pair, of which there are as many as steps; g.d.
+    vectors = 8 * (2 + 4 * (ITERATIONS - 3) + 1) if optimizer == "lbfgs" else 0
+    assert evaluation == {"summed": expected.summed + vectors, "halo": expected.sent}
+    assert calls == {"summed": 4 if optimizer == "lbfgs" else 1, "halo": 2}
+    # Whole images in float32: process 0 deals out half of the content with its halo, and of what the run starts
+    # from without, and of the style; it gathers the other half to save it, and again for the result.
+    assert run["gathered"] == 2 * (4 * 3 * 64 * 96 // 2)
+    assert run["dealt"] > 3 * run["gathered"] / 2
+
+
+def test_sums_are_those_of_vgg_16(net):
+    # By hand: products of 64, 128, 256, 512 and 512 channels, a count for each, and two numbers of the content loss.
+    assert tool().summed_bytes(net) == 8 * (64**2 + 128**2 + 256**2 + 2 * 512**2 + 5 + 2)
+
+
+def test_the_arithmetic_of_one_piece_is_counted_as_by_hand(net):
+    found = tool().share(net, 480, 640, 1, 1536)
+    # By hand: 2 * 9 * channels in * channels out at each of VGG-16's sizes, up to conv5_1, forward and backward.
+    widths = {
+        1: [3, 64, 64],
+        2: [64, 128, 128],
+        4: [128, 256, 256, 256],
+        8: [256, 512, 512, 512],
+        16: [512, 512],
+    }
+    forward = sum(
+        2 * 9 * inside * out * (480 // scale) * (640 // scale)
+        for scale, channels in widths.items()
+        for inside, out in pairwise(channels)
+    )
+    assert found.flops == 2 * forward
+    assert (found.tiles, found.owned, found.held, found.sent) == (1, 480 * 640, 480 * 640, 0)
+
+
+def test_the_table_has_a_line_for_every_number_of_processes():
+    result = CliRunner().invoke(tool().main, ["table", "--megapixels", "4", "1", "4"])
+    assert result.exit_code == 0, result.output
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["processes", "---", "1", "4"]
+    assert lines[2][5:] == ["0.00", "0.00"]
+    assert lines[3][6] == "4.88"
