@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from legacy_style.cli import process
+from legacy_style.cli.athalye_options import NETWORK, parse
 from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.files import write_whole
 from legacy_style.programs.athalye import images
-from legacy_style.programs.athalye.options import NETWORK, parse
 
 if TYPE_CHECKING:
     from legacy_style.programs.athalye.story import Descent, Losses, Settings

@@ -18,10 +18,10 @@ from recordings import needs_shared
 
 from legacy_style.cli import athalye as cli
 from legacy_style.cli import paper
+from legacy_style.cli.athalye_options import NETWORK as DEFAULT_NETWORK
+from legacy_style.cli.athalye_options import parser
 from legacy_style.formats import model_files
 from legacy_style.programs.athalye import story as athalye
-from legacy_style.programs.athalye.options import NETWORK as DEFAULT_NETWORK
-from legacy_style.programs.athalye.options import parser
 
 CHECKOUT = Path(__file__).parents[2]
 KINDS = ("content", "style", "tv", "total")

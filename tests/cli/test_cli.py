@@ -20,10 +20,9 @@ from PIL import Image
 from recordings import RECORDED, both_roots, needs_shared
 
 from legacy_style import __version__
-from legacy_style.cli import is_athalye, th
+from legacy_style.cli import athalye_options, is_athalye, th
 from legacy_style.cli.neural_style import main
 from legacy_style.errors import DivergenceError
-from legacy_style.programs.athalye import options as athalye_options
 from legacy_style.programs.neural_style.options import EXTENSIONS, ORIGINAL
 from legacy_style.torch7.cmdline import describe
 

@@ -1,6 +1,6 @@
 """Damaged, hostile and random files for the readers of Caffe's formats: a FormatError or a network, no more.
 
-Run by pytest, tries a fixed number of inputs. For longer: `python tests/test_caffe_fuzz.py SECONDS [SEED]`,
+Run by pytest, tries a fixed number of inputs. For longer: `python tests/formats/test_caffe_fuzz.py SECONDS [SEED]`,
 or LEGACY_STYLE_FUZZ_SECONDS=SECONDS under pytest; both print how many inputs were tried. Every input goes to
 Google's parsers too, which must agree. The corpus is tests/data/caffe; an input that fails is saved under
 tests/data/caffe/found, whose files are tried again by every run.

@@ -1,6 +1,6 @@
 """Damaged and hostile model files of every kind: one of this package's errors or a network, no more.
 
-Run by pytest, tries a fixed number of inputs. For longer: `python tests/test_model_files_fuzz.py SECONDS
+Run by pytest, tries a fixed number of inputs. For longer: `python tests/formats/test_model_files_fuzz.py SECONDS
 [SEED]`, or LEGACY_STYLE_FUZZ_SECONDS=SECONDS under pytest; both print how many inputs were tried. The
 corpus is one thin network in every kind of file; archives and packed variables are also damaged inside
 and packed again, so that no checksum protects what they hold. An input that fails is written to the
