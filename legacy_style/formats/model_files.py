@@ -12,12 +12,16 @@ import tarfile
 from pathlib import Path
 
 from legacy_style.errors import FormatError, UnsupportedError
-from legacy_style.formats import matlab, pth, state_dict, zipcheck
+from legacy_style.formats import matlab, pth, state_dict, t7, zipcheck
 from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.formats.matconvnet import reader as matconvnet
+from legacy_style.formats.t7 import network as t7_network
 
-ACCEPTED = "accepted are .caffemodel, MatConvNet's .mat, a PyTorch state dict (.pth) and NumPy arrays (.npz)"
+ACCEPTED = (
+    "accepted are .caffemodel, MatConvNet's .mat, Torch7's .t7, a PyTorch state dict (.pth) "
+    "and NumPy arrays (.npz)"
+)
 
 # VGG-16's convolutions, in half precision: models/README.md.
 BUNDLED = "vgg16_conv.pth"
@@ -42,18 +46,13 @@ _OTHERS = (
     (b"\xff\xd8\xff", "a JPEG image; it may belong to -content_image or -style_image"),
     (b"\x93NUMPY", "a single NumPy array (.npy); save the network's arrays with np.savez"),
     (b"%PDF", "a PDF document"),
-    # A Torch7 object's type is 4, and 1 is its index.
-    (
-        b"\x04\x00\x00\x00\x01\x00\x00\x00",
-        "a Torch7 file (.t7); convert the .caffemodel that it was made from",
-    ),
 )
 
 
 def load(
     path: str | os.PathLike[str], *, matconvnet_orientation: str = "hw", allow_torchvision: bool = False
 ) -> NetParameter:
-    """The network in a .caffemodel, .mat, .pth or .npz file, for BGR images of 0..255 less the mean.
+    """The network in a .caffemodel, .mat, .t7, .pth or .npz file, for BGR images of 0..255 less the mean.
 
     `matconvnet_orientation`: "hw", or "wh" to read a .mat's kernels transposed, as anishathalye/neural-style
     does. `allow_torchvision`: accept the weights that torchvision trained itself. Weights are read when they
@@ -71,6 +70,8 @@ def load(
         return state_dict.read_pth(name, allow_torchvision=allow_torchvision)
     if matlab.is_level_5(head):
         return matconvnet.read(name, orientation=matconvnet_orientation)
+    if t7.looks_like(head):
+        return t7_network.read(name)
     _refuse_others(head, name)
     try:
         return caffemodel.read(name)

@@ -32,6 +32,9 @@ from legacy_style.formats.channel_order import reversed_channels
 # What Caffe calls blobs[0], blobs[1], ... of a layer, where they are not weight and bias.
 _PARTS = {"BatchNorm": ("mean", "variance", "scale_factor"), "Bias": ("bias",)}
 
+# The parts of a layer that keeps its Torch7 class as its type, as torch.nn calls them.
+_TORCH7_PARTS = ("weight", "bias", "running_mean", "running_var")
+
 # Layers whose first blob keeps its axes; all other blobs are vectors.
 _MATRICES = {"Convolution", "Deconvolution", "InnerProduct", "Embed"}
 
@@ -122,7 +125,8 @@ def keys(net: NetParameter, *, names: str = "caffe") -> dict[str, tuple[LayerPar
 
 def part_name(layer: LayerParameter, index: int) -> str:
     """What blob `index` of the layer is called in a state dict: "weight", "bias", ..."""
-    parts = _PARTS.get(layer.type, ("weight", "bias"))
+    usual = _TORCH7_PARTS if _is_torch7(layer) else ("weight", "bias")
+    parts = _PARTS.get(layer.type, usual)
     return parts[index] if index < len(parts) else f"blob{index}"
 
 
@@ -239,11 +243,16 @@ def _shape(layer: LayerParameter, index: int) -> tuple[int, ...]:
     shape = layer.blobs[index].shape
     if layer.type == "InnerProduct" and index == 0:
         return shape[-2:]
-    if index == 0 and layer.type in _MATRICES:
+    if (index == 0 and layer.type in _MATRICES) or _is_torch7(layer):
         return shape
     # Vectors, but for those of the rare layers with more axes; legacy blobs begin with ones.
     first = next((axis for axis, size in enumerate(shape) if size != 1), len(shape) - 1)
     return shape[max(first, 0) :]
+
+
+def _is_torch7(layer: LayerParameter) -> bool:
+    """Whether the layer's type is a class of Torch7's, which formats.t7.network keeps where Caffe has none."""
+    return "." in layer.type
 
 
 def _tensor_blob(tensor: Tensor) -> Blob:

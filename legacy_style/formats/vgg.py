@@ -206,12 +206,12 @@ def torchvisions_own(
             ):
                 return name
     sizes = block_sizes(name for name in names if _CONV.fullmatch(name))
-    if torchvision_naming and not any(_begins(sizes, oxford) for oxford in OXFORD_BLOCKS):
+    if torchvision_naming and not any(begins(sizes, oxford) for oxford in OXFORD_BLOCKS):
         return f"vgg{sum(sizes) + 3}"
     return None
 
 
-def _begins(sizes: Sequence[int], whole: Sequence[int]) -> bool:
+def begins(sizes: Sequence[int], whole: Sequence[int]) -> bool:
     """Whether a network of these blocks is the beginning of `whole`."""
     last = len(sizes) - 1
     return (

@@ -225,7 +225,11 @@ def torch_archive(members: dict[str, bytes], compression: int = zipfile.ZIP_STOR
         (b"PK\x05\x06" + bytes(18), "is an empty zip archive"),
         (b"PK\x03\x04" + bytes(100), "begins like a zip archive .* the file is cut off or damaged"),
         (b"\x93NUMPY\x01\0" + bytes(20), "is a single NumPy array"),
-        (b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1\x0d\0\0\0nn.Sequential", "is a Torch7 file"),
+        (
+            b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1\x0d\0\0\0nn.Sequential",
+            "promises 4 bytes of an int, but has 0 left at byte 32",
+        ),
+        (b"\x03\0\0\0\x01\0\0\0\0\0\0\0", "is a Torch7 file without a network; it holds nothing"),
         (pickle.dumps({"conv1_1": [1.0]}), "is a Python pickle, which is not opened because it can run code"),
         (struct.pack("<Q", 60) + b'{"conv1_1.weight":{"dtype":"F32"}}', "is a safetensors file"),
         (

@@ -112,8 +112,8 @@ def _output(layer: LayerParameter, inputs: list[Geometry]) -> Geometry | None:
 
 def _convolution(layer: LayerParameter, image: Geometry) -> Geometry | None:
     message = layer.param("convolution_param")
-    kernel, stride = _pair(message, "kernel", 0), _pair(message, "stride", 1)
-    pad, dilation = _pair(message, "pad", 0), _pair(message, "dilation", 1)
+    kernel, stride = pair(message, "kernel", 0), pair(message, "stride", 1)
+    pad, dilation = pair(message, "pad", 0), pair(message, "dilation", 1)
     if layer.blobs and len(layer.blobs[0].shape) == 4:
         kernel = layer.blobs[0].shape[2], layer.blobs[0].shape[3]
     extent = _each(lambda k, d: (k - 1) * d + 1, kernel, dilation)
@@ -131,7 +131,7 @@ def _convolution(layer: LayerParameter, image: Geometry) -> Geometry | None:
 def _pooling(message: Message, image: Geometry) -> Geometry | None:
     if message["global_pooling"]:
         return Geometry(image.channels, (1, 1), None)
-    kernel, stride, pad = _pair(message, "kernel", 0), _pair(message, "stride", 1), _pair(message, "pad", 0)
+    kernel, stride, pad = pair(message, "kernel", 0), pair(message, "stride", 1), pair(message, "pad", 0)
     floor, padded = message["round_mode"] == "FLOOR", max(pad) > 0
 
     def count(n: int, k: int, s: int, p: int) -> int:
@@ -160,7 +160,7 @@ def _widest(channels: int, inputs: list[Geometry]) -> Geometry:
     return replace(inputs[0], channels=channels, field=field)
 
 
-def _pair(message: Message, stem: str, default: int) -> Pair:
+def pair(message: Message, stem: str, default: int) -> Pair:
     """(vertical, horizontal) of a field that is one number, a list, or two fields with _h and _w.
 
     Of pad_h and pad_w both must be given, or neither counts, as in loadcaffe, by which networks are run.
@@ -176,4 +176,4 @@ def _pair(message: Message, stem: str, default: int) -> Pair:
 
 def _each(function: Callable[..., int], *pairs: Pair) -> Pair:
     """`function` of the vertical numbers, and of the horizontal ones."""
-    return function(*(pair[0] for pair in pairs)), function(*(pair[1] for pair in pairs))
+    return function(*(each[0] for each in pairs)), function(*(each[1] for each in pairs))

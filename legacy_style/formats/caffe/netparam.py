@@ -244,7 +244,8 @@ class NetParameter:
     `input_dims` are the net-level fields `input` and `input_dim`/`input_shape` of deploy files, one
     tuple per input, none where the file gives none; `input_shapes` also sees Input layers. `set_aside`
     holds the layers that `phases.select` left out. `path` is the file's, for messages. `mean_pixel` is
-    what the network's images are less of, BGR, 0..255, where the file has it: MatConvNet's do.
+    what the network's images are less of, BGR, 0..255, where the file has it: MatConvNet's do. `notes`: what
+    else the file says about itself, a sentence each.
     """
 
     name: str = ""
@@ -255,6 +256,7 @@ class NetParameter:
     input_dims: list[tuple[int, ...]] = field(default_factory=list)
     set_aside: list[LayerParameter] = field(default_factory=list)
     mean_pixel: tuple[float, float, float] | None = None
+    notes: list[str] = field(default_factory=list)
 
     def layer(self, name: str) -> LayerParameter:
         """The first layer of that name; KeyError if there is none."""
