@@ -70,11 +70,13 @@ def run(
     *,
     output: str = "-output_image",
     memory_advice: str = _MEMORY_ADVICE,
+    unsaved: str = "no image was saved",
 ) -> int:
     """Call an entry point's body and return the exit status, having said in one line why it ended early.
 
-    `name` stands before what is said on stderr; `output` is the option that names the result, and `memory_advice` what
-    to do where there is not enough memory. Errors that are nobody's fault but ours are not caught. After
+    `name` stands before what is said on stderr; `output` is the option that names the result, if there is one,
+    `memory_advice` what to do where there is not enough memory, and `unsaved` what an interrupted run without an
+    image says of that. Errors that are nobody's fault but ours are not caught. After
     a signal this ends the process itself.
     """
     sys.stdout = _as_bytes(sys.stdout)
@@ -88,7 +90,7 @@ def run(
             _abandon_streams()
             return BROKEN_PIPE
         except KeyboardInterrupt as interrupt:
-            return _interrupted(name, interrupts.signum, interrupt)
+            return _interrupted(name, interrupts.signum, interrupt, unsaved)
         except RankError as error:
             # A signal, if there was one, came from torchrun, because of what this error is about.
             _tell(name, str(error), error)
@@ -102,11 +104,12 @@ def run(
             if message is not None:
                 _tell(name, message, error)
                 _abandon_streams()
-            return _interrupted(name, interrupts.signum, error) if interrupts.signum else FAILED
+            return _interrupted(name, interrupts.signum, error, unsaved) if interrupts.signum else FAILED
 
 
-def _interrupted(name: str, signum: int, error: BaseException) -> int:
-    _tell(name, f"{'terminated' if signum == signal.SIGTERM else 'interrupted'}; {_where(error)}", error)
+def _interrupted(name: str, signum: int, error: BaseException, unsaved: str) -> int:
+    what = "terminated" if signum == signal.SIGTERM else "interrupted"
+    _tell(name, "; ".join(filter(None, (what, _where(error) or unsaved))), error)
     _abandon_streams()
     if signum:
         # Not by way of Python's own exit: where a KeyboardInterrupt has passed through an exec (dataclasses
@@ -120,7 +123,7 @@ def _where(error: BaseException) -> str:
     path, saved = getattr(error, "path", ""), getattr(error, "saved", "")
     if path and isinstance(error, KeyboardInterrupt):
         return f"the image of the last evaluation is in {path}"
-    return f"the last image that was saved is {saved}" if saved else "no image was saved"
+    return f"the last image that was saved is {saved}" if saved else ""
 
 
 def _tell(name: str, message: str, error: BaseException) -> None:
@@ -134,7 +137,8 @@ def _explain(error: Exception, output: str, memory_advice: str) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        advice = f"; free some space, or name another folder with {output}" if error.errno in _FULL else ""
+        elsewhere = f", or name another folder with {output}" if output else ""
+        advice = f"; free some space{elsewhere}" if error.errno in _FULL else ""
         return f"{where}{error.strerror or error}{advice}"
     # torch raises RuntimeError where an allocation fails, on the CPU and on a GPU.
     words = str(error).lower()

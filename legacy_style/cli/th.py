@@ -1,26 +1,40 @@
-"""`th neural_style.lua …`: stands where Torch's launcher stood, and serves that one script.
+"""`th SCRIPT.lua …`: stands where Torch's launcher stood, and serves the scripts in SCRIPTS by their name alone.
 
 With any other script, or none, it hands over to the next `th` on PATH, which may be the real one.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from legacy_style.cli import neural_style, process
+from legacy_style.cli import process
 
-SCRIPT = "neural_style.lua"
+# Script: module below legacy_style.cli. Its `main` gets the words after the script's name.
+SCRIPTS = {
+    "neural_style.lua": "neural_style",
+}
+
+# Scripts of forks, which are not served, and what to do instead.
+ADVICE = {
+    "neural_style_multires.lua": "run neural_style.lua at growing -image_size, each time with -init image and"
+    " -init_image naming the last result",
+    "neural_style_seg.lua": "run neural_style.lua once for each region's style, and put the regions together in an"
+    " image editor",
+}
 
 
 def main() -> int:
     """Run `th`; returns the exit status, or does not return where another `th` takes over."""
     words = sys.argv[1:]
-    if words and Path(words[0]).name == SCRIPT:
-        return neural_style.main(words[1:])
-    return process.run(lambda interrupts: hand_over(words), "th")
+    module = SCRIPTS.get(Path(words[0]).name) if words else None
+    if module is None:
+        return process.run(lambda interrupts: hand_over(words), "th")
+    status: int = importlib.import_module(f"legacy_style.cli.{module}").main(words[1:])
+    return status
 
 
 def hand_over(words: Sequence[str]) -> int:
@@ -29,12 +43,19 @@ def hand_over(words: Sequence[str]) -> int:
     if other is not None:
         sys.stdout.flush()
         os.execv(other, [other, *words])
-    asked = f"{words[0]} is not served" if words else "no script was named"
-    print(
-        f"th: {asked}: this th runs only {SCRIPT} (th {SCRIPT} -help), and there is no other th on PATH",
-        file=sys.stderr,
-    )
+    print(f"th: {refusal(words)}", file=sys.stderr)
     return process.FAILED
+
+
+def refusal(words: Sequence[str]) -> str:
+    """Why `words` cannot be run here, and what can."""
+    asked = f"{words[0]} is not served" if words else "no script was named"
+    advice = ADVICE.get(Path(words[0]).name, "") if words else ""
+    first = next(iter(SCRIPTS))
+    return (
+        f"{asked}, and there is no other th on PATH; this th runs {', '.join(SCRIPTS)} (th {first} -help)"
+        + (f". Instead, {advice}" if advice else "")
+    )
 
 
 def next_on_path(this: str, path: str) -> str | None:

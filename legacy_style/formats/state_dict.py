@@ -44,7 +44,7 @@ _RGB_MARK = "# The weights are for RGB images.\n"
 TORCHVISION_REASON = (
     "is torchvision's own {name}, which was trained anew on RGB images of unit deviation: it is not the "
     "Caffe network, "
-    "and style transfer with it comes out differently. Get the Caffe weights with tools/download_models.py"
+    "and style transfer with it comes out differently. Get the Caffe weights with legacy-style models get"
 )
 
 

@@ -75,7 +75,7 @@ def layer_keys(keys: Iterable[str], path: str) -> dict[str, tuple[str, str]]:
             "nor a plain "
             "VGG's in torchvision (features.0.weight), and the file says nothing about the layers between "
             "them; "
-            "convert the network's .caffemodel with tools/convert_model.py, which keeps the layers"
+            "convert the network's .caffemodel with legacy-style convert, which keeps the layers"
         )
     if len(set(found.values())) != len(found):
         raise UnsupportedError(f"{path}: holds two networks, or one twice; save one state dict alone")

@@ -1,34 +1,21 @@
-"""tools/benchmark.py: it measures the same objective three ways; how fast they are is for quiet machines to say."""
+"""`legacy-style benchmark` measures the same objective three ways; how fast they are, quiet machines say."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
+from door import legacy_style
 
 from legacy_style.engine import loadcaffe, machine
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import UnsupportedError
 from legacy_style.formats import model_files
+from legacy_style.toolkit import turns
 from legacy_style.torch7 import optim
-
-TOOLS = str(Path(__file__).parents[2] / "tools")
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    sys.path.insert(0, TOOLS)
-    try:
-        yield importlib.import_module("benchmark")  # its processes need the folder too
-    finally:
-        sys.path.remove(TOOLS)
 
 
 @pytest.fixture(autouse=True)
@@ -37,16 +24,16 @@ def _allocator(monkeypatch):
     monkeypatch.setattr(machine, "set_up_cpu", lambda: None)
 
 
-def test_the_plain_program_computes_the_same_objective(benchmark):
+def test_the_plain_program_computes_the_same_objective():
     with torch.no_grad():
-        content, style = benchmark.turns.images(48, 64)
-        objective = Objective(benchmark.turns.build_network(None))
+        content, style = turns.images(48, 64)
+        objective = Objective(turns.build_network(None))
         objective.capture(content, content=True)
         objective.capture(style, content=False)
         content_losses, style_losses, grad = objective(content + style)
     chain, _ = loadcaffe.modules(model_files.load(model_files.bundled()))
     image = (content + style).requires_grad_()
-    total = benchmark.turns.Plain(chain, content, style)(image)
+    total = turns.Plain(chain, content, style)(image)
     total.backward()
     # Its loss counts the total variation too, which the original never did.
     across, down = (image.detach().double().diff(dim=axis).square().sum() for axis in (3, 2))
@@ -57,7 +44,7 @@ def test_the_plain_program_computes_the_same_objective(benchmark):
     assert (grad[part] - image.grad[part]).norm() < 1e-3 * grad[part].norm()
 
 
-def test_both_collect_all_pairs_of_lbfgs_before_they_are_timed(benchmark, monkeypatch):
+def test_both_collect_all_pairs_of_lbfgs_before_they_are_timed(monkeypatch):
     class Timed(Exception):
         pass
 
@@ -78,25 +65,22 @@ def test_both_collect_all_pairs_of_lbfgs_before_they_are_timed(benchmark, monkey
         "lbfgs",
         lambda *given, **named: lbfgs(*given, **named, state=kept.append(optim.LbfgsState()) or kept[-1]),
     )
-    for program in (benchmark.turns._ours, benchmark.turns._plain):
+    for program in (turns._ours, turns._plain):
         with pytest.raises(Timed):
             program(turn, None, 48, 64, "lbfgs")
     ours, plain = kept
     # The last pair is formed from the first evaluation that is timed, and plain's turn ends after that.
-    assert len(ours.rows) == benchmark.turns._PAIRS - 1
-    assert len(next(iter(plain.state.values()))["old_dirs"]) == benchmark.turns._PAIRS
+    assert len(ours.rows) == turns._PAIRS - 1
+    assert len(next(iter(plain.state.values()))["old_dirs"]) == turns._PAIRS
 
 
-def test_each_of_the_three_is_timed_and_tabled(benchmark):
+def test_each_of_the_three_is_timed_and_tabled():
     arguments = ["speed", "--size", "64", "--rounds", "2", "--optimizer"]
-    runner = CliRunner()
-    head, line = runner.invoke(
-        benchmark.main, [*arguments, "lbfgs"], catch_exceptions=False
-    ).stdout.splitlines()
+    head, line = legacy_style("benchmark", *arguments, "lbfgs").stdout.splitlines()
     assert len(re.split("  +", head)) == len(line.split())
     assert line.split()[:2] == ["64x48", "lbfgs"]
     assert all(float(cell) > 0 for cell in line.split()[2:])
-    (line,) = runner.invoke(benchmark.main, [*arguments, "adam", "--json"]).stdout.splitlines()
+    (line,) = legacy_style("benchmark", *arguments, "adam", "--json").stdout.splitlines()
     found = json.loads(line)
     assert found["optimizer"] == "adam"
     # 0.575 MFLOP a pixel forward, as much backward.
@@ -104,10 +88,10 @@ def test_each_of_the_three_is_timed_and_tabled(benchmark):
     assert set(found["seconds"]) == {"ours", "plain", "convolutions"}
 
 
-def test_bfloat16_is_timed_where_there_is_fast_bfloat16_and_refused_elsewhere(benchmark, monkeypatch):
+def test_bfloat16_is_timed_where_there_is_fast_bfloat16_and_refused_elsewhere(monkeypatch):
     arguments = ["precision", "--size", "64", "--rounds", "1", "--json"]
     monkeypatch.setattr(machine, "_has_fast_bfloat16", lambda: False)
-    result = CliRunner().invoke(benchmark.main, arguments)
+    result = legacy_style("benchmark", *arguments)
     assert result.exit_code == 1
     assert "this processor has no instructions for bfloat16" in result.output
     monkeypatch.setattr(machine, "_has_fast_bfloat16", lambda: True)
@@ -116,27 +100,27 @@ def test_bfloat16_is_timed_where_there_is_fast_bfloat16_and_refused_elsewhere(be
     monkeypatch.setattr(
         Objective, "__call__", lambda self, image: computed.append(self.network.dtype) or call(self, image)
     )
-    found = json.loads(CliRunner().invoke(benchmark.main, arguments, catch_exceptions=False).stdout)
+    found = json.loads(legacy_style("benchmark", *arguments).stdout)
     assert computed == [torch.float32, torch.bfloat16] * 2
     assert set(found["seconds"]) == {"float32", "bfloat16"}
     assert found["times as fast in bfloat16"] > 0
 
 
 @pytest.mark.parametrize("command", ["speed", "precision"])
-def test_a_model_that_is_none_is_refused_in_a_sentence(command, benchmark, monkeypatch, tmp_path):
+def test_a_model_that_is_none_is_refused_in_a_sentence(command, monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "_has_fast_bfloat16", lambda: True)
     (tmp_path / "junk").write_bytes(b"junk")
     for name in ("missing", "junk"):
-        result = CliRunner().invoke(benchmark.main, [command, "--model", str(tmp_path / name)])
+        result = legacy_style("benchmark", command, "--model", tmp_path / name)
         assert result.exit_code == 1
-        assert result.output.startswith("Error: ")
+        assert result.stderr.startswith("legacy-style: ")
         assert name in result.output
 
 
-def test_a_program_that_ends_early_is_told_and_the_others_end(benchmark, monkeypatch):
-    monkeypatch.setattr(benchmark.turns, "_plain", _ends)
+def test_a_program_that_ends_early_is_told_and_the_others_end(monkeypatch):
+    monkeypatch.setattr(turns, "_plain", _ends)
     with pytest.raises(UnsupportedError, match="ended early"):
-        benchmark.turns.take_turns(1, None, 24, 32, "adam")
+        turns.take_turns(1, None, 24, 32, "adam")
     assert multiprocessing.active_children() == []
 
 

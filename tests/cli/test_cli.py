@@ -471,7 +471,9 @@ def test_th_hands_over_to_the_next_th(our_th, other_th, words):
 def test_th_without_another_th_says_what_it_serves(our_th, words, what):
     answer = run("th", *words, env=environment(PATH=str(our_th)), text=True)
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr.startswith(f"th: {what}: this th runs only neural_style.lua")
+    assert answer.stderr.startswith(
+        f"th: {what}, and there is no other th on PATH; this th runs neural_style.lua"
+    )
     assert answer.stderr.count("\n") == 1
 
 
@@ -489,9 +491,9 @@ def test_two_of_our_own_on_the_path_do_not_call_each_other(our_th, tmp_path):
     (second / "th").write_text((our_th / "th").read_text())
     (second / "th").chmod(0o755)
     path = os.pathsep.join(map(str, [our_th, second]))
-    answer = run("th", "train.lua", env=environment(PATH=path), text=True)
+    answer = run("th", "other.lua", env=environment(PATH=path), text=True)
     assert answer.returncode == 1
-    assert "train.lua is not served" in answer.stderr
+    assert "other.lua is not served" in answer.stderr
 
 
 def test_the_next_th_is_never_ourselves_under_another_name(our_th, other_th, tmp_path):

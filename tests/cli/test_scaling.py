@@ -1,31 +1,20 @@
-"""tools/scaling.py: what it computes for any number of processes is what two of them are counted to hand over."""
+"""`legacy-style benchmark processes`: what it computes for many processes is what two are counted to hand over."""
 
 from __future__ import annotations
 
-import importlib
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
+from door import legacy_style
 from processes import together
 
-TOOLS = str(Path(__file__).parents[2] / "tools")
+from legacy_style.cli.tools import scaling
+
 ITERATIONS = 6
 
 
-def tool():
-    sys.path.insert(0, TOOLS)
-    try:
-        return importlib.import_module("scaling")
-    finally:
-        sys.path.remove(TOOLS)
-
-
 def measured(optimizer, folder):
-    scaling = tool()
     found = scaling.measure(scaling.quick_options(96, ITERATIONS, optimizer, folder))
     return found and (found.evaluation, found.calls, found.run)
 
@@ -33,14 +22,14 @@ def measured(optimizer, folder):
 @pytest.fixture(scope="module")
 def net():
     with torch.no_grad():
-        return tool().bundled_network()
+        return scaling.bundled_network()
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_an_evaluation_of_two_processes_takes_the_bytes_that_are_computed(optimizer, net, tmp_path):
     (evaluation, calls, run), nothing = together(2, measured, optimizer, str(tmp_path))
     assert nothing is None
-    expected = tool().share(net, 64, 96, 2, 1536)
+    expected = scaling.share(net, 64, 96, 2, 1536)
     # L-BFGS, docs/scaling.md: y.s and y.y; four products a pair, of which there are as many as steps; g.d.
     vectors = 8 * (2 + 4 * (ITERATIONS - 3) + 1) if optimizer == "lbfgs" else 0
     assert evaluation == {"summed": expected.summed + vectors, "halo": expected.sent}
@@ -53,11 +42,11 @@ def test_an_evaluation_of_two_processes_takes_the_bytes_that_are_computed(optimi
 
 def test_sums_are_those_of_vgg_16(net):
     # By hand: products of 64, 128, 256, 512 and 512 channels, a count for each, and two numbers of the content loss.
-    assert tool().summed_bytes(net) == 8 * (64**2 + 128**2 + 256**2 + 2 * 512**2 + 5 + 2)
+    assert scaling.summed_bytes(net) == 8 * (64**2 + 128**2 + 256**2 + 2 * 512**2 + 5 + 2)
 
 
 def test_the_arithmetic_of_one_piece_is_counted_as_by_hand(net):
-    found = tool().share(net, 480, 640, 1, 1536)
+    found = scaling.share(net, 480, 640, 1, 1536)
     # By hand: 2 * 9 * channels in * channels out at each of VGG-16's sizes, up to conv5_1, forward and backward.
     widths = {
         1: [3, 64, 64],
@@ -76,7 +65,7 @@ def test_the_arithmetic_of_one_piece_is_counted_as_by_hand(net):
 
 
 def test_the_table_has_a_line_for_every_number_of_processes():
-    result = CliRunner().invoke(tool().main, ["table", "--megapixels", "4", "1", "4"])
+    result = legacy_style("benchmark", "processes", "table", "--megapixels", "4", "1", "4")
     assert result.exit_code == 0, result.output
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines()]
     assert [line[0] for line in lines] == ["processes", "---", "1", "4"]

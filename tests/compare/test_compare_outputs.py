@@ -1,10 +1,9 @@
-"""tools/compare_outputs.py as its users call it: two pictures, a manifest, results blessed for later."""
+"""`legacy-style compare` as its users call it: two pictures, a manifest, results blessed for later."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import json
 import subprocess
 import sys
@@ -17,8 +16,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from compare_cases import write_network, write_picture
+from door import legacy_style
 from PIL import Image
 from recordings import SHARED, needs_shared
 
@@ -29,22 +29,14 @@ from legacy_style.errors import FormatError, OptionError
 from legacy_style.programs.neural_style import record as metadata
 from legacy_style.programs.neural_style.options import Options, parse
 
-TOOL = Path(__file__).parents[2] / "tools/compare_outputs.py"
+CHECKOUT = Path(__file__).parents[2]
 Call = Callable[..., Result]
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch) -> Call:
+def call() -> Call:
     """Call the tool in this process."""
-    monkeypatch.syspath_prepend(str(TOOL.parent))
-    tool = importlib.import_module("compare_outputs")
-
-    def invoke(*words: object) -> Result:
-        result = CliRunner().invoke(tool.main, [str(word) for word in words])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return invoke
+    return functools.partial(legacy_style, "compare")
 
 
 @pytest.fixture
@@ -220,8 +212,16 @@ def test_from_random_noise_first_losses_may_differ_more(folder: Path) -> None:
 
 
 def test_the_script_runs_by_itself(folder: Path) -> None:
-    words = [sys.executable, str(TOOL), "images", "content.png", "content.png"]
-    environment = {"PYTHONPATH": str(TOOL.parents[1]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    words = [
+        sys.executable,
+        "-m",
+        "legacy_style.cli.legacy_style",
+        "compare",
+        "images",
+        "content.png",
+        "content.png",
+    ]
+    environment = {"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "PSNR                 ∞ dB" in done.stdout

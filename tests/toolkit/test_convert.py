@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import pytest
 import torch
 import vgg_files
 from caffe_messages import CLASSES
-from click.testing import CliRunner, Result
+from click.testing import Result
+from door import legacy_style
 from google.protobuf import text_format
 from PIL import Image
 
@@ -23,16 +23,6 @@ from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, N
 from legacy_style.formats.channel_order import reversed_channels
 from legacy_style.toolkit import convert
 
-TOOLS = Path(__file__).parents[2] / "tools"
-
-
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    import convert_model
-
-    return convert_model
-
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
@@ -42,8 +32,8 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def run(tool: ModuleType, *arguments: object) -> Result:
-    return CliRunner().invoke(tool.main, [str(argument) for argument in arguments])
+def run(*words: object) -> Result:
+    return legacy_style("convert", *words)
 
 
 def thin(blocks: tuple[int, ...] = vgg_files.VGG16) -> tuple[NetParameter, dict[str, np.ndarray[Any, Any]]]:
@@ -52,11 +42,9 @@ def thin(blocks: tuple[int, ...] = vgg_files.VGG16) -> tuple[NetParameter, dict[
 
 
 @pytest.mark.parametrize("extension", ["pth", "pt", "npz", "caffemodel"])
-def test_every_extension_is_written_and_checked(
-    tmp_path: Path, tool: ModuleType, model: Path, extension: str
-) -> None:
+def test_every_extension_is_written_and_checked(tmp_path: Path, model: Path, extension: str) -> None:
     output = tmp_path / f"out.{extension}"
-    result = run(tool, model, output)
+    result = run(model, output)
     assert result.exit_code == 0, result.output
     assert "all 32 blobs read back bit for bit" in result.output
     found = dict(statedict.weights(model_files.load(output)))
@@ -67,8 +55,8 @@ def test_every_extension_is_written_and_checked(
     assert lines[1].split()[:2] == ["conv1_1", "0"]
 
 
-def test_the_answer_in_json(tmp_path: Path, tool: ModuleType, model: Path) -> None:
-    result = run(tool, model, tmp_path / "half.pth", "--half", "--until", "relu2_1", "--json")
+def test_the_answer_in_json(tmp_path: Path, model: Path) -> None:
+    result = run(model, tmp_path / "half.pth", "--half", "--until", "relu2_1", "--json")
     answer = json.loads(result.stdout)
     assert answer["equal"] is True
     assert answer["bytes"] == (tmp_path / "half.pth").stat().st_size
@@ -78,11 +66,9 @@ def test_the_answer_in_json(tmp_path: Path, tool: ModuleType, model: Path) -> No
     assert 0 < largest["difference"] < 0.01 * largest["largest"]
 
 
-def test_an_image_that_does_not_fit_the_classifier_is_said(
-    tmp_path: Path, tool: ModuleType, model: Path
-) -> None:
+def test_an_image_that_does_not_fit_the_classifier_is_said(tmp_path: Path, model: Path) -> None:
     Image.new("RGB", (80, 70), (200, 10, 90)).save(tmp_path / "other.png")
-    result = run(tool, model, tmp_path / "out.pth", "--image", tmp_path / "other.png")
+    result = run(model, tmp_path / "out.pth", "--image", tmp_path / "other.png")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-3].startswith("torch_view ")
     assert "The image went no further: " in result.stdout
@@ -92,10 +78,10 @@ def test_an_image_that_does_not_fit_the_classifier_is_said(
 @pytest.mark.parametrize("extension", ["pth", "npz"])
 @pytest.mark.parametrize("names", ["caffe", "torchvision"])
 def test_weights_for_rgb_images_say_so_and_read_back_for_bgr(
-    tmp_path: Path, tool: ModuleType, model: Path, extension: str, names: str
+    tmp_path: Path, model: Path, extension: str, names: str
 ) -> None:
     output = tmp_path / f"rgb.{extension}"
-    assert run(tool, model, output, "--rgb", "--names", names).exit_code == 0
+    assert run(model, output, "--rgb", "--names", names).exit_code == 0
     arrays = vgg_files.weights(vgg_files.VGG16)
     stored: dict[str, Any]
     if extension == "pth":
@@ -109,10 +95,10 @@ def test_weights_for_rgb_images_say_so_and_read_back_for_bgr(
     assert np.array_equal(read["conv1_2.weight"], arrays["conv1_2.weight"])
 
 
-def test_a_prototxt_for_other_readers(tmp_path: Path, tool: ModuleType, model: Path) -> None:
+def test_a_prototxt_for_other_readers(tmp_path: Path, model: Path) -> None:
     pth = tmp_path / "thin.pth"
-    assert run(tool, model, pth).exit_code == 0
-    assert run(tool, pth, tmp_path / "v2.caffemodel", "--prototxt", tmp_path / "v2.prototxt").exit_code == 0
+    assert run(model, pth).exit_code == 0
+    assert run(pth, tmp_path / "v2.caffemodel", "--prototxt", tmp_path / "v2.prototxt").exit_code == 0
     net = text_format.Parse((tmp_path / "v2.prototxt").read_text(), CLASSES["NetParameter"]())
     assert list(net.input) == ["data"]
     assert list(net.input_shape[0].dim) == [1, 3, 224, 224]
@@ -151,17 +137,17 @@ def test_opencv_computes_what_our_files_say(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
-    tmp_path: Path, tool: ModuleType, model: Path, output: str, options: list[str], message: str
+    tmp_path: Path, model: Path, output: str, options: list[str], message: str
 ) -> None:
-    result = run(tool, model, tmp_path / output, *options)
+    result = run(model, tmp_path / output, *options)
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith("convert_model: ")
+    assert result.stderr.splitlines()[-1].startswith("legacy-style: ")
     assert message in result.stderr
     assert not (tmp_path / output).exists()
 
 
-def test_a_missing_input(tmp_path: Path, tool: ModuleType) -> None:
-    result = run(tool, tmp_path / "nothing", tmp_path / "out.pth")
+def test_a_missing_input(tmp_path: Path) -> None:
+    result = run(tmp_path / "nothing", tmp_path / "out.pth")
     assert result.exit_code == 1
     assert "nothing" in result.stderr
 
@@ -199,9 +185,7 @@ def test_activations_do_not_change_the_image() -> None:
     assert torch.equal(image, kept)
 
 
-def test_a_network_with_branches_converts_in_full_and_runs_up_to_where_they_join(
-    tmp_path: Path, tool: ModuleType
-) -> None:
+def test_a_network_with_branches_converts_in_full_and_runs_up_to_where_they_join(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 
     def conv(name: str, bottom: str, shape: tuple[int, ...]) -> LayerParameter:
@@ -219,7 +203,7 @@ def test_a_network_with_branches_converts_in_full_and_runs_up_to_where_they_join
         ]
     )
     convert.write(tmp_path / "net.caffemodel", net)
-    result = run(tool, tmp_path / "net.caffemodel", tmp_path / "net.pth")
+    result = run(tmp_path / "net.caffemodel", tmp_path / "net.pth")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["stem", "inception/right"]

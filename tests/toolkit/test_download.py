@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from door import legacy_style
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from misbehaving import Server
@@ -511,10 +512,7 @@ def test_importing_the_registry_imports_no_torch() -> None:
 def command(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Result]]:
-    """tools/download_models.py over a registry of the test's own: model.bin, page.bin, free.bin, held.bin."""
-    monkeypatch.syspath_prepend(str(CHECKOUT / "tools"))
-    import download_models
-
+    """`legacy-style models` over a registry of the test's own: model.bin, page.bin, free.bin, held.bin."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         member = tarfile.TarInfo("a_folder/held.bin")
@@ -541,14 +539,12 @@ def command(
     path.write_text(json.dumps({"files": listed}))
     monkeypatch.setattr(known_files, "registry_path", lambda: path)
     known_files.registry.cache_clear()
-    yield lambda *words: CliRunner().invoke(
-        download_models.main, ["--to", str(tmp_path / "models"), *words], catch_exceptions=False
-    )
+    yield lambda name, *words: legacy_style("models", name, "--to", tmp_path / "models", *words)
     known_files.registry.cache_clear()
 
 
 def test_the_command_fetches_lists_and_verifies(command: Callable[..., Result], tmp_path: Path) -> None:
-    done = command("model.bin", "free.bin")
+    done = command("get", "model.bin", "free.bin")
     assert done.exit_code == 0
     assert done.stdout.splitlines()[0].startswith(
         "model.bin: 200000 bytes, the published checksum; from http://"
@@ -559,7 +555,7 @@ def test_the_command_fetches_lists_and_verifies(command: Callable[..., Result], 
     assert "model.bin: 100.0% of 0.2 MB" in done.stderr
     assert names(tmp_path / "models") == ["free.bin", "free.bin.sha256", "model.bin"]
 
-    listed = command("--list")
+    listed = command("list")
     assert [line.split()[:2] for line in listed.stdout.splitlines()] == [
         ["model.bin", "here"],
         ["page.bin", "-"],
@@ -567,7 +563,7 @@ def test_the_command_fetches_lists_and_verifies(command: Callable[..., Result], 
         ["held.bin", "-"],
         ["held.tar.gz", "-"],
     ]
-    assert [entry["here"] for entry in json.loads(command("--list", "--json").stdout)] == [
+    assert [entry["here"] for entry in json.loads(command("list", "--json").stdout)] == [
         True,
         False,
         True,
@@ -575,16 +571,16 @@ def test_the_command_fetches_lists_and_verifies(command: Callable[..., Result], 
         False,
     ]
 
-    assert command("--verify").exit_code == 0
+    assert command("verify").exit_code == 0
     (tmp_path / "models" / "free.bin").write_bytes(b"\x80changed")
-    verified = command("--verify", "--json")
+    verified = command("verify", "--json")
     assert verified.exit_code == 1
     assert [(item["name"], item["ok"]) for item in json.loads(verified.stdout)] == [
         ("model.bin", True),
         ("free.bin", False),
     ]
     (tmp_path / "models" / "page.bin.part").write_bytes(b"12345")
-    missing = command("--verify", "page.bin")
+    missing = command("verify", "page.bin")
     assert missing.exit_code == 1
     assert "page.bin: is not in" in missing.stderr
     assert "page.bin.part holds 5 bytes" in missing.stderr
@@ -593,9 +589,9 @@ def test_the_command_fetches_lists_and_verifies(command: Callable[..., Result], 
 def test_one_file_that_fails_does_not_keep_the_next_from_coming(
     command: Callable[..., Result], tmp_path: Path
 ) -> None:
-    done = command("page.bin", "model.bin", "--no-progress")
+    done = command("get", "page.bin", "model.bin", "--no-progress")
     assert done.exit_code == 1
-    assert "download_models: page.bin: no address gave the file" in done.stderr
+    assert "legacy-style: page.bin: no address gave the file" in done.stderr
     assert "model.bin: 100.0%" not in done.stderr
     assert names(tmp_path / "models") == ["model.bin"]
 
@@ -603,28 +599,31 @@ def test_one_file_that_fails_does_not_keep_the_next_from_coming(
 def test_the_command_takes_a_file_got_elsewhere(command: Callable[..., Result], tmp_path: Path) -> None:
     source = tmp_path / "got"
     source.write_bytes(CONTENT)
-    done = command("--from-file", str(source))
+    done = command("get", "--from-file", str(source))
     assert done.exit_code == 0
     assert done.stdout.startswith("model.bin: 200000 bytes, the published checksum; from ")
-    assert command("--from-file", str(source), "free.bin").exit_code == 0
+    assert command("get", "--from-file", str(source), "free.bin").exit_code == 0
     source.write_bytes(CONTENT[1:])
-    wrong = command("--from-file", str(source), "model.bin")
+    wrong = command("get", "--from-file", str(source), "model.bin")
     assert wrong.exit_code == 1
     assert "not model.bin: 199999 bytes, expected 200000" in wrong.stderr
 
 
 def test_a_file_inside_an_archive_is_taken_out(command: Callable[..., Result], tmp_path: Path) -> None:
-    assert command("--from-file", str(tmp_path / "held.tar.gz"), "held.tar.gz").exit_code == 0
-    assert command("held.bin").exit_code == 0
+    assert command("get", "--from-file", str(tmp_path / "held.tar.gz"), "held.tar.gz").exit_code == 0
+    assert command("get", "held.bin").exit_code == 0
     assert (tmp_path / "models" / "held.bin").read_bytes() == CONTENT
     assert "held.bin.part" not in names(tmp_path / "models")
 
 
 def test_wrong_use_of_the_command_is_said(command: Callable[..., Result]) -> None:
-    unknown = command("modle.bin")
+    unknown = command("get", "modle.bin")
     assert unknown.exit_code == 2
     assert "no file 'modle.bin' in the registry; near: model.bin" in unknown.stderr
-    assert "exclude each other" in command("--list", "--verify").stderr
+    assert (
+        "--from-file takes one NAME at most"
+        in command("get", "--from-file", __file__, "model.bin", "free.bin").stderr
+    )
 
 
 def test_an_interrupted_download_says_how_to_go_on(
@@ -634,7 +633,7 @@ def test_an_interrupted_download_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(download, "fetch", interrupt)
-    stopped = command("model.bin")
+    stopped = command("get", "model.bin")
     assert stopped.exit_code == 130
     assert "the same command continues it" in stopped.stderr
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import vgg_files
-from click.testing import CliRunner, Result
+from click.testing import Result
+from door import legacy_style
 from PIL import Image
 
 from legacy_style.errors import UnsupportedError
@@ -20,21 +20,11 @@ from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, N
 from legacy_style.toolkit import diff, inspection
 from legacy_style.toolkit.normalise import normalised
 
-TOOLS = Path(__file__).parents[2] / "tools"
-
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    import inspect_model
-
-    return inspect_model
-
-
-def run(tool: ModuleType, *arguments: object) -> Result:
-    return CliRunner().invoke(tool.main, [str(argument) for argument in arguments])
+def run(*words: object) -> Result:
+    return legacy_style("inspect", *words)
 
 
 def network(arrays: Arrays) -> NetParameter:
@@ -210,9 +200,9 @@ def test_layers_of_one_network_alone_and_of_other_shapes() -> None:
     assert diff.verdict([]) == "no layer is in both"
 
 
-def test_the_tool_on_the_bundled_network(tool: ModuleType, tmp_path: Path) -> None:
+def test_the_tool_on_the_bundled_network(tmp_path: Path) -> None:
     result = run(
-        tool, model_files.bundled(), "--filters", tmp_path / "f.png", "--no-statistics", "--size", "100x80"
+        model_files.bundled(), "--filters", tmp_path / "f.png", "--no-statistics", "--size", "100x80"
     )
     assert result.exit_code == 0, result.output
     assert "registry: vgg16_conv.pth, CC BY 4.0" in result.stdout
@@ -223,10 +213,10 @@ def test_the_tool_on_the_bundled_network(tool: ModuleType, tmp_path: Path) -> No
         assert picture.size == (2 + 8 * 26, 2 + 8 * 26)
 
 
-def test_the_tool_in_json(tool: ModuleType, tmp_path: Path) -> None:
+def test_the_tool_in_json(tmp_path: Path) -> None:
     path = tmp_path / "thin.caffemodel"
     path.write_bytes(vgg_files.caffemodel(vgg_files.weights(vgg_files.VGG16), "V1"))
-    answer = json.loads(run(tool, path, "--json", "--no-checksum").stdout)
+    answer = json.loads(run(path, "--json", "--no-checksum").stdout)
     assert (answer["version"], answer["registry"], answer["image"]) == ("V1", None, [224, 224])
     first = answer["layers"][0]
     assert (first["name"], first["usable"], first["geometry"]["field"]) == ("conv1_1", True, [3, 3])
@@ -234,16 +224,16 @@ def test_the_tool_in_json(tool: ModuleType, tmp_path: Path) -> None:
     assert first["blobs"][0]["statistics"]["deviation"] == pytest.approx(weights.std())
 
 
-def test_the_tool_compares(tool: ModuleType, tmp_path: Path) -> None:
+def test_the_tool_compares(tmp_path: Path) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
     statedict.write_pth(tmp_path / "a.pth", network(arrays))
     statedict.write_npz(tmp_path / "b.npz", network(flipped(arrays)))
-    result = run(tool, "--diff", tmp_path / "a.pth", tmp_path / "b.npz")
+    result = legacy_style("diff", tmp_path / "a.pth", tmp_path / "b.npz")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0].startswith("conv1_1  BGR for RGB, largest difference ")
     assert result.stdout.rstrip().endswith("the same up to: BGR for RGB")
     statedict.write_npz(tmp_path / "c.npz", network(noisy(arrays)))
-    result = run(tool, "--diff", tmp_path / "a.pth", tmp_path / "c.npz", "--json")
+    result = legacy_style("diff", tmp_path / "a.pth", tmp_path / "c.npz", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["verdict"].startswith("different: 16 of 16 layers differ")
 
@@ -251,13 +241,13 @@ def test_the_tool_compares(tool: ModuleType, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 2, "give one MODEL, or --diff A B"),
+        ([], 2, "Missing argument 'MODEL'"),
         (["x", "--size", "12"], 1, "No such file or directory"),
         ([str(model_files.bundled()), "--size", "12"], 2, "--size is '12', expected for example 480x640"),
-        ([__file__], 1, "inspect_model: "),
+        ([__file__], 1, "legacy-style: "),
     ],
 )
-def test_the_tools_errors(tool: ModuleType, arguments: list[str], status: int, message: str) -> None:
-    result = run(tool, *arguments)
+def test_the_tools_errors(arguments: list[str], status: int, message: str) -> None:
+    result = run(*arguments)
     assert result.exit_code == status
     assert message in result.stderr

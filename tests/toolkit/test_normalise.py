@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import vgg_files
-from click.testing import CliRunner
+from door import legacy_style
 from PIL import Image
 
 from legacy_style.errors import UnsupportedError
@@ -20,7 +19,6 @@ from legacy_style.formats import state_dict as statedict
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.toolkit import convert, normalise
 
-TOOLS = Path(__file__).parents[2] / "tools"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -161,14 +159,6 @@ def test_no_relu_at_all() -> None:
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    import normalise_model
-
-    return normalise_model
-
-
-@pytest.fixture
 def photographs(tmp_path: Path) -> Path:
     folder = tmp_path / "photographs"
     folder.mkdir()
@@ -179,29 +169,29 @@ def photographs(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_tool(tool: ModuleType, tmp_path: Path, photographs: Path) -> None:
+def test_the_tool(tmp_path: Path, photographs: Path) -> None:
     statedict.write_pth(tmp_path / "net.pth", network())
     output = tmp_path / "made.caffemodel"
     arguments = [str(tmp_path / "net.pth"), str(photographs), str(output), "--image-size", "40"]
-    result = CliRunner().invoke(tool.main, arguments)
+    result = legacy_style("normalise", *arguments)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("1 images held back, 5 measured; mean activations against 1:")
     assert "relu2_2" in result.stdout
     made = model_files.load(output)
     assert made.name.endswith("normalised")
-    answer = json.loads(CliRunner().invoke(tool.main, [*arguments, "--json", "--hold-back", "2"]).stdout)
+    answer = json.loads(legacy_style("normalise", *arguments, "--json", "--hold-back", "2").stdout)
     assert (answer["measured"], answer["held_back"]) == (3, 3)
     assert all(layer["change"] < 1e-5 for layer in answer["layers"])
     assert all(layer["mean"] < 0.2 for layer in answer["layers"])
 
 
-def test_the_tool_wants_two_images(tool: ModuleType, tmp_path: Path, photographs: Path) -> None:
+def test_the_tool_wants_two_images(tmp_path: Path, photographs: Path) -> None:
     statedict.write_pth(tmp_path / "net.pth", network())
     for path in list(photographs.iterdir())[:-1]:
         if path.suffix == ".png":
             path.unlink()
     arguments = [str(tmp_path / "net.pth"), str(photographs), str(tmp_path / "out.pth")]
-    result = CliRunner().invoke(tool.main, arguments)
+    result = legacy_style("normalise", *arguments)
     assert result.exit_code == 1
     assert "images, expected two or more" in result.stderr
     assert not (tmp_path / "out.pth").exists()

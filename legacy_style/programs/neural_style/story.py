@@ -225,7 +225,7 @@ def load_model(options: Options, notice: Log) -> NetParameter:
     if path != options.model_file:
         notice(
             f"No {options.model_file} here: using the bundled VGG-16 instead"
-            " (python tools/download_models.py gets VGG-19, -model_file names another model)"
+            " (legacy-style models get fetches VGG-19, -model_file names another model)"
         )
     return model_files.load(path, matconvnet_orientation=options.matconvnet_orientation)
 

@@ -1,4 +1,4 @@
-"""The three programs that `benchmark.py speed` measures in turn, each in a process of its own.
+"""The three programs that `legacy-style benchmark speed` measures in turn, each in a process of its own.
 
 Ours, the same objective as one would write it in plain PyTorch, and the network's convolutions alone.
 """
@@ -15,8 +15,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style.engine import loadcaffe, machine, network, sizes
@@ -24,7 +26,7 @@ from legacy_style.engine.objective import Objective
 from legacy_style.errors import DivergenceError, UnsupportedError
 from legacy_style.formats import model_files
 from legacy_style.programs.neural_style.options import Options
-from legacy_style.torch7 import nn, optim
+from legacy_style.torch7 import image, nn, optim
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT = ("relu4_2",)
@@ -56,6 +58,23 @@ def images(height: int, width: int) -> tuple[Tensor, Tensor]:
     rng = torch.Generator().manual_seed(0)
     content, style = torch.randn(2, 1, 3, height, width, generator=rng).mul_(50)
     return content, style
+
+
+def picture(height: int, width: int, seed: int) -> NDArray[np.float64]:
+    """An RGB image in [0, 1], (3, H, W), for where a photograph would do: coloured waves that grow finer, and noise."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width]
+    finer = 9 - 4 * columns / width + seed
+    waves = np.stack([np.sin(rows / finer + c) * np.cos(columns / (finer + c)) for c in range(3)])
+    return np.clip(0.5 + 0.4 * waves + 0.05 * rng.standard_normal((3, height, width)), 0, 1)
+
+
+def write_pictures(folder: str) -> tuple[str, str]:
+    """A content image of 640x427 and a style image of 640x512, as PNG files in `folder`; returns their paths."""
+    names = (str(Path(folder, "content.png")), str(Path(folder, "style.png")))
+    for seed, (name, height) in enumerate(zip(names, (427, 512), strict=True)):
+        image.save(name, picture(height, 640, seed))
+    return names
 
 
 class Plain(torch.nn.Module):

@@ -1,0 +1,1 @@
+"""The commands of `legacy-style`, a module each; cli/legacy_style.py lists them."""

@@ -1,0 +1,364 @@
+"""Measure how fast and how large a run is, side by side with a plain PyTorch program and with the bare machine.
+
+`speed` takes all figures of one line in turn: an iteration of ours, one of the plain program, the convolutions alone.
+Each of the three has a process of its own: ours sets up the memory allocator, which the plain program would not.
+L-BFGS has all its correction pairs from the start. Ratios are medians over the rounds; the speed of a machine changes
+from minute to minute, so only figures of one line can be compared.
+
+\b
+Examples:
+  legacy-style benchmark speed
+  legacy-style benchmark speed --size 1024 --optimizer adam --json
+  legacy-style benchmark precision
+  legacy-style benchmark start
+  legacy-style benchmark tiles --size 4096
+  legacy-style benchmark load
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from legacy_style.cli.tools import scaling
+from legacy_style.engine import machine
+from legacy_style.engine import memory as planning
+from legacy_style.engine.objective import Objective
+from legacy_style.errors import UnsupportedError
+from legacy_style.formats import model_files
+from legacy_style.formats.caffe import caffemodel
+from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
+from legacy_style.programs.neural_style.options import Options
+from legacy_style.toolkit import turns
+from legacy_style.torch7 import optim
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+_HEAD = (
+    "size",
+    "optimizer",
+    "ours, s",
+    "plain, s",
+    "times",
+    "of conv.",
+    "ours, GB",
+    "plain, GB",
+    "conv. GFLOP/s",
+)
+
+
+@main.command(
+    help="""Seconds an iteration, against a plain PyTorch program and the bare convolutions.
+
+    The table: the seconds of both programs, how many times as fast ours is, its rate as a multiple of the bare
+    convolutions', the peak memory of both, and the convolutions' rate.
+    """
+)
+@click.option(
+    "--size", "sizes", multiple=True, default=(256, 512), show_default=True, help="Longer side, 4:3."
+)
+@click.option(
+    "--optimizer",
+    "optimizers",
+    type=click.Choice(["lbfgs", "adam"]),
+    multiple=True,
+    default=("lbfgs", "adam"),
+    show_default=True,
+)
+@click.option("--rounds", default=15, show_default=True, help="Iterations of each that are measured.")
+@click.option("--model", help="Model file; the bundled VGG-16 if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each line of the table.")
+def speed(sizes: list[int], optimizers: list[str], rounds: int, model: str | None, as_json: bool) -> None:
+    net = turns.build_network(model)
+    if not as_json:
+        click.echo(_line(_HEAD))
+    for size, optimizer in itertools.product(sizes, optimizers):
+        height, width = size * 3 // 4, size
+        gflop = sum(4e-9 * weight.numel() * h * w for weight, h, w in turns.weights(net, height, width))
+        rows, peaks = turns.take_turns(rounds, model, height, width, optimizer)
+        ours, plain, bare = (statistics.median(column) for column in zip(*rows, strict=True))
+        times = round(statistics.median(row[1] / row[0] for row in rows), 2)
+        rate = round(statistics.median(row[2] / row[0] for row in rows), 2)
+        memory = [round(peak / 1e9, 2) for peak in peaks[:2]]
+        result = {
+            "size": f"{width}x{height}",
+            "optimizer": optimizer,
+            "threads": torch.get_num_threads(),
+            "gflop": round(gflop, 1),
+            "seconds": {"ours": round(ours, 4), "plain": round(plain, 4), "convolutions": round(bare, 4)},
+            "times as fast as plain": times,
+            "of the convolution rate": rate,
+            "convolution rate GFLOP/s": round(gflop / bare),
+            "peak GB": {"ours": memory[0], "plain": memory[1]},
+        }
+        cells = (
+            result["size"],
+            optimizer,
+            f"{ours:.3f}",
+            f"{plain:.3f}",
+            times,
+            rate,
+            *memory,
+            round(gflop / bare),
+        )
+        click.echo(json.dumps(result) if as_json else _line(cells))
+
+
+def _line(cells: Sequence[object]) -> str:
+    return "".join(f"{cell!s:<13}" for cell in cells).rstrip()
+
+
+@main.command(
+    help="An evaluation in bfloat16, against one in float32; refused where the processor has no instructions for it."
+)
+@click.option("--size", default=512, show_default=True, help="Longer side of the image, 4:3.")
+@click.option("--rounds", default=15, show_default=True, help="Evaluations of each that are measured.")
+@click.option("--model", help="Model file; the bundled VGG-16 if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def precision(size: int, rounds: int, model: str | None, as_json: bool) -> None:
+    machine.set_up_cpu()
+    coarse = machine.dtype("bfloat16", [torch.device("cpu")])
+    objectives = {name: Objective(turns.build_network(model)) for name in ("float32", "bfloat16")}
+    height, width = size * 3 // 4, size
+    rows = []
+    with torch.no_grad():
+        content, style = turns.images(height, width)
+        for objective in objectives.values():
+            objective.capture(content, content=True)
+            objective.capture(style, content=False)
+        objectives["bfloat16"].network.compute_in(coarse)
+        for _ in range(rounds + 1):
+            rows.append([_seconds(partial(objective, content + style)) for objective in objectives.values()])
+    rows = rows[1:]  # the first round warms up caches and allocators
+    result = {
+        "size": f"{width}x{height}",
+        "threads": torch.get_num_threads(),
+        "seconds": {
+            name: round(statistics.median(column), 4)
+            for name, column in zip(objectives, zip(*rows, strict=True), strict=True)
+        },
+        "times as fast in bfloat16": round(statistics.median(row[0] / row[1] for row in rows), 2),
+    }
+    _print(result, as_json)
+
+
+@main.command(help="Seconds from the command to the first evaluation, at 256 px with the bundled network.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def start(rounds: int, as_json: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "legacy_style",
+            "-gpu",
+            "-1",
+            "-image_size",
+            "256",
+            "-num_iterations",
+            "1",
+        ]
+        command += ["-print_iter", "1", "-output_image", f"{folder}/out.png", "-content_image"]
+        content, style = turns.write_pictures(folder)
+        command += [content, "-style_image", style]
+        command += ["-model_file", str(model_files.bundled())]
+        times = []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    if line.startswith("Iteration 1 "):
+                        times.append(time.perf_counter() - began)
+    _print({"seconds to the first evaluation": round(statistics.median(times), 2)}, as_json)
+
+
+@main.command(
+    help="One evaluation in tiles: time, arithmetic and peak memory, against the rate of a small image."
+)
+@click.option("--size", default=4096, show_default=True, help="Side of the square image.")
+@click.option(
+    "--tile", default=0, show_default=True, help="Side of the tiles; 0: as the program would choose."
+)
+@click.option("--memory", default=3.5, show_default=True, help="Gigabytes that may be used.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
+    machine.set_up_cpu()
+    options = Options(optimizer="adam", tile=tile)
+    with torch.no_grad():
+        net = turns.build_network(None)
+        machine.return_freed_memory()
+        plan = planning.make(
+            net,
+            size,
+            size,
+            [(512, 512)],
+            options,
+            resident=planning.resident_memory(),
+            available=int(memory * 1e9),
+        )
+        machine.spare_memory()
+        image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).mul_(50)
+        small = torch.zeros(1, 3, 512, 512)
+        Objective(net).capture(small, content=False)
+        objective = machine.objective(net, size, size, Options(tile=plan.tile))
+        began = time.perf_counter()
+        objective.capture(image, content=True)
+        capture = time.perf_counter() - began
+
+        def feval(x: Tensor) -> tuple[float, Tensor]:
+            content, style, grad = objective(x)
+            return sum(content) + sum(style), grad.view(-1)
+
+        # Moments that have their memory already, as in every iteration but the first.
+        moments = (torch.empty(image.numel()).zero_() for _ in range(2))
+        state = optim.AdamState(0, *moments)
+        seconds = _seconds(lambda: optim.adam(feval, image, state, learning_rate=10))
+        peak = turns.peak_memory()
+        whole = Objective(net)
+        whole.capture(small, content=True)
+        whole(small)
+        rate = small.numel() / min(_seconds(lambda: whole(small)) for _ in range(3))
+    result = {
+        "size": f"{size}x{size}",
+        "tile": plan.tile,
+        "tiles": plan.tiles,
+        "seconds to capture": round(capture, 1),
+        "seconds an Adam iteration": round(seconds, 1),
+        "arithmetic, of one piece": round(plan.overhead, 2),
+        "time, of the rate at 512x512": round(seconds / (image.numel() / rate), 2),
+        "peak GB predicted": round(plan.peak / 1e9, 2),
+        "peak GB": round(peak / 1e9, 2),
+    }
+    _print(result, as_json)
+
+
+_VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+_VGG19_FULLY_CONNECTED = (("fc6", 4096, 25088), ("fc7", 4096, 4096), ("fc8", 1000, 4096))
+
+# Run in a process of its own each: PATH -> seconds, bytes that the process grew by, bytes of the layers used.
+_READ_OURS = """
+import sys, time
+from legacy_style.formats.caffe import caffemodel
+def peak():
+    # Not getrusage: its figure includes what the parent process held.
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+before, began = peak(), time.perf_counter()
+used = []
+for layer in caffemodel.read(sys.argv[1]).layers:
+    used += [blob.copy() for blob in layer.blobs]
+    if layer.name == "conv5_1":
+        break
+print(time.perf_counter() - began, peak() - before, sum(array.nbytes for array in used))
+"""
+_READ_PROTOBUF = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, str(Path(sys.argv[2]) / "tests"))
+import caffe_messages
+def peak():
+    # Not getrusage: its figure includes what the parent process held.
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+before, began = peak(), time.perf_counter()
+message = caffe_messages.CLASSES["NetParameter"]()
+message.ParseFromString(Path(sys.argv[1]).read_bytes())
+print(time.perf_counter() - began, peak() - before, 0)
+"""
+
+
+@main.command(
+    help="Hand over the convolutions of a full VGG-19 .caffemodel, against Google's protobuf (development only)."
+)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def load(rounds: int, as_json: bool) -> None:
+    root = Path(__file__).parents[3]
+    if not (root / "tests" / "caffe_messages.py").is_file():
+        raise UnsupportedError("this measurement needs a checkout, with the packages of its development")
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "vgg19.caffemodel")
+        caffemodel.write(path, _random_vgg19(), "V1")
+        rows: dict[str, list[list[float]]] = {"ours": [], "protobuf": []}
+        for _ in range(rounds):
+            for name, program in (("ours", _READ_OURS), ("protobuf", _READ_PROTOBUF)):
+                command = [sys.executable, "-c", program, path, str(root)]
+                output = subprocess.run(
+                    command, env=environment, check=True, capture_output=True, text=True
+                ).stdout
+                rows[name].append([float(word) for word in output.split()])
+        size = Path(path).stat().st_size
+    ours, protobuf = (
+        [statistics.median(column) for column in zip(*rows[name], strict=True)] for name in rows
+    )
+    result = {
+        "file MB": round(size / 1e6),
+        "seconds": {"ours": round(ours[0], 3), "protobuf": round(protobuf[0], 3)},
+        "times as fast": round(
+            statistics.median(b[0] / a[0] for a, b in zip(rows["ours"], rows["protobuf"], strict=True)), 1
+        ),
+        "grows by MB": {"ours": round(ours[1] / 1e6), "protobuf": round(protobuf[1] / 1e6)},
+        "of the layers used": round(ours[1] / ours[2], 2),
+    }
+    _print(result, as_json)
+
+
+def _random_vgg19() -> NetParameter:
+    rng = np.random.default_rng(0)
+    layers = []
+
+    def add(name: str, kind: str, *shape: int) -> None:
+        blobs = [
+            Blob.from_array(rng.random(size, np.float32))
+            for size in (shape, (1, 1, 1, max(shape[0], shape[2])))
+        ]
+        layers.append(LayerParameter(name, kind, blobs=blobs))
+
+    inside = 3
+    for block, (channels, count) in enumerate(_VGG19_BLOCKS, 1):
+        for number in range(1, count + 1):
+            add(f"conv{block}_{number}", "Convolution", channels, inside, 3, 3)
+            inside = channels
+    for name, outputs, inputs in _VGG19_FULLY_CONNECTED:
+        add(name, "InnerProduct", 1, 1, outputs, inputs)
+    return NetParameter("VGG_ILSVRC_19_layers", layers)
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    for name, value in result.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {each}" for key, each in value.items())
+        click.echo(f"{name:<34}{value}")
+
+
+main.add_command(scaling.main)
