@@ -36,11 +36,15 @@ class UsageError(OptionError):
 
 @dataclass(frozen=True)
 class Option:
-    """One option: the word that stands for it, dashes included; its default, hence its type; its help."""
+    """One option: the word that stands for it, dashes included; its default, hence its type; its help.
+
+    `empty_help`: the original gave it a help text without a letter, which prints one blank more than none.
+    """
 
     key: str
     default: Value
     help: str = ""
+    empty_help: bool = False
 
 
 def tonumber(text: str) -> float | None:
@@ -110,7 +114,7 @@ def describe(options: Sequence[Option]) -> list[str]:
     width = max(len(option.key) for option in options)
     lines = []
     for option in options:
-        help_text = f" {option.help}" if option.help else ""
+        help_text = f" {option.help}" if option.help or option.empty_help else ""
         lines.append(f"  {option.key:<{width}}{help_text} [{tostring(option.default)}]")
     return lines
 

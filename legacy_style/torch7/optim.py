@@ -57,6 +57,8 @@ def lbfgs(
     tol_x: float = 1e-9,
     n_correction: int = 100,
     learning_rate: float = 1.0,
+    tol_relative: float = 0.0,
+    tol_relative_interval: float = 0.0,
     log: Callable[[str], None] | None = None,
     state: LbfgsState | None = None,
     done: int = 0,
@@ -69,6 +71,8 @@ def lbfgs(
     number of iterations that it had completed.
     x: any shape, contiguous, float32 or float64. At most ceil(max_iter) iterations and 1.25 * max_iter evaluations
     (lbfgs.lua's default for maxEval). `log` takes the lines that lbfgs.lua prints when verbose, without line end.
+    With `tol_relative_interval` n above 0, every n iterations f is compared with what it was n iterations before, and the
+    run ends where it changed by less than `tol_relative` of that (manuelruder/artistic-videos 40e7447, lbfgs.lua).
     Where `x` is one process's part of a longer vector, `total` adds up over the parts, and `recursion` sets the state's
     direction to -H g of the whole; `feval` returns the whole f.
     """
@@ -93,6 +97,7 @@ def lbfgs(
         state.make_room(vector, n_correction)
 
     iteration = done
+    f_past: float | None = None
     while iteration < max_iter:
         iteration += 1
         state.n_iter += 1
@@ -131,6 +136,11 @@ def lbfgs(
         if abs(f - f_old) < tol_x:
             say(_verbose("function value changing less than tolX"))
             break
+        if tol_relative_interval > 0 and iteration % tol_relative_interval == 0:
+            if f_past is not None and abs(f - f_past) / f_past < tol_relative:
+                say(_verbose("relative change in function value is less than tolFunRelative"))
+                break
+            f_past = f
     return history
 
 

@@ -1,0 +1,161 @@
+"""artistic_video_multiPass.lua's main(): all frames several times, forwards and backwards in turn.
+
+Ports manuelruder/artistic-videos 40e7447, artistic_video_multiPass.lua. Notes: the generator is seeded once, and one
+noise image is where every frame begins; -save_iter does nothing; what comes from outside a neighbour is its border
+here, the mean pixel only for -init prevWarped. -init image never worked in the original, which misspelt a name; it
+does here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from legacy_style.programs.artistic_video import flo, patterns
+from legacy_style.programs.artistic_video.masks import Weights
+from legacy_style.programs.artistic_video.painter import Array, Evaluation, Log, caffe_units, picture
+from legacy_style.programs.artistic_video.settings import MultiPass
+from legacy_style.programs.artistic_video.single import (
+    OnProgress,
+    Progress,
+    detect,
+    noise,
+    open_painter,
+    read_flow,
+    read_weights,
+    warn_of_criterion,
+)
+from legacy_style.programs.artistic_video.warp import warp
+from legacy_style.torch7 import image as torch_image
+from legacy_style.torch7.random import Generator
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A frame beside the one that is made, warped to it, (3, H, W) in [0,1]; `weights` are those of the flow."""
+
+    image: Array
+    weights: Callable[[], Weights]
+
+
+def run(settings: MultiPass, *, log: Log, notice: Log, on_progress: OnProgress | None = None) -> None:
+    """Run artistic_video_multiPass.lua; see `single.run`."""
+    with torch.no_grad():
+        Story(settings, log, notice, on_progress).run()
+
+
+class Story:
+    """The run of artistic_video_multiPass.lua."""
+
+    def __init__(self, settings: MultiPass, log: Log, notice: Log, on_progress: OnProgress | None) -> None:
+        self.settings, self.common = settings, settings.common
+        self.log, self.notice, self.on_progress = log, notice, on_progress
+        self.generator = Generator(self.common.seed)
+        self.count = self.common.num_images or 0
+        self.noise: Tensor | None = None
+
+    def run(self) -> None:
+        settings, common = self.settings, self.common
+        if settings.init == "image":
+            self.notice(
+                "-init image: the original knew it only by its help text; here it begins at the content frame"
+            )
+        self.painter = open_painter(common, self.log, self.notice, frames=self.detect)
+        frames = range(common.start, common.start + self.count)
+        saved = ""
+        for number in range(settings.continue_with_pass, settings.passes + 1):
+            for frame in frames if number % 2 else reversed(frames):
+                try:
+                    self.paint(frame, number)
+                except KeyboardInterrupt as interrupt:
+                    vars(interrupt)["saved"] = saved
+                    raise
+                saved = common.output.name(frame, number)
+
+    def detect(self) -> None:
+        if not self.count:
+            self.count = detect(self.common, self.log)
+
+    def paint(self, frame: int, number: int) -> None:
+        """Make one frame in pass `number`, and save it."""
+        settings, common = self.settings, self.common
+        content = torch_image.load(common.content(frame))
+        last, forwards = common.start + self.count - 1, number % 2 == 1
+        before = after = None
+        if frame > common.start:
+            before = self.before(frame, number if forwards else number - 1)
+        if frame < last and number > 1:
+            after = self.after(frame, number - 1 if forwards else number)
+        came_from = before if forwards else after
+        temporal = []
+        if common.losses.temporal_weight > 0 and number >= settings.temporal_after and came_from is not None:
+            temporal = [self.painter.temporal_loss(came_from.image, came_from.weights())]
+            warn_of_criterion(common, self.log)
+        if number == 1:
+            start = self.first_start(frame, content)
+        else:
+            start = caffe_units(self.blended(frame, number, before, after))
+        if common.output.save_init:
+            torch_image.save(common.output.initial(frame, number), picture(start))
+        self.painter.set_content(content)
+
+        def on_evaluation(losses: Evaluation, image: Tensor) -> None:
+            if self.on_progress is not None:
+                done = (number - 1) * self.count + (frame - common.start if forwards else last - frame) + 1
+                total = settings.passes * self.count
+                self.on_progress(Progress(done, total, losses.iteration, settings.iterations, losses))
+
+        image = self.painter.optimise(start, temporal, settings.iterations, common.descent, on_evaluation)
+        torch_image.save(common.output.name(frame, number), picture(image))
+
+    def before(self, frame: int, number: int) -> Neighbour:
+        """The frame before, as pass `number` left it, by the backward flow."""
+        return self.neighbour(frame, frame - 1, number, "backward")
+
+    def after(self, frame: int, number: int) -> Neighbour:
+        """The frame behind, as pass `number` left it, by the forward flow."""
+        return self.neighbour(frame, frame + 1, number, "forward")
+
+    def neighbour(self, frame: int, source: int, number: int, direction: str) -> Neighbour:
+        settings = self.settings
+        backward = direction == "backward"
+        pattern = settings.backward_flow if backward else settings.forward_flow
+        weight_pattern = settings.backward_weights if backward else settings.forward_weights
+        flow = read_flow(pattern, source, frame, f"-{direction}Flow_pattern", f"{direction} flow", self.log)
+        image = warp(torch_image.load(self.common.output.name(source, number)), flow, "border")
+        option = f"-{direction}Flow_weight_pattern"
+        return Neighbour(
+            image, lambda: read_weights(weight_pattern, source, frame, option, self.log, like=image)
+        )
+
+    def first_start(self, frame: int, content: Array) -> Tensor:
+        """Where the first pass begins, (1, 3, H, W) in Caffe units."""
+        settings, common = self.settings, self.common
+        if self.noise is None or self.noise.shape[2:] != content.shape[1:]:
+            self.noise = noise(self.generator, content)
+        if frame == common.start or settings.init == "random":
+            return self.noise
+        if settings.init == "image":
+            return caffe_units(content)
+        flow = flo.read(patterns.between(settings.backward_flow, frame - 1, frame, "-backwardFlow_pattern"))
+        return caffe_units(warp(torch_image.load(common.output.name(frame - 1, 1)), flow))
+
+    def blended(self, frame: int, number: int, before: Neighbour | None, after: Neighbour | None) -> Array:
+        """Where a later pass begins: the frame as the pass before left it, and its neighbours where they are known.
+
+        The neighbour that this pass has made already counts -blendWeight, the other one -blendWeight_lastPass.
+        """
+        settings = self.settings
+        total = torch_image.load(self.common.output.name(frame, number - 1))
+        weights = np.ones_like(total)
+        forwards = number % 2 == 1
+        for neighbour, is_new in ((before, forwards), (after, not forwards)):
+            if neighbour is not None:
+                own = neighbour.weights() * (settings.blend if is_new else settings.blend_last_pass)
+                total = total + neighbour.image * own
+                weights = weights + own
+        return total / weights

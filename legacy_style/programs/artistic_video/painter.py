@@ -1,0 +1,240 @@
+"""One network for all frames: loaded once, styles captured once, then a content and a descent for each frame.
+
+Ports manuelruder/artistic-videos 40e7447, artistic_video_core.lua (buildNet, runOptimization, getStyleImages).
+Notes: unlike in neural_style.lua, the last update counts; the losses of the last evaluation are printed once more at
+the end; L-BFGS has its tolerances at their defaults, and may stop by the relative change of the loss.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from legacy_style.engine import loadcaffe, machine, network, sizes
+from legacy_style.engine.objective import Objective
+from legacy_style.errors import DivergenceError, LegacyStyleError, OptionError
+from legacy_style.formats import model_files
+from legacy_style.programs.artistic_video.settings import Descent, Losses, Model
+from legacy_style.programs.artistic_video.temporal import TemporalLoss
+from legacy_style.programs.neural_style import pixels
+from legacy_style.torch7 import optim
+
+Array = NDArray[np.float64]
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The losses of one evaluation of a frame, weighted; `total` is their sum, without the total variation."""
+
+    iteration: int
+    content: tuple[float, ...]
+    temporal: tuple[float, ...]
+    style: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        return sum(self.content) + sum(self.temporal) + sum(self.style)
+
+
+OnEvaluation = Callable[[Evaluation, Tensor], None]
+"""Called in each evaluation, before the update that follows it, with the image (1, 3, H, W) in Caffe units."""
+
+
+class Painter:
+    """A network with the losses of both programs; `log` takes the original's lines, `notice` remarks of ours."""
+
+    def __init__(
+        self, model: Model, losses: Losses, *, gpu: int = -1, autotune: bool = False, log: Log, notice: Log
+    ) -> None:
+        self.losses = losses
+        self.device = _device(gpu, autotune, notice)
+        self._chain = _load(model, log, notice)
+        self._model, self._log = model, log
+        self._shape: tuple[int, int] | None = None
+
+    def build(self) -> None:
+        """Put the network together; prints what the original prints of it."""
+        if self.losses.temporal_weight > 0:
+            self._log("Setting up temporal consistency.\t")
+        model, losses = self._model, self.losses
+        self._net = network.build(
+            self._chain,
+            model.content_layers,
+            model.style_layers,
+            content_weight=losses.content_weight,
+            style_weight=losses.style_weight,
+            tv_weight=losses.tv_weight,
+            pooling=model.pooling,
+            normalize=losses.normalize,
+            log=self._log,
+        )
+        network.place(self._net, [self.device], "")
+        self._objective = Objective(self._net)
+
+    def set_styles(self, styles: Sequence[Array], weights: Sequence[float]) -> None:
+        """Take the style targets from RGB images (3, H, W) in [0,1], blended by `weights`."""
+        for style, weight in zip(styles, weights, strict=True):
+            sizes.check(self._net, "style", style.shape[1], style.shape[2])
+            self._objective.capture(caffe_units(style), content=False, blend_weight=weight)
+
+    def set_content(self, content: Array) -> None:
+        """Take the content targets of a frame from RGB (3, H, W) in [0,1]."""
+        height, width = content.shape[1:]
+        if self._shape != (height, width):
+            sizes.check(self._net, "content", height, width)
+            if self._net.tv is not None and min(height, width) < 2:
+                raise OptionError("-tv_weight needs frames of at least 2x2 pixels; give -tv_weight 0")
+            self._shape = (height, width)
+        self._objective.capture(caffe_units(content), content=True)
+
+    def temporal_loss(self, warped: Array, weights: NDArray[np.float32]) -> TemporalLoss:
+        """The loss that holds a frame to `warped`, RGB (3, H, W) in [0,1], by `weights` (1 or 3, H, W)."""
+        return TemporalLoss(
+            caffe_units(warped)[0].to(self.device),
+            torch.from_numpy(weights).to(self.device),
+            strength=self.losses.temporal_weight,
+            criterion="smoothl1" if self.losses.criterion == "smoothl1" else "mse",
+            normalize=self.losses.normalize,
+        )
+
+    def evaluate(
+        self, x: Tensor, temporal: Sequence[TemporalLoss], iteration: int
+    ) -> tuple[Evaluation, Tensor]:
+        """The losses at x (1, 3, H, W), and their gradient, of its shape."""
+        content, style, grad = self._objective(x)
+        for loss in reversed(temporal):
+            loss.backward(x, grad)
+        held = tuple(loss.loss for loss in temporal)
+        return Evaluation(iteration, tuple(content), held, tuple(style)), grad
+
+    def optimise(
+        self,
+        start: Tensor,
+        temporal: Sequence[TemporalLoss],
+        iterations: float,
+        descent: Descent,
+        on_evaluation: OnEvaluation | None = None,
+    ) -> Tensor:
+        """The image that the descent from `start` (1, 3, H, W) ends at; prints what the original prints of it.
+
+        `temporal` stands as in the original's network: the loss to the nearest predecessor first. Raises
+        DivergenceError where the losses are not finite any more.
+        """
+        x = start.to(self.device).contiguous().clone()
+        last: Evaluation | None = None
+        count = 0
+
+        def feval(image: Tensor) -> tuple[float, Tensor]:
+            nonlocal count, last
+            count += 1
+            last, grad = self.evaluate(image, temporal, count)
+            if descent.print_iter > 0 and count % descent.print_iter == 0:
+                self._print(last, iterations)
+            if not math.isfinite(last.total):
+                raise DivergenceError(
+                    f"the loss is not finite any more at iteration {count}; likely causes are a weight or a"
+                    " -learning_rate that is far too large, or, with L-BFGS, a step that went astray: try smaller"
+                    " weights, -optimizer adam, or another -seed"
+                )
+            if on_evaluation is not None:
+                on_evaluation(last, image)
+            return last.total, grad.view(-1)
+
+        began = time.monotonic()
+        if descent.optimizer == "lbfgs":
+            self._log("Running optimization with L-BFGS\t")
+            optim.lbfgs(
+                feval,
+                x,
+                max_iter=iterations,
+                tol_relative=descent.tol_relative,
+                tol_relative_interval=descent.tol_relative_interval,
+                log=self._log,
+            )
+        else:
+            self._log("Running optimization with ADAM\t")
+            state = optim.AdamState()
+            while state.t + 1 <= iterations:
+                optim.adam(feval, x, state, learning_rate=descent.learning_rate)
+        self._log(f"Running time: {time.monotonic() - began:.0f}s\t")
+        if last is None:  # no evaluation: the original had run the network once before
+            last, _ = self.evaluate(x, temporal, 0)
+        self._print(last, iterations)
+        return x
+
+    def _print(self, losses: Evaluation, iterations: float) -> None:
+        self._log(f"Iteration {losses.iteration} / {_integer(iterations)}\t")
+        for kind, values in (
+            ("Content", losses.content),
+            ("Temporal", losses.temporal),
+            ("Style", losses.style),
+        ):
+            for number, value in enumerate(values, 1):
+                self._log(f"  {kind} {number} loss: {value:f}\t")
+        self._log(f"  Total loss: {losses.total:f}\t")
+
+
+def style_size(height: int, width: int, content_area: int, scale: float) -> tuple[int, int]:
+    """Width and height of a style image with the area of the content times scale^2, both truncated, at least 1."""
+    factor = math.sqrt(content_area / (height * width)) * scale
+    return max(int(width * factor), 1), max(int(height * factor), 1)
+
+
+def caffe_units(rgb: Array) -> Tensor:
+    """RGB (3, H, W) in [0,1] as the network sees it: BGR, (1, 3, H, W), float32."""
+    return torch.from_numpy(pixels.preprocess(rgb).astype(np.float32)).unsqueeze(0)
+
+
+def picture(image: Tensor) -> Array:
+    """An image (1, 3, H, W) in Caffe units as RGB (3, H, W) in [0,1], not clamped."""
+    return pixels.deprocess(image[0].cpu().numpy())
+
+
+def _integer(number: float) -> int:
+    """A double as Lua's %d prints it: truncated, and C's smallest integer for what does not fit."""
+    return int(number) if abs(number) < 2**63 else -(2**63)
+
+
+def _device(gpu: int, autotune: bool, notice: Log) -> torch.device:
+    machine.set_up_cpu()
+    if gpu < 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        notice("No CUDA device here: running on the CPU (-gpu -1 says so beforehand)")
+        return torch.device("cpu")
+    if gpu >= torch.cuda.device_count():
+        raise OptionError(f"-gpu {gpu}: there is no such GPU, only 0 to {torch.cuda.device_count() - 1}")
+    machine.set_up_cuda(autotune=autotune)
+    return torch.device("cuda", gpu)
+
+
+def _load(model: Model, log: Log, notice: Log) -> list[loadcaffe.Module]:
+    path = model.named
+    if not model.explicit and not Path(path).exists():
+        path = str(model_files.bundled())
+        notice(f"No {model.named} here: using the bundled VGG-16 instead (-model_file names another model)")
+    try:
+        net = model_files.load(path)
+    except OSError as error:
+        log(f"Couldn't load {path}")
+        raise OptionError(
+            f"{path}: {error.strerror}; give -model_file a file that is there, or leave it out for the bundled network"
+        ) from error
+    except LegacyStyleError:
+        log(f"Couldn't load {path}")
+        raise
+    log(f"Successfully loaded {net.path or path}")
+    network.check_layers(loadcaffe.layer_names(net), list(model.content_layers), list(model.style_layers))
+    chain, lines = loadcaffe.modules(net, [*model.content_layers, *model.style_layers])
+    for line in lines:
+        log(line)
+    return chain
