@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 _MEMORY_ADVICE = "choose smaller frames, a smaller -style_scale, or -optimizer adam"
 
 
-def main(script: str, words: Sequence[str], called: str | None = None) -> int:
+def main(words: Sequence[str]) -> int:
+    """Run artistic_video.lua on `words` and return the exit status."""
+    return serve(options.SINGLE, words)
+
+
+def serve(script: str, words: Sequence[str], called: str | None = None) -> int:
     """Run `script`, one of the two, on `words` and return the exit status; `called` is what its usage calls it."""
     name = script.removesuffix(".lua")
     return process.run(

@@ -71,8 +71,8 @@ def lbfgs(
     number of iterations that it had completed.
     x: any shape, contiguous, float32 or float64. At most ceil(max_iter) iterations and 1.25 * max_iter evaluations
     (lbfgs.lua's default for maxEval). `log` takes the lines that lbfgs.lua prints when verbose, without line end.
-    With `tol_relative_interval` n above 0, every n iterations f is compared with what it was n iterations before, and the
-    run ends where it changed by less than `tol_relative` of that (manuelruder/artistic-videos 40e7447, lbfgs.lua).
+    With `tol_relative_interval` n above 0, every n iterations f is compared with what it was n iterations before, and
+    the run ends where it changed by less than `tol_relative` of that (manuelruder/artistic-videos 40e7447, lbfgs.lua).
     Where `x` is one process's part of a longer vector, `total` adds up over the parts, and `recursion` sets the state's
     direction to -H g of the whole; `feval` returns the whole f.
     """

@@ -96,7 +96,8 @@ def _sample(
 
 def _share(squares: Plane, least: float) -> NDArray[np.float64]:
     """0.01 * squares + least, in double; `least` was a float."""
-    return 0.01 * squares.astype(np.float64) + float(np.float32(least))
+    right: NDArray[np.float64] = 0.01 * squares.astype(np.float64) + float(np.float32(least))
+    return right
 
 
 def _edges(flow: Flow) -> Plane:
@@ -119,7 +120,8 @@ def _gaussian(sigma: float) -> Plane:
     total = np.float32(0)
     for weight in weights:
         total += weight
-    return weights * np.float32(1 / float(total))
+    kernel: Plane = weights * np.float32(1 / float(total))
+    return kernel
 
 
 def _filter(plane: Plane, kernel: Plane, axis: int) -> Plane:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from legacy_style.engine.network import split_list
 from legacy_style.errors import OptionError
 from legacy_style.programs.artistic_video import patterns
 from legacy_style.programs.artistic_video.masks import Method
@@ -211,9 +212,7 @@ def _common(values: Values, given: frozenset[str]) -> Common:
         raise OptionError(
             f"-style_image {values['style_image']!r} has an empty element; give file names with commas between"
         )
-    optimizer = _text(values, "optimizer")
-    if optimizer != "lbfgs" and optimizer != "adam":
-        raise OptionError(f'Unrecognized optimizer "{optimizer}"; give -optimizer lbfgs or adam')
+    optimizer = _optimizer(_text(values, "optimizer"))
     output = Output(
         folder=_text(values, "output_folder"),
         image=_text(values, "output_image"),
@@ -281,9 +280,7 @@ def _whole(values: Values, name: str, least: int) -> int:
 
 
 def _list(text: str) -> tuple[str, ...]:
-    """Split at commas as xlua does: an empty element at the end does not count."""
-    elements = text.split(",")
-    return tuple(elements[:-1] if elements[-1] == "" else elements)
+    return tuple(split_list(text))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -313,6 +310,14 @@ def _indices(text: str) -> tuple[int, ...]:
             f"-flow_relative_indices {text!r}: give whole numbers of 1 or more, for example 1,2,4"
         )
     return tuple(whole)
+
+
+def _optimizer(text: str) -> Literal["lbfgs", "adam"]:
+    if text == "lbfgs":
+        return "lbfgs"
+    if text == "adam":
+        return "adam"
+    raise OptionError(f'Unrecognized optimizer "{text}"; give -optimizer lbfgs or adam')
 
 
 def _method(text: str) -> Method:

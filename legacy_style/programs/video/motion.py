@@ -149,4 +149,5 @@ def color_distance(one: Picture, other: Picture) -> float:
 def _histogram(picture: Picture) -> NDArray[np.float64]:
     bins = (picture.reshape(-1, 3) // 64).astype(np.int64)
     counts = np.bincount(bins @ np.array([16, 4, 1]), minlength=64)
-    return counts / counts.sum()
+    shares: NDArray[np.float64] = counts / counts.sum()
+    return shares

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -68,7 +68,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Progress:
-    """One evaluation of a frame, or a frame that is done (`loss` None). `left`: frames not begun yet, None if unknown."""
+    """One evaluation of a frame, or a frame that is done (`loss` None); `frames` None where nobody knows."""
 
     frame: int
     frames: int | None
@@ -184,10 +184,6 @@ class Story:
 
     def maker(self) -> Maker:
         """Loads what makes frames."""
-        if self.settings.fast is not None:
-            from legacy_style.programs.video import fast
-
-            return fast.Fast(self.settings.fast)
         return Slow(self.settings, self.width, self.height, self.tell)
 
     def tell(self, iteration: int, iterations: int, loss: float | None) -> None:
@@ -317,10 +313,11 @@ def _model(settings: Settings) -> Model:
 
 def unit(picture: Picture) -> Array:
     """Bytes (H, W, 3) as (3, H, W) in [0,1]."""
-    return picture.transpose(2, 0, 1).astype(np.float64) * (1 / 255)
+    image: Array = picture.transpose(2, 0, 1).astype(np.float64) * (1 / 255)
+    return image
 
 
-def ahead(items: Iterator[Step]) -> Iterator[Step]:
+def ahead(items: Iterator[Step]) -> Generator[Step, None, None]:
     """`items`, computed in a thread, at most `_AHEAD` before they are asked for; their errors come out here."""
     waiting: queue.Queue[Step | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()

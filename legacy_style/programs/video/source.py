@@ -29,7 +29,7 @@ IMAGES = {".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".tif", ".tiff", ".webp"}
 
 @dataclass(frozen=True)
 class Frame:
-    """`number` counts from 1; `time` is in seconds from the beginning of the file; `name` that of an image in a folder."""
+    """`number` counts from 1; `time`: seconds from the beginning of the file; `name`: that of an image in a folder."""
 
     number: int
     time: Fraction
@@ -176,4 +176,5 @@ def _upright(frame: Any) -> Picture:
 def _estimate(container: Any, stream: Any) -> int | None:
     if container.duration is None or not stream.average_rate:
         return None
-    return max(round(container.duration / 1_000_000 * stream.average_rate), 1)
+    frames = container.duration / 1_000_000 * stream.average_rate
+    return max(round(float(frames)), 1)

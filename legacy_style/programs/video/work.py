@@ -31,17 +31,16 @@ class Work:
         """
         self.folder = Path(folder)
         known = self._known()
-        if known is not None and known != dict(record):
-            if not fresh:
-                changes = "; ".join(
-                    f"{name} was {known.get(name, 'not given')} and is {record.get(name, 'not given')}"
-                    for name in sorted({*known, *record})
-                    if known.get(name) != record.get(name)
-                )
-                raise OptionError(
-                    f"{folder} holds the frames of another run: {changes}. Give --fresh to begin anew, or another folder"
-                    " with --work"
-                )
+        if known is not None and known != dict(record) and not fresh:
+            changes = "; ".join(
+                f"{name} was {known.get(name, 'not given')} and is {record.get(name, 'not given')}"
+                for name in sorted({*known, *record})
+                if known.get(name) != record.get(name)
+            )
+            raise OptionError(
+                f"{folder} holds the frames of another run: {changes}. Give --fresh to begin anew, or another"
+                " folder with --work"
+            )
         if known is None and self.folder.is_dir() and any(self.folder.iterdir()):
             raise OptionError(
                 f"{folder} is not empty, and no work folder of this program; name another with --work"
