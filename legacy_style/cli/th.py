@@ -16,6 +16,8 @@ from legacy_style.cli import process
 # Script: module below legacy_style.cli. Its `main` gets the words after the script's name.
 SCRIPTS = {
     "neural_style.lua": "neural_style",
+    "artistic_video.lua": "artistic_video",
+    "artistic_video_multiPass.lua": "artistic_video_multi_pass",
 }
 
 # Scripts of forks, which are not served, and what to do instead.

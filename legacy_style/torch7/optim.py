@@ -137,7 +137,7 @@ def lbfgs(
             say(_verbose("function value changing less than tolX"))
             break
         if tol_relative_interval > 0 and iteration % tol_relative_interval == 0:
-            if f_past is not None and abs(f - f_past) / f_past < tol_relative:
+            if f_past and abs(f - f_past) / f_past < tol_relative:
                 say(_verbose("relative change in function value is less than tolFunRelative"))
                 break
             f_past = f
