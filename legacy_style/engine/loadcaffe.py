@@ -296,6 +296,13 @@ def _batch_norm(layer: LayerParameter, where: str) -> nn.Layer:
     return nn.affine(layer.name, "nn.SpatialBatchNormalization", scale, -mean * unit * scale)
 
 
+def _torch7_batch_norm(layer: LayerParameter, where: str) -> nn.Layer:
+    """With the running averages, as nn.SpatialBatchNormalization computes when it is not trained."""
+    weight, bias, mean, variance = (_vector(layer, index, where) for index in range(4))
+    scale = weight * (variance + layer.param("batch_norm_param")["eps"]).rsqrt()
+    return nn.affine(layer.name, layer.type, scale, bias - mean * scale)
+
+
 def _scale(layer: LayerParameter, where: str) -> nn.Layer:
     scale = _vector(layer, 0, where)
     shift = _vector(layer, 1, where, scale.numel()) if len(layer.blobs) > 1 else torch.zeros_like(scale)
@@ -324,4 +331,5 @@ _MAKERS: dict[str, Callable[[LayerParameter, str], nn.Layer]] = {
     "Bias": _bias,
     "Dropout": lambda layer, where: nn.Dropout(layer.name, layer.param("dropout_param")["dropout_ratio"]),
     "Softmax": lambda layer, where: nn.softmax(layer.name),
+    "nn.SpatialBatchNormalization": _torch7_batch_norm,
 }

@@ -79,6 +79,12 @@ def load(
         raise FormatError(f"{error}; {ACCEPTED}") from error
 
 
+def is_torch7(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one of Torch7's; OSError where it cannot be opened."""
+    with Path(path).open("rb") as file:
+        return t7.looks_like(file.read(_HEAD))
+
+
 def bundled() -> Path:
     """The network that comes with the program: in the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]

@@ -1,8 +1,8 @@
 """One model file to another, with proof: every blob read back bit for bit, and one image through both.
 
-What the output is follows from its extension. Surprises: a .caffemodel is always for BGR images and in
-single precision, since nothing in it could say otherwise; the layers of a branching network are compared
-as far as it runs.
+What the output is follows from its extension. Surprises: a .caffemodel or .t7 is always for BGR images and in
+single precision, since nothing in it could say otherwise; a .t7 made from a .t7 keeps all that the file holds,
+but for gradients and buffers; the layers of a branching network are compared as far as it runs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from torch import Tensor
 
 from legacy_style.engine import loadcaffe
 from legacy_style.errors import LegacyStyleError, OptionError, WeightMismatchError
-from legacy_style.formats import model_files, state_dict
+from legacy_style.formats import model_files, state_dict, t7
 from legacy_style.formats.caffe import caffemodel, textformat
 from legacy_style.formats.caffe.netparam import NetParameter
+from legacy_style.formats.t7 import building, network, nn
 
-KINDS = {".pth": "pth", ".pt": "pth", ".npz": "npz", ".caffemodel": "caffemodel"}
+KINDS = {".pth": "pth", ".pt": "pth", ".npz": "npz", ".caffemodel": "caffemodel", ".t7": "t7"}
 
 # A network's input where its file does not say: what ImageNet's networks were trained on.
 USUAL_SIDE = 224
@@ -58,7 +60,7 @@ def until(net: NetParameter, name: str) -> NetParameter:
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """ "pth", "npz" or "caffemodel", by the extension; OptionError for any other."""
+    """ "pth", "npz", "caffemodel" or "t7", by the extension; OptionError for any other."""
     extension = Path(path).suffix.lower()
     if extension not in KINDS:
         raise OptionError(f"{os.fspath(path)}: the extension says what to write; give {', '.join(KINDS)}")
@@ -71,22 +73,36 @@ def write(path: str | os.PathLike[str], net: NetParameter, form: Form = Form()) 
     Raises OptionError where the form does not suit the kind of file, and the errors of the writers.
     """
     kind = kind_of(path)
-    if kind != "caffemodel":
+    if kind in ("pth", "npz"):
         save = state_dict.write_pth if kind == "pth" else state_dict.write_npz
         save(path, net, names=form.names, half=form.half, rgb=form.rgb)
         return
+    made = "a .t7" if kind == "t7" else "a .caffemodel"
     for given, why in (
-        (form.half, "Caffe's files hold single precision; write a .pth or .npz to have half"),
-        (form.rgb, "nothing in a .caffemodel could say that it is for RGB images; write a .pth or .npz"),
-        (
-            form.names != "caffe",
-            "a .caffemodel has Caffe's names; write a .pth or .npz to have torchvision's",
-        ),
+        (form.half, f"{made} is written in single precision; write a .pth or .npz to have half"),
+        (form.rgb, f"nothing in {made} could say that it is for RGB images; write a .pth or .npz"),
+        (form.names != "caffe", f"{made} has Caffe's names; write a .pth or .npz to have torchvision's"),
+        (kind == "t7" and bool(form.version), "a .t7 has no Caffe version; write a .caffemodel"),
     ):
         if given:
             raise OptionError(f"{os.fspath(path)}: {why}")
+    if kind == "t7":
+        t7.write(path, _torch7_content(net))
+        return
     own = "V1" if net.version in ("V0", "V1") else "V2"
     caffemodel.write(path, net, version=form.version or own)
+
+
+def _torch7_content(net: NetParameter) -> Any:
+    """What a .t7 of `net` holds: all that its own .t7 does, or the modules that loadcaffe would make of it."""
+    source = Path(net.path)
+    if not net.version and source.is_file() and model_files.is_torch7(source):
+        content = t7.read(source)
+        whole = network.from_module(nn.network(content, net.path), net.path)
+        if [layer.name for layer in whole.layers] == [layer.name for layer in net.layers]:
+            nn.clear_gradients(content)
+            return content
+    return building.sequential(net)
 
 
 def prototxt(net: NetParameter) -> str:
@@ -103,8 +119,16 @@ def check(path: str | os.PathLike[str], net: NetParameter, form: Form = Form()) 
     """
     name = os.fspath(path)
     written = model_files.load(path, allow_torchvision=True)
-    ours = [(layer.name, layer.type, layer.params) for layer in net.layers]
-    theirs = [(layer.name, layer.type, layer.params) for layer in written.layers]
+    # A .t7 has no fillers and no inputs, and says strides that Caffe leaves to their defaults.
+    in_full = kind_of(path) != "t7"
+    ours, theirs = (
+        [
+            (layer.name, layer.type, layer.params if in_full else None)
+            for layer in each.layers
+            if in_full or layer.type not in building.LEFT_OUT
+        ]
+        for each in (net, written)
+    )
     if ours != theirs:
         wrong = next((a[0] for a, b in zip(ours, theirs, strict=False) if a != b), "the last one")
         raise WeightMismatchError(f"{name}: its layers read back differently, first {wrong}; report this")

@@ -1,5 +1,5 @@
-"""Convert a model file: IN is a .caffemodel, .mat, .pth or .npz, told by its content; OUT's extension
-(.pth, .npz, .caffemodel) says what is written.
+"""Convert a model file: IN is a .caffemodel, .mat, .pth, .npz or Torch7's .t7, told by its content; OUT's
+extension (.pth, .npz, .caffemodel, .t7) says what is written.
 
 The output is read back and compared bit for bit, and one image goes through both networks; the table shows
 the largest difference per layer.
@@ -9,6 +9,7 @@ Examples:
   legacy-style convert models/VGG_ILSVRC_19_layers.caffemodel models/vgg19.pth
   legacy-style convert --half --until pool5 models/VGG_ILSVRC_19_layers.caffemodel vgg19_conv.pth
   legacy-style convert imagenet-vgg-verydeep-19.mat vgg19.caffemodel --prototxt vgg19.prototxt
+  legacy-style convert models/instance_norm/candy.t7 candy.pth
 """
 
 from __future__ import annotations

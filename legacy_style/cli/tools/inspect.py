@@ -1,4 +1,4 @@
-"""Show what is in a model file (.caffemodel, .mat, .pth, .npz): layers, shapes, statistics, what each layer
+"""Show what is in a model file (.caffemodel, .mat, .t7, .pth, .npz): layers, shapes, statistics, what each layer
 sees of the image, which names the style options may use, and which published file it is.
 
 \b
@@ -76,6 +76,7 @@ def main(
                     "name": net.name,
                     "registry": known,
                     "mean_pixel_bgr": net.mean_pixel,
+                    "notes": net.notes,
                     "image": [height, width],
                     "layers": [asdict(row) for row in rows],
                 },
@@ -108,6 +109,8 @@ def show_head(net: NetParameter, known: str | None, unasked: bool) -> None:
         click.echo(f"registry: {known or 'no published file has this checksum'}")
     if net.mean_pixel is not None:
         click.echo("mean pixel (BGR): " + ", ".join(f"{value:g}" for value in net.mean_pixel))
+    for note in net.notes:
+        click.echo(f"the file says {note}")
 
 
 def show_table(rows: list[inspection.LayerRow], height: int, width: int) -> None:

@@ -19,6 +19,9 @@ from legacy_style.formats.caffe.netparam import LayerParameter, NetParameter
 from legacy_style.formats.caffe.phases import DATA_TYPES
 from legacy_style.formats.t7.objects import Storage, TorchObject
 
+# Layers of which no module is made: Torch7 has no inputs, and a View stands where a chain becomes flat.
+LEFT_OUT = {"Input", "Split", "Flatten", *DATA_TYPES}
+
 _TYPE = "torch.FloatTensor"
 _Fields = dict[str, Any]
 
@@ -31,7 +34,7 @@ def sequential(net: NetParameter) -> TorchObject:
     modules: list[TorchObject] = []
     flat = False
     for layer in net.layers:
-        if layer.type in DATA_TYPES or layer.type in ("Input", "Split"):
+        if layer.type in LEFT_OUT and layer.type != "Flatten":
             continue
         if len(layer.bottoms) > 1:
             raise UnsupportedError(
@@ -66,9 +69,11 @@ def _blob(layer: LayerParameter, index: int, where: str) -> NDArray[np.float32]:
     return layer.blobs[index].copy()
 
 
-def _bias(layer: LayerParameter, where: str, count: int) -> NDArray[np.float32]:
-    """The bias, (count,): zeros where Caffe's layer has none, for nn's always have one in files of these years."""
-    return _blob(layer, 1, where).reshape(-1) if len(layer.blobs) > 1 else np.zeros(count, np.float32)
+def _with_bias(fields: _Fields, layer: LayerParameter, where: str) -> _Fields:
+    """`fields` with the bias of the layer in its place, or as noBias() leaves them."""
+    if len(layer.blobs) < 2:
+        return {name: value for name, value in fields.items() if name not in ("bias", "gradBias")}
+    return fields | {"bias": _blob(layer, 1, where).reshape(-1)}
 
 
 def _weight(layer: LayerParameter, where: str, axes: int) -> NDArray[np.float32]:
@@ -97,7 +102,7 @@ def _convolution(layer: LayerParameter, where: str) -> TorchObject:
         "output": _empty(),
         "name": layer.name,
         "gradBias": _empty(),
-        "bias": _bias(layer, where, outputs),
+        "bias": None,
         "kW": weight.shape[3],
         "gradInput": _empty(),
         "weight": weight,
@@ -108,6 +113,7 @@ def _convolution(layer: LayerParameter, where: str) -> TorchObject:
         "dH": stride[0],
         "nOutputPlane": outputs,
     }
+    fields = _with_bias(fields, layer, where)
     if transposed:
         return TorchObject("nn.SpatialFullConvolution", fields | {"adjW": 0, "adjH": 0})
     if dilation == (1, 1):
@@ -153,10 +159,10 @@ def _linear(layer: LayerParameter, where: str) -> TorchObject:
         "output": _empty(),
         "gradInput": _empty(),
         "gradWeight": _empty(),
-        "bias": _bias(layer, where, len(weight)),
+        "bias": None,
         "name": layer.name,
     }
-    return TorchObject("nn.Linear", fields)
+    return TorchObject("nn.Linear", _with_bias(fields, layer, where))
 
 
 def _view(name: str) -> TorchObject:

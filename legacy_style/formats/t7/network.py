@@ -22,7 +22,7 @@ from legacy_style.formats import vgg
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter, float32
 from legacy_style.formats.t7 import nn, reader
 from legacy_style.formats.t7.nn import Layer
-from legacy_style.formats.t7.objects import TorchObject
+from legacy_style.formats.t7.objects import Function, TorchObject
 
 _Made = tuple[str, dict[str, Message]] | None
 
@@ -58,16 +58,18 @@ def from_module(module: TorchObject, path: str = "network") -> NetParameter:
 
 
 def notes(content: Any) -> list[str]:
-    """What a fast-neural-style checkpoint says about its training, `name: value`, in alphabetical order."""
+    """What else the file holds: functions, and how a fast-neural-style checkpoint was trained (`name: value`)."""
+    functions = sum(isinstance(item, Function) for item in nn.reachable(content))
+    told = [f"{functions} Lua functions, which are never run"] if functions else []
     options = content.get("opt") if isinstance(content, dict) else None
     if not isinstance(options, dict):
-        return []
+        return told
     texts = {
         str(name): ",".join(map(str, value)) if isinstance(value, list) else str(value)
         for name, value in options.items()
         if isinstance(value, (str, int, float, list))
     }
-    return [f"{name}: {text}" for name, text in sorted(texts.items())]
+    return told + [f"{name}: {text}" for name, text in sorted(texts.items())]
 
 
 def _layer(layer: Layer, names: dict[str, str]) -> LayerParameter:

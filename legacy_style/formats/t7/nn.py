@@ -10,7 +10,7 @@ fields hold; an unknown container is one, too, and its modules follow it. What a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legacy_style.errors import FormatError, UnsupportedError
-from legacy_style.formats.t7.objects import Pairs, TorchObject
+from legacy_style.formats.t7.objects import Function, Pairs, TorchObject
 
 # What a container hands to the next: the name of a layer's output, "data" for the input, or a table of these.
 Value = Any
@@ -258,27 +258,36 @@ def sequence(values: Sequence[int]) -> list[int]:
     return [values[0]] if values[0] == values[1] else list(values)
 
 
+def reachable(content: Any) -> Iterator[Any]:
+    """Every object, table, function and array in what a .t7 file holds, each once."""
+    seen: set[int] = set()
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or not isinstance(item, (TorchObject, Function, Pairs, dict, list, np.ndarray)):
+            continue
+        seen.add(id(item))
+        yield item
+        if isinstance(item, (TorchObject, dict)):
+            waiting += (item.fields if isinstance(item, TorchObject) else item).values()
+        elif isinstance(item, Pairs):
+            waiting += [each for pair in item.items for each in pair]
+        elif isinstance(item, Function):
+            waiting.append(item.upvalues)
+        elif isinstance(item, list):
+            waiting += item
+
+
 def clear_gradients(content: Any) -> None:
     """Empty what only training needs, as Torch7's convert_network.lua does: gradients, outputs, buffers.
 
     In place, in every object that is reachable from `content`.
     """
-    seen: set[int] = set()
-    waiting = [content]
-    while waiting:
-        item = waiting.pop()
-        if id(item) in seen or not isinstance(item, (TorchObject, dict, list, Pairs)):
-            continue
-        seen.add(id(item))
+    for item in list(reachable(content)):
         if isinstance(item, TorchObject):
             for name in _TRANSIENT.intersection(item.fields):
                 if isinstance(value := item.fields[name], np.ndarray):
                     item.fields[name] = np.empty(0, value.dtype)
-            waiting += item.fields.values()
-        elif isinstance(item, dict):
-            waiting += item.values()
-        else:
-            waiting += item if isinstance(item, list) else [value for _key, value in item.items]
 
 
 # What clearState and clear_gradients (fast-neural-style 813c834, utils.lua) empty.
