@@ -123,7 +123,7 @@ def fetch(
         return _unpack(entry, folder, patience=patience, notice=notice, on_progress=on_progress)
     if not entry.urls:
         raise DownloadError(f"{entry.name} is not offered for download: {entry.notes}. See {entry.page}")
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with requests.Session() as session:
         transfer = _Transfer(entry, folder / f"{entry.name}.part", session, patience, notice, on_progress)
         digests, url = _from_any(transfer, folder)
@@ -157,8 +157,8 @@ def adopt(source: Path, folder: Path, entry: Entry | None = None) -> Fetched:
         foreign = known_files.unfit(entry, file.read(_HEAD))
     if foreign:
         raise ChecksumError(f"{source}: not {entry.name}. {foreign}")
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / entry.name
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not (path.exists() and path.samefile(source)):
         copy = folder / f"{entry.name}.copy"
         try:

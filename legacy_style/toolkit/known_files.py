@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 class Entry:
     """One file of the registry; checksums in lower-case hexadecimal, "" where none was published."""
 
-    name: str
+    name: str  # with the folder under models/, where the program that uses it looks there
     purpose: str
     author: str
     licence: str
@@ -181,6 +181,6 @@ def record(entry: Entry, folder: Path, digests: Digests) -> bool:
         return False
     note = folder / f"{entry.name}.sha256"
     part = folder / f"{entry.name}.sha256.part"
-    part.write_text(f"{digests.sha256}  {entry.name}\n", encoding="utf-8")
+    part.write_text(f"{digests.sha256}  {Path(entry.name).name}\n", encoding="utf-8")
     part.replace(note)
     return True

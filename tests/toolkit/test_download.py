@@ -477,6 +477,17 @@ def test_every_entry_says_whose_it_is_and_where_its_checksum_comes_from() -> Non
             assert re.fullmatch(rf"([0-9a-f]{{{digits}}})?", getattr(entry, kind))
 
 
+def test_torch7s_files_have_the_folders_of_the_original(tmp_path: Path) -> None:
+    names = [entry.name for entry in download.registry() if entry.name.endswith(".t7")]
+    assert [name.rpartition("/")[0] for name in names] == ["instance_norm"] * 6 + ["eccv16"] * 4 + [""]
+    source = tmp_path / "a copy.t7"
+    source.write_bytes(b"\3\0\0\0\1\0\0\0\0\0\0\0")
+    done = download.adopt(source, tmp_path / "models", known_files.find("instance_norm/candy.t7"))
+    assert done.path == tmp_path / "models" / "instance_norm" / "candy.t7" and done.recorded
+    note = done.path.with_name("candy.t7.sha256")
+    assert note.read_text() == f"{done.digests.sha256}  candy.t7\n"
+
+
 def test_files_are_recognised_by_their_checksums_whatever_they_are_called() -> None:
     sha256 = "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"
     found = known_files.find_by_checksum(known_files.Digests(574673361, "", "", sha256))
