@@ -128,8 +128,8 @@ def test_opencv_computes_what_our_files_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "options", "message"),
     [
-        ("out.t7", [], "the extension says what to write; give .pth, .pt, .npz, .caffemodel"),
-        ("out.caffemodel", ["--half"], "Caffe's files hold single precision"),
+        ("out.onnx", [], "the extension says what to write; give .pth, .pt, .npz, .caffemodel, .t7"),
+        ("out.caffemodel", ["--half"], "a .caffemodel is written in single precision"),
         ("out.caffemodel", ["--rgb"], "nothing in a .caffemodel could say that it is for RGB images"),
         ("out.caffemodel", ["--names", "torchvision"], "a .caffemodel has Caffe's names"),
         ("out.pth", ["--until", "relu1_3"], "has no layer 'relu1_3'; it has, for example, relu"),

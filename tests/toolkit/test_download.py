@@ -649,13 +649,37 @@ def test_an_interrupted_download_says_how_to_go_on(
     assert "the same command continues it" in stopped.stderr
 
 
-def test_the_shell_script_asks_for_the_three_files_of_the_original(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        (
+            "download_models.sh",
+            [
+                "VGG_ILSVRC_19_layers_deploy.prototxt",
+                "vgg_normalised.caffemodel",
+                "VGG_ILSVRC_19_layers.caffemodel",
+            ],
+        ),
+        ("download_vgg16.sh", ["vgg16.t7"]),
+        (
+            "download_style_transfer_models.sh",
+            [
+                entry.name
+                for entry in known_files.registry()
+                if entry.name.endswith(".t7") and "/" in entry.name
+            ],
+        ),
+    ],
+)
+def test_the_shell_scripts_ask_for_the_files_of_the_originals(
+    tmp_path: Path, name: str, files: list[str]
+) -> None:
     shutil.copytree(
         CHECKOUT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("*.pth", "*.caffemodel")
     )
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "download_models.py").write_text("import sys; print(*sys.argv[1:], sep='\\n')")
-    script = ["sh", str(tmp_path / "models" / "download_models.sh"), "--verify"]
+    script = ["sh", str(tmp_path / "models" / name), "--verify"]
     said = subprocess.run(
         script,
         env={"PYTHON": sys.executable, "PATH": "/usr/bin:/bin"},
@@ -667,7 +691,5 @@ def test_the_shell_script_asks_for_the_three_files_of_the_original(tmp_path: Pat
         "--to",
         str(tmp_path / "models"),
         "--verify",
-        "VGG_ILSVRC_19_layers_deploy.prototxt",
-        "vgg_normalised.caffemodel",
-        "VGG_ILSVRC_19_layers.caffemodel",
+        *files,
     ]
