@@ -16,6 +16,7 @@ from legacy_style.cli import process
 # Script: module below legacy_style.cli. Its `main` gets the words after the script's name.
 SCRIPTS = {
     "neural_style.lua": "neural_style",
+    "fast_neural_style.lua": "fast_neural_style",
     "artistic_video.lua": "artistic_video",
     "artistic_video_multiPass.lua": "artistic_video_multi_pass",
 }

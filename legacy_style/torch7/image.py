@@ -126,6 +126,11 @@ def scale_to(image: Array, width: int, height: int) -> Array:
     return scaled
 
 
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Raise OptionError unless `save` knows the kind of file that `path` is the name of."""
+    _format_to_save(os.fspath(path))
+
+
 def check_can_save(path: str | os.PathLike[str]) -> None:
     """Raise OptionError unless `save` can be expected to write `path`; nothing is written or created.
 

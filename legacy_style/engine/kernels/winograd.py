@@ -135,8 +135,18 @@ def scratch_sizes(inputs: int, outputs: int, height: int, width: int) -> dict[st
     }
 
 
+BORDERS = ("zero", "replicate", "reflect", "none")
+"""How `convolve` pads by one pixel; with "none" it does not, and the result is smaller by two."""
+
+
 def convolve(
-    kernels: Tensor, bias: Tensor | None, x: Tensor, positive: Tensor | None = None, *, turned: bool = False
+    kernels: Tensor,
+    bias: Tensor | None,
+    x: Tensor,
+    positive: Tensor | None = None,
+    *,
+    turned: bool = False,
+    border: str = "zero",
 ) -> Tensor:
     """x (1, C, H, W) convolved with stride 1 and padding 1 by `transform_kernels(weight)`: (1, K, H, W), channels-last.
 
@@ -148,17 +158,19 @@ def convolve(
     if turned:
         kernels, output, points = kernels.transpose(1, 2), _OUTPUT_TURNED, _RECIPROCALS
     scratch = _scratch
+    pad = 0 if border == "none" else 1
     _, c, h, w = x.shape
     k = kernels.shape[2]
-    rows, columns = -(-h // TILE), -(-w // TILE)
-    wide = columns * TILE + 2
-    padded = scratch.take("padded", rows * TILE + 2, wide, c)
-    padded[0].zero_(), padded[h + 1 :].zero_(), padded[:, 0].zero_(), padded[:, w + 1 :].zero_()
-    inner = padded[1 : h + 1, 1 : w + 1].permute(2, 0, 1)[None]
+    padded, inner = _place(x, pad)
     if positive is None:
         inner.copy_(x)
     else:
         torch.ops.aten.threshold_backward.grad_input(x, positive, 0, grad_input=inner)
+    if border in ("replicate", "reflect"):
+        _continue(padded, h, w, 0 if border == "replicate" else 1)
+    h, w = h + 2 * pad - 2, w + 2 * pad - 2
+    rows, columns = -(-h // TILE), -(-w // TILE)
+    wide = columns * TILE + 2
     result = x.new_empty((1, h, w, k)).permute(0, 3, 1, 2)  # channels-last
     exact = h == rows * TILE and w == columns * TILE
     image = result[0].permute(1, 2, 0) if exact else scratch.take("image", rows * TILE, columns * TILE, k)
@@ -182,3 +194,18 @@ def convolve(
     if not exact:
         result[0].permute(1, 2, 0).copy_(image[:h, :w])
     return result if bias is None else result.add_(bias.view(1, -1, 1, 1))
+
+
+def _place(x: Tensor, pad: int) -> tuple[Tensor, Tensor]:
+    """Room for x (1, C, H, W) padded to whole tiles, (rows, columns, C), zeros around, and the part that x goes to."""
+    _, c, h, w = x.shape
+    rows, columns = -(-(h + 2 * pad - 2) // TILE), -(-(w + 2 * pad - 2) // TILE)
+    padded = _scratch.take("padded", rows * TILE + 2, columns * TILE + 2, c)
+    padded[:pad].zero_(), padded[h + pad :].zero_(), padded[:, :pad].zero_(), padded[:, w + pad :].zero_()
+    return padded, padded[pad : h + pad, pad : w + pad].permute(2, 0, 1)[None]
+
+
+def _continue(padded: Tensor, h: int, w: int, step: int) -> None:
+    """Fill the one pixel around an image of h x w with the pixels `step` inside of its border."""
+    padded[0, 1 : w + 1], padded[h + 1, 1 : w + 1] = padded[1 + step, 1 : w + 1], padded[h - step, 1 : w + 1]
+    padded[: h + 2, 0], padded[: h + 2, w + 1] = padded[: h + 2, 1 + step], padded[: h + 2, w - step]

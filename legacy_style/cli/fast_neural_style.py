@@ -1,0 +1,108 @@
+"""`th fast_neural_style.lua …`: reads the command line, runs the program, prints what the original prints.
+
+As with neural_style, stdout is an interface, flushed line by line, with the tabs that Torch's `th` adds; everything of
+ours goes to stderr, and torch is imported only after the command line has parsed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from legacy_style.cli import process
+from legacy_style.programs.fast_neural_style import options as option_table
+from legacy_style.torch7 import cmdline
+
+NAME = "fast_neural_style"
+SCRIPT = "fast_neural_style.lua"
+
+_INTRODUCTION = f"""
+Paints a photograph, or a folder of them, with a network that was trained for one style: a .t7 file of 2016 or one that
+th train.lua wrote. For example:
+
+  th {SCRIPT} -model candy.t7 -input_image photo.jpg -output_image painted.png
+  th {SCRIPT} -model candy.t7 -input_dir frames -output_dir painted -image_size 0 -median_filter 0
+
+What the options mean:
+"""
+
+
+def main(words: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Run the program on `words` (the command line without its name) and return the exit status.
+
+    `program` is what its usage calls it. Both are those of this process where they are not given.
+    """
+    words = sys.argv[1:] if words is None else words
+    program = sys.argv[0] if program is None else program
+    return process.run(
+        lambda interrupts: _main(words, program, interrupts),
+        NAME,
+        memory_advice="choose a smaller -image_size",
+    )
+
+
+def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) -> int:
+    try:
+        parsed = option_table.parse(words)
+    except cmdline.UsageError as error:
+        _print_usage_error(str(error))
+        return process.FAILED
+    if parsed is None:
+        sys.stdout.write(help_text(program))
+        return 0
+    options, action = parsed
+    if action == "version":
+        from legacy_style import __version__
+
+        _print(f"{NAME} {__version__} (legacy-style, a port of {SCRIPT})")
+        return 0
+    if action == "print-options":
+        _print(option_table.as_json(options))
+        return 0
+    if action == "list-layers":
+        from legacy_style.programs.fast_neural_style import run
+
+        for line in run.list_layers(str(options["model"])):
+            _print(line)
+        return 0
+    settings = option_table.settings(options)
+    interrupts.check()
+    from legacy_style.programs.fast_neural_style import run
+
+    interrupts.check()
+    run.run(settings, log=_print, notice=_notice, check=interrupts.check)
+    return 0
+
+
+def help_text(program: str) -> str:
+    """The original's usage to the letter, then what it is about and our options under headings of their own."""
+    width = max(len(key) for key, _ in option_table.HELP)
+    meanings = "\n".join(f"  {key:<{width}} {text}" for key, text in option_table.HELP)
+    extensions = "\n".join(cmdline.describe(option_table.EXTENSIONS))
+    return (
+        f"{cmdline.usage(option_table.ORIGINAL, program)}{_INTRODUCTION}\n{meanings}\n\n"
+        f"Options of this version:\n\n{extensions}\n"
+    )
+
+
+def _print_usage_error(message: str) -> None:
+    """CmdLine:error, whose print('') gives a tab under `th`; then what to use instead, where we know."""
+    _print("\t")
+    sys.stderr.write(message)
+    sys.stderr.flush()
+    _print("\t")
+    sys.stdout.write(cmdline.usage(option_table.ORIGINAL))
+    advice = option_table.advice(message.removeprefix("invalid argument: "))
+    if advice:
+        sys.stderr.write(f"\n{NAME}: {advice}\n")
+        sys.stderr.flush()
+
+
+def _notice(line: str) -> None:
+    print(f"{NAME}: {line}", file=sys.stderr, flush=True)
+
+
+def _print(line: str) -> None:
+    """One line to stdout, whole and at once, for those who read it while the program runs."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

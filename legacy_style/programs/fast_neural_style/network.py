@@ -1,0 +1,380 @@
+"""Torch7 networks as torch.nn modules, and back: the trees of a .t7 file, and nothing but data.
+
+Ports the constructors of torch/nn 8726825 and of jcjohnson/fast-neural-style 813c834. Handles what checkpoints of
+fast-neural-style and the loss networks of scripts/convert_network.lua are made of, their cudnn.* twins, and what files
+of 2015 hold (nn.SpatialConvolutionMM, weights as matrices, batch norms of version 1). Notes: modules keep Torch7's
+structure and order, so parameters come in the order of getParameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from legacy_style.errors import FormatError, UnsupportedError
+from legacy_style.formats.t7 import TorchObject
+from legacy_style.programs.fast_neural_style import layers, preprocess, shapes
+
+FLOAT_TENSOR = "torch.FloatTensor"
+
+_DEEPEST = 100  # nested modules; networks have about ten
+
+_NORM_EPS = 1e-5  # of nn.SpatialBatchNormalization, where a file has none
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network; `options`: those of its training; `bare`: the file holds the network alone."""
+
+    network: nn.Module
+    preprocessing: preprocess.Preprocessing
+    options: Mapping[str, Any]
+    bare: bool
+
+
+def from_checkpoint(content: object, path: str) -> Checkpoint:
+    """The network of a file that train.lua wrote, or convert_network.lua, whose files hold a network and no options.
+
+    `content` is what formats.t7 reads from `path`. Raises FormatError, UnsupportedError.
+    """
+    if isinstance(content, TorchObject):
+        return Checkpoint(from_t7(content, path), preprocess.by_name(preprocess.DEFAULT), {}, bare=True)
+    model = content.get("model") if isinstance(content, Mapping) else None
+    options = content.get("opt") if isinstance(content, Mapping) else None
+    if not isinstance(model, TorchObject) or not isinstance(options, Mapping):
+        raise FormatError(
+            f"{path}: not a checkpoint of fast-neural-style, which is a table with the keys 'model' and 'opt'"
+            f" ({_what(content)}); give a file that th train.lua wrote"
+        )
+    try:
+        preprocessing = preprocess.by_name(str(options.get("preprocessing") or preprocess.DEFAULT))
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{path}: {error}") from None
+    return Checkpoint(from_t7(model, path), preprocessing, options, bare=False)
+
+
+def from_t7(tree: TorchObject, path: str = "network") -> nn.Module:
+    """A Torch7 network as torch.nn modules, in evaluation mode, with weights of its own.
+
+    Raises UnsupportedError for a class that is not known here, FormatError for fields that make no sense; `path` is the
+    file, for the messages.
+    """
+    return _build(tree, path, ()).eval()
+
+
+def to_t7(module: nn.Module) -> TorchObject:
+    """A network as train.lua saves it: cleared, in single precision, with empty gradients.
+
+    All weights are views of one array, as after getParameters. Raises UnsupportedError for a module that Torch7 lacks.
+    """
+    with torch.no_grad():
+        parameters = [each.detach().cpu().float().numpy() for each in module.parameters()]
+    flat = np.concatenate([each.ravel() for each in parameters]) if parameters else np.zeros(0, np.float32)
+    ends = np.cumsum([each.size for each in parameters])
+    views = [
+        flat[end - each.size : end].reshape(each.shape) for each, end in zip(parameters, ends, strict=True)
+    ]
+    return _Writer(iter(views)).write(module)
+
+
+# Reading
+
+
+def _build(tree: object, path: str, place: tuple[int, ...]) -> nn.Module:
+    where = f"{path}: module {'-'.join(map(str, place))}" if place else path
+    if len(place) > _DEEPEST:
+        raise FormatError(f"{path}: modules are nested more than {_DEEPEST} deep")
+    if not isinstance(tree, TorchObject):
+        raise FormatError(f"{where}: {_what(tree)} where a module of nn should be")
+    kind = tree.typename.removeprefix("nn.").removeprefix("cudnn.")
+    if kind in ("Sequential", "ConcatTable"):
+        children = [
+            _build(each, path, (*place, number)) for number, each in enumerate(_children(tree, where), 1)
+        ]
+        return nn.Sequential(*children) if kind == "Sequential" else layers.ConcatTable(children)
+    if kind not in _BUILDERS:
+        raise UnsupportedError(
+            f"{where}: {tree.typename} is not a module that this program can run; it runs nn's"
+            f" {', '.join(sorted(('Sequential', 'ConcatTable', *_BUILDERS)))}"
+        )
+    try:
+        return _BUILDERS[kind](tree)
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        missing = f"it has no field {error}" if isinstance(error, KeyError) else str(error)
+        raise FormatError(f"{where}: {tree.typename} is broken: {missing}") from error
+
+
+def _children(tree: TorchObject, where: str) -> list[object]:
+    modules = tree.get("modules")
+    if isinstance(modules, list):
+        return modules
+    if isinstance(modules, Mapping) and not modules:
+        return []
+    raise FormatError(f"{where}: {tree.typename} has no list of modules")
+
+
+def _what(thing: object) -> str:
+    if isinstance(thing, TorchObject):
+        return str(thing.typename)
+    if isinstance(thing, Mapping):
+        return f"a table with {', '.join(map(repr, list(thing)[:6])) or 'nothing in it'}"
+    return "a list" if isinstance(thing, list) else f"a {type(thing).__name__}"
+
+
+def _tensor(tree: TorchObject, name: str, *shape: int) -> Tensor:
+    """A copy of a field as float32 of that shape."""
+    array = tree.fields[name]
+    if not isinstance(array, np.ndarray) or array.size != np.prod(shape):
+        found = tuple(array.shape) if isinstance(array, np.ndarray) else _what(array)
+        raise ValueError(f"{name} is {found}, and {shape} is expected")
+    return torch.from_numpy(np.array(array, np.float32).reshape(shape))
+
+
+def _whole(tree: TorchObject, name: str, default: int | None = None) -> int:
+    number = tree.fields[name] if default is None else tree.get(name, default)
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
+        raise ValueError(f"{name} is {number!r}, not a whole number")
+    return int(number)
+
+
+def _pair(tree: TorchObject, name: str, default: int | None = None) -> tuple[int, int]:
+    """Vertical, horizontal."""
+    return _whole(tree, f"{name}H", default), _whole(tree, f"{name}W", default)
+
+
+def _load(module: nn.Module, **tensors: Tensor | None) -> nn.Module:
+    module.load_state_dict({name: each for name, each in tensors.items() if each is not None}, strict=False)
+    return module
+
+
+def _convolution(tree: TorchObject) -> nn.Module:
+    groups = _whole(tree, "groups", 1)
+    inputs, outputs, kernel = _whole(tree, "nInputPlane"), _whole(tree, "nOutputPlane"), _pair(tree, "k")
+    weight = _tensor(
+        tree, "weight", outputs, inputs // groups, *kernel
+    )  # a matrix in nn.SpatialConvolutionMM
+    bias = None if tree.get("bias") is None else _tensor(tree, "bias", outputs)
+    dilation = (
+        _whole(tree, "dilationH", 1),
+        _whole(tree, "dilationW", 1),
+    )
+    module = nn.Conv2d(
+        inputs,
+        outputs,
+        kernel,
+        _pair(tree, "d"),
+        _pair(tree, "pad", _whole(tree, "padding", 0)),
+        dilation,
+        groups,
+        bias is not None,
+    )
+    return _load(module, weight=weight, bias=bias)
+
+
+def _full_convolution(tree: TorchObject) -> nn.Module:
+    inputs, outputs, kernel = _whole(tree, "nInputPlane"), _whole(tree, "nOutputPlane"), _pair(tree, "k")
+    weight = _tensor(tree, "weight", inputs, outputs, *kernel)
+    bias = None if tree.get("bias") is None else _tensor(tree, "bias", outputs)
+    module = nn.ConvTranspose2d(
+        inputs,
+        outputs,
+        kernel,
+        _pair(tree, "d"),
+        _pair(tree, "pad", 0),
+        _pair(tree, "adj", 0),
+        bias=bias is not None,
+    )
+    return _load(module, weight=weight, bias=bias)
+
+
+def _batch_norm(tree: TorchObject) -> nn.Module:
+    mean = tree.fields["running_mean"]
+    channels, eps = np.asarray(mean).size, float(tree.get("eps", _NORM_EPS))
+    affine = tree.get("weight") is not None
+    if "running_var" in tree.fields:
+        variance = _tensor(tree, "running_var", channels)
+    else:  # version 1 kept 1 / sqrt(variance + eps)
+        variance = _tensor(tree, "running_std", channels).double().pow(-2).sub(eps).float()
+    module = nn.BatchNorm2d(channels, eps, float(tree.get("momentum", 0.1)), affine)
+    return _load(
+        module,
+        running_mean=_tensor(tree, "running_mean", channels),
+        running_var=variance,
+        weight=_tensor(tree, "weight", channels) if affine else None,
+        bias=_tensor(tree, "bias", channels) if affine else None,
+    )
+
+
+def _instance_norm(tree: TorchObject) -> nn.Module:
+    channels = np.asarray(tree.fields["weight"]).size
+    module = layers.InstanceNormalization(channels, float(tree.get("eps", layers.INSTANCE_NORM_EPS)))
+    return _load(module, weight=_tensor(tree, "weight", channels), bias=_tensor(tree, "bias", channels))
+
+
+def _relu(tree: TorchObject) -> nn.Module:
+    threshold, value = float(tree.get("threshold", 0)), float(tree.get("val", 0))
+    inplace = bool(tree.get("inplace", False))
+    return (
+        nn.ReLU(inplace) if (threshold, value) == (0, 0) else nn.Threshold(threshold, value, inplace=inplace)
+    )
+
+
+def _padding(tree: TorchObject) -> tuple[int, int, int, int]:
+    left, right, top, bottom = (_whole(tree, f"pad_{side}") for side in "lrtb")
+    return left, right, top, bottom
+
+
+def _pooling(tree: TorchObject) -> nn.Module:
+    kernel, stride, pad = _pair(tree, "k"), _pair(tree, "d"), _pair(tree, "pad", 0)
+    ceil = bool(tree.get("ceil_mode", False))
+    if tree.typename.endswith("MaxPooling"):
+        return nn.MaxPool2d(kernel, stride, pad, ceil_mode=ceil)
+    counted = bool(tree.get("count_include_pad", True))
+    return nn.AvgPool2d(kernel, stride, pad, ceil, counted)
+
+
+def _linear(tree: TorchObject) -> nn.Module:
+    outputs, inputs = np.asarray(tree.fields["weight"]).shape
+    bias = None if tree.get("bias") is None else _tensor(tree, "bias", outputs)
+    module = nn.Linear(inputs, outputs, bias is not None)
+    return _load(module, weight=_tensor(tree, "weight", outputs, inputs), bias=bias)
+
+
+_BUILDERS: Mapping[str, Callable[[TorchObject], nn.Module]] = {
+    "SpatialConvolution": _convolution,
+    "SpatialConvolutionMM": _convolution,
+    "SpatialDilatedConvolution": _convolution,
+    "SpatialFullConvolution": _full_convolution,
+    "SpatialBatchNormalization": _batch_norm,
+    "InstanceNormalization": _instance_norm,
+    "ReLU": _relu,
+    "Tanh": lambda tree: nn.Tanh(),
+    "Sigmoid": lambda tree: nn.Sigmoid(),
+    "Identity": lambda tree: nn.Identity(),
+    "MulConstant": lambda tree: layers.MulConstant(float(tree.fields["constant_scalar"])),
+    "TotalVariation": lambda tree: layers.TotalVariation(float(tree.fields["strength"])),
+    "ShaveImage": lambda tree: layers.ShaveImage(_whole(tree, "size")),
+    "CAddTable": lambda tree: layers.CAddTable(),
+    "SpatialReflectionPadding": lambda tree: nn.ReflectionPad2d(_padding(tree)),
+    "SpatialReplicationPadding": lambda tree: nn.ReplicationPad2d(_padding(tree)),
+    "SpatialZeroPadding": lambda tree: nn.ZeroPad2d(_padding(tree)),
+    "SpatialUpSamplingNearest": lambda tree: nn.Upsample(scale_factor=_whole(tree, "scale_factor")),
+    "SpatialMaxPooling": _pooling,
+    "SpatialAveragePooling": _pooling,
+    "View": lambda tree: layers.View(),
+    "Linear": _linear,
+    "Dropout": lambda tree: nn.Dropout(float(tree.get("p", 0.5))),
+    "SoftMax": lambda tree: nn.Softmax(1),
+}
+
+
+# Writing
+
+
+class _Writer:
+    """Writes modules as Torch7 has them; `weights` gives the parameters in the order of getParameters."""
+
+    def __init__(self, weights: Iterator[np.ndarray[Any, Any]]) -> None:
+        self.weights = weights
+
+    def write(self, module: nn.Module) -> TorchObject:
+        if isinstance(module, nn.Sequential):
+            return _object("Sequential", modules=[self.write(each) for each in module])
+        if isinstance(module, layers.ConcatTable):
+            return _object("ConcatTable", output={}, modules=[self.write(each) for each in module])
+        weights = {name: next(self.weights) for name, _ in module.named_parameters()}
+        if set(weights) - {"weight", "bias"}:
+            raise UnsupportedError(f"{type(module).__name__} cannot be written as a Torch7 module")
+        gradients = {f"grad{name.title()}": _empty() for name in weights}
+        name, fields = _fields(module)
+        version = 2 if name == "SpatialBatchNormalization" else 1
+        return _object(name, version, **fields, **weights, **gradients)
+
+
+def _object(name: str, version: int = 1, **fields: Any) -> TorchObject:
+    common = {"_type": FLOAT_TENSOR, "output": _empty(), "gradInput": _empty(), "train": True}
+    return TorchObject(f"nn.{name}", {**common, **fields}, version)
+
+
+def _empty() -> np.ndarray[Any, Any]:
+    return np.zeros(0, np.float32)
+
+
+def _fields(module: nn.Module) -> tuple[str, dict[str, Any]]:
+    """The name of Torch7's class for a module, and the fields that it has besides weights and gradients."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        return _convolution_fields(module)
+    if isinstance(module, nn.BatchNorm2d):
+        return "SpatialBatchNormalization", _norm_fields(module)
+    if isinstance(module, layers.InstanceNormalization):
+        channels = module.channels
+        inner = _object(
+            "SpatialBatchNormalization",
+            2,
+            **_norm_fields(nn.BatchNorm2d(channels, module.eps)),
+            **_ones(channels),
+        )
+        return "InstanceNormalization", {"eps": module.eps, "nOutput": channels, "prev_N": 1, "bn": inner}
+    if isinstance(module, nn.ReLU):
+        return "ReLU", {"threshold": 0, "val": 0, "inplace": module.inplace}
+    if isinstance(module, layers.MulConstant):
+        return "MulConstant", {"constant_scalar": module.constant, "inplace": False}
+    if isinstance(module, layers.TotalVariation):
+        return "TotalVariation", {"strength": module.strength, "x_diff": _empty(), "y_diff": _empty()}
+    if isinstance(module, layers.ShaveImage):
+        return "ShaveImage", {"size": module.size}
+    if isinstance(module, nn.ReflectionPad2d | nn.ReplicationPad2d):
+        name = (
+            "SpatialReflectionPadding"
+            if isinstance(module, nn.ReflectionPad2d)
+            else "SpatialReplicationPadding"
+        )
+        return name, {f"pad_{side}": size for side, size in zip("lrtb", module.padding, strict=True)}
+    if isinstance(module, nn.Upsample) and module.mode == "nearest":
+        sizes = {name: np.ones(4, np.int64) for name in ("inputSize", "outputSize")}
+        return "SpatialUpSamplingNearest", {"scale_factor": shapes.upsampling(module), **sizes}
+    if isinstance(module, layers.CAddTable):
+        return "CAddTable", {"gradInput": {}}
+    if isinstance(module, nn.Identity | nn.Tanh):
+        return type(module).__name__, {}
+    raise UnsupportedError(f"{type(module).__name__} cannot be written as a Torch7 module")
+
+
+def _convolution_fields(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[str, dict[str, Any]]:
+    if module.groups != 1 or tuple(module.dilation) != (1, 1) or isinstance(module.padding, str):
+        raise UnsupportedError("a convolution with groups or dilation cannot be written as a Torch7 module")
+    fields: dict[str, Any] = {"nInputPlane": module.in_channels, "nOutputPlane": module.out_channels}
+    pairs = {"k": module.kernel_size, "d": module.stride, "pad": module.padding}
+    name = "SpatialConvolution"
+    if isinstance(module, nn.ConvTranspose2d):
+        name, pairs["adj"] = "SpatialFullConvolution", module.output_padding
+        fields["ones"] = _empty()
+    for key, (vertical, horizontal) in pairs.items():
+        fields[f"{key}H"], fields[f"{key}W"] = vertical, horizontal
+    return name, {**fields, "finput": _empty(), "fgradInput": _empty()}
+
+
+def _norm_fields(module: nn.BatchNorm2d) -> dict[str, Any]:
+    assert module.running_mean is not None and module.running_var is not None
+    statistics = {
+        "running_mean": module.running_mean.detach().cpu().float().numpy(),
+        "running_var": module.running_var.detach().cpu().float().numpy(),
+    }
+    return {
+        "eps": module.eps,
+        "momentum": module.momentum,
+        "affine": module.affine,
+        **statistics,
+        "save_mean": _empty(),
+        "save_std": _empty(),
+    }
+
+
+def _ones(channels: int) -> dict[str, np.ndarray[Any, Any]]:
+    zeros = {name: np.zeros(channels, np.float32) for name in ("bias", "gradWeight", "gradBias")}
+    return {"weight": np.ones(channels, np.float32), **zeros}

@@ -1,0 +1,219 @@
+"""fast_neural_style.lua as its main() ran: load a network, then draw one image, or a folder of them, in one pass each.
+
+Ports jcjohnson/fast-neural-style 813c834. Notes: a folder's names are printed as absolute paths; its entries come in
+the order of their names, the original's came as the file system listed them; the first entry that fails ends the run,
+and what was written before stays. The size of a result is not tied to that of the image: the median filter shrinks it,
+and strides round it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from legacy_style.engine import machine
+from legacy_style.errors import FormatError, OptionError, UnsupportedError
+from legacy_style.formats import t7
+from legacy_style.programs.fast_neural_style import network, shapes
+from legacy_style.programs.fast_neural_style.forward import Forward
+from legacy_style.programs.fast_neural_style.median import median_filter
+from legacy_style.programs.fast_neural_style.network import Checkpoint
+from legacy_style.programs.fast_neural_style.options import Settings
+from legacy_style.torch7 import image
+
+Log = Callable[[str], None]
+
+EXTENSIONS = ("jpg", "jpeg", "png", "ppm", "pgm")
+"""What a file's name must end in, in any case, to be taken from -input_dir."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to paint: the file, as it is printed, and the file of the result."""
+
+    source: str
+    target: str
+
+
+def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None]) -> None:
+    """Paint what the settings name. `log` takes lines of stdout, `notice` those of stderr.
+
+    `check` is called before each image, and may raise an error to end the run. Raises LegacyStyleError.
+    """
+    jobs = find_jobs(settings)
+    if not jobs:
+        notice(f"no image in {settings.source}: no name there ends in .{', .'.join(EXTENSIONS)}")
+    device = choose_device(settings, notice)
+    checkpoint = load(settings.model, log)
+    if checkpoint.bare:
+        notice(f"{settings.model}: a bare network without options; its preprocessing is taken to be vgg")
+    painter = Painter(checkpoint, device, settings)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        saving: Future[None] | None = None
+        try:
+            for job, loading in _ahead(jobs, lambda job: reader.submit(painter.read, job)):
+                check()
+                result = painter.paint(job, loading.result(), log)
+                if saving is not None:
+                    saving.result()
+                log(f"Writing output image to {job.target}\t")
+                saving = writer.submit(_save, job.target, result)
+        finally:
+            if saving is not None:
+                saving.result()
+
+
+def find_jobs(settings: Settings) -> list[Job]:
+    """The images to paint, in order; raises OptionError where -input_dir is not a folder."""
+    if not settings.folder:
+        return [Job(settings.source, settings.target)]
+    try:
+        names = sorted(os.listdir(settings.source))  # noqa: PTH208 (names, and no paths)
+    except OSError as error:
+        raise OptionError(
+            f"-input_dir {settings.source}: {error.strerror}; give a folder of images"
+        ) from None
+    return [
+        Job(_concat(settings.source, name), _concat(settings.target, name))
+        for name in names
+        if is_image(name)
+    ]
+
+
+def _concat(folder: str, name: str) -> str:
+    """paths.concat of Torch7: an absolute path without dots; links are not followed."""
+    return os.path.abspath(Path(folder, name))  # noqa: PTH100 (Path.resolve follows links)
+
+
+def is_image(name: str) -> bool:
+    """Whether -input_dir takes a file of that name."""
+    return not name.startswith(".") and Path(name).suffix[1:].lower() in EXTENSIONS
+
+
+def load(path: str, log: Log) -> Checkpoint:
+    """Load a checkpoint; where that fails, print the original's lines and raise FormatError with the reason.
+
+    The original printed them, gave no reason, and ended with status 0.
+    """
+    try:
+        content = t7.read(path)
+    except (FormatError, OSError) as error:
+        log(f"ERROR: Could not load model from {path}\t")
+        log("You may need to download the pretrained models by running\t")
+        log("bash models/download_style_transfer_models.sh\t")
+        reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise FormatError(f"{reason}; give a .t7 checkpoint of fast-neural-style to -model") from error
+    return network.from_checkpoint(content, path)
+
+
+def list_layers(path: str) -> list[str]:
+    """A line for each module of a checkpoint's network: Torch7's path to it, and what it is."""
+    checkpoint = network.from_checkpoint(t7.read(path), path)
+    return [
+        f"{_lua_path(name)} {module}"
+        for name, module in checkpoint.network.named_modules()
+        if _is_leaf(module)
+    ]
+
+
+def _lua_path(name: str) -> str:
+    """`10.0.0.3` as Torch7 counts, from 1: `11-1-1-4`."""
+    return "-".join(str(int(number) + 1) for number in name.split("."))
+
+
+def _is_leaf(module: torch.nn.Module) -> bool:
+    return next(module.children(), None) is None
+
+
+def choose_device(settings: Settings, notice: Log) -> torch.device:
+    """Where the network runs; says so where that is not what the options ask for."""
+    if settings.gpu is None:
+        machine.set_up_cpu()
+        return torch.device("cpu")
+    if settings.backend != "cuda":
+        reason = f"-backend {settings.backend} is not served"
+    elif not torch.cuda.is_available():
+        reason = "No CUDA device here"
+    elif settings.gpu >= torch.cuda.device_count():
+        raise OptionError(
+            f"-gpu {settings.gpu}: there are {torch.cuda.device_count()} GPUs here, numbered from 0"
+        )
+    else:
+        machine.set_up_cuda(autotune=settings.autotune)
+        return torch.device("cuda", settings.gpu)
+    notice(f"{reason}: running on the CPU")
+    machine.set_up_cpu()
+    return torch.device("cpu")
+
+
+class Painter:
+    """A network on its device, with what is done to images before and after it."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, settings: Settings) -> None:
+        self.checkpoint, self.settings, self.device = checkpoint, settings, device
+        self.forward = Forward(checkpoint.network, device)
+
+    def read(self, job: Job) -> NDArray[np.float32]:
+        """An image as the network takes it, (3, H, W); all that can be known to fail later is raised here."""
+        settings = self.settings
+        if settings.folder:
+            image.check_name(job.target)
+        loaded = image.load(job.source, max_pixels=settings.max_pixels)
+        if settings.image_size > 0:
+            loaded = image.scale(loaded, settings.image_size)
+        channels, height, width = shapes.output_shape(self.checkpoint.network, loaded.shape)
+        if channels != 3:
+            raise UnsupportedError(
+                f"{settings.model}: this network gives {channels} channels, not an image in three colours; give a"
+                " checkpoint that th train.lua wrote"
+            )
+        if settings.median > min(height, width):
+            raise OptionError(
+                f"-median_filter {settings.median} is larger than the result of {width}x{height} pixels; choose a"
+                " smaller one, or 0 for none"
+            )
+        preprocessed = self.checkpoint.preprocessing.preprocess(loaded)  # in double
+        return np.ascontiguousarray(preprocessed, np.float32)
+
+    def paint(self, job: Job, image: NDArray[np.float32], log: Log) -> NDArray[np.float32]:
+        """The finished picture, RGB, (3, H, W), of what `read` gives."""
+        x = torch.from_numpy(image)[None]
+        if self.settings.timing:
+            self.forward(x)
+            began = time.perf_counter()
+        y = self.forward(x)
+        if self.settings.timing:
+            seconds = time.perf_counter() - began
+            log(f"Image {job.source} ({x.shape[2]} x {x.shape[3]}) took {seconds:f}\t")
+        picture = self.checkpoint.preprocessing.deprocess(y[0].numpy())
+        return median_filter(picture, self.settings.median) if self.settings.median else picture
+
+
+def _ahead(
+    jobs: Sequence[Job], start: Callable[[Job], Future[NDArray[np.float32]]]
+) -> Iterator[tuple[Job, Future[NDArray[np.float32]]]]:
+    """Each job with its image, which is read while the one before is painted."""
+    following = start(jobs[0]) if jobs else None
+    for number, job in enumerate(jobs):
+        assert following is not None
+        loading, following = following, start(jobs[number + 1]) if number + 1 < len(jobs) else None
+        yield job, loading
+
+
+def _save(path: str, picture: NDArray[np.float32]) -> None:
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(
+            f"{folder}: cannot be made into a folder: {error.strerror}; choose another"
+        ) from error
+    image.save(path, picture)
