@@ -1,155 +1,47 @@
 """What each recorded run demands here: every tolerance once, with its reason, and every deviation on purpose.
 
-How long two correct programs stay together was measured on the original itself (threads2_noise.json: two
-threads against one), on a float64 port (the recordings' README), and by disturbing every gradient here by
-3e-7, which is how far two convolution kernels are apart.
+How long two correct programs stay together is measured, for each recording (spread.py); what no measurement
+says stands here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import recorded_runs as runs
+import spread
 from recorded_runs import Difference, Outcome, Run
 
 from legacy_style.cli.progress import ProgressLine
 
-FIRST = 1e-5
-"""Each loss of iteration 1: the kernels' roundings, at most 2e-6; anything wrong shows more."""
+FIRST = 3e-5
+"""Each loss of iteration 1, relative to itself: what eightfold roundings change; anything wrong shows more."""
 
-DEPTH = 1.5
-"""How much larger the smallest total loss may be: it tells that the run went downhill as the original did."""
+LATER = 1e-5
+"""The least tolerance of the losses that follow, relative to the total."""
 
+HALF_WAY = 0.5
+"""So far down, on a logarithmic scale, must the smallest total be of where the original's is. This is compared
+where roundings leave more than three quarters."""
+SURELY_DOWN = 0.75
 
-@dataclass(frozen=True)
-class Course:
-    """How far the losses stay with the recording's, relative to the total loss, and why no further."""
+SAME = (1, 0.002)
+"""The least tolerance of an image: a value that ends within a rounding of a level's border may fall on either
+side. Levels of 256, and the share of values that differ."""
+FEW = 3
+"""And so many values of a small image may differ."""
 
-    until: float
-    tolerance: float = FIRST
-    depth: float = DEPTH
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """How far an image may be from the recorded one: levels of 256, and the share of values that differ."""
-
-    levels: int
-    share: float
-
-
-START = Pixels(0, 0)
-"""The start image: nothing but loading, scaling and saving, which are exact."""
-
-SAME = Pixels(1, 0.002)
-"""Equal, but that a value which ends within a rounding of a level's border may fall on either side."""
-
-CLOSE = Pixels(2, 0.04)
-"""The drift of 20 well-conditioned L-BFGS iterations."""
-
-FLAT = Pixels(1, 0.2)
-"""An untouched image has all its values on the borders between levels; where the gradient is next to nothing
-(one plain colour, half a JPEG), the last bit decides."""
-
-# L-BFGS from an image: the first step is g / |g|, 1e-5 a pixel, which is float32's resolution at 100; the
-# first correction pair is its rounding noise, and so is everything after. L-BFGS from noise under max
-# pooling: pooled values are next to equal, and another maximum gives another gradient. Both keep the first
-# two losses.
-CHAOTIC = Course(until=2)
-
-# The same, and a step overshoots by orders of magnitude at some iteration, never the same one.
-WILD = Course(until=2, depth=math.inf)
-
-# Adam divides the gradient by its own size, so it takes a full step from another maximum's gradient.
-ADAM_FROM_NOISE = Course(until=1)
-
-# Nothing that amplifies roundings: average pooling or a start from an image, and Adam.
-TO_THE_END = Course(until=math.inf, tolerance=1e-4)
-
-COURSES = {
-    "adam": ADAM_FROM_NOISE,
-    "adam_init_image": TO_THE_END,
-    "save_iter1_adam": TO_THE_END,
-    "tv100_adam": TO_THE_END,
-    "wc_adam": TO_THE_END,
-    "m_caffenet_k2": TO_THE_END,
-    "niter2": TO_THE_END,
-    # Another maximum somewhere at iteration 20: losses part slowly from there.
-    "adam_40": Course(until=20),
-    # The content difference is small, and normalised.
-    "norm_grad_adam": Course(until=16),
-    # L-BFGS with average pooling is well conditioned until its correction pairs are.
-    "wc_lbfgs": Course(until=7),
-    "wc_lbfgs_40": Course(until=7),
-    "wc_norm": Course(until=10),
-    "wc_odd": Course(until=7),
-    "wc_scale2_out_jpg": Course(until=10),
-    "wc_styles2": Course(until=8),
-    # From an image, but larger gradients: the first steps are more than rounding noise.
-    "m_nin": Course(until=10),
-    "m_nin_avg": Course(until=9, depth=math.inf),
-    "m_nin_v2": Course(until=10),
-    "layers_multi": WILD,
-    "layers_one": Course(until=math.inf, tolerance=1e-3),
-    "layers_same": Course(until=math.inf, tolerance=1e-3),
-    # One plain colour: all values of a pooled window are equal, and the rounding decides which is largest.
-    "one_pixel": Course(until=2),
-    # The first iteration that is printed is the 7th.
-    "print7": Course(until=0),
-}
-
+# Other tolerances of images, and why.
 PIXELS = {
-    "adam_init_image": {"out_10.png": SAME, "out.png": SAME},
-    "adam_40": {"out_10.png": SAME, "out_20.png": SAME},
-    "in_bit1_97x61_png": {"out_2.png": SAME, "out.png": SAME},
-    "in_cmyk97x61_jpg": {"out_2.png": SAME, "out.png": SAME},
-    "in_exif_rot_jpg": {"out_2.png": SAME, "out.png": SAME},
-    "in_gray16_97x61_png": {"out_2.png": SAME, "out.png": SAME},
-    "in_gray97x61_pgm": {"out_2.png": SAME, "out.png": SAME},
-    "in_gray97x61_png": {"out_2.png": SAME, "out.png": SAME},
-    "in_jpg_named_png": {"out_2.png": SAME, "out.png": SAME},
-    "in_noext": {"out_2.png": SAME, "out.png": SAME},
-    "in_pal4bit97x61_png": {"out_2.png": SAME, "out.png": CLOSE},
-    "in_pal97x61_png": {"out_2.png": SAME, "out.png": CLOSE},
-    "in_png_named_jpg": {"out_2.png": SAME, "out.png": SAME},
-    "in_rgb16_50x31_png": {"out_2.png": SAME, "out.png": SAME},
-    "in_square80_prog_jpg": {"out_2.png": SAME},
-    "in_style_gray": {"out_2.png": SAME},
-    "in_style_rgba": {"out_2.png": SAME},
-    "in_truncated_jpg": {"out_2.png": FLAT, "out.png": FLAT},
-    "layers_one": {"out_10.png": CLOSE, "out.png": CLOSE},
-    "layers_same": {"out_10.png": SAME, "out.png": CLOSE},
-    "m_caffenet_k2": {"out_10.png": SAME, "out.png": SAME},
-    "m_nin": {"out_10.png": SAME},
-    "m_nin_avg": {"out_10.png": SAME},
-    "m_nin_v2": {"out_10.png": SAME},
-    "niter1": {"out.png": START},
-    "niter1_adam": {"out.png": START},
-    "niter2": {"out.png": SAME},
-    "norm_grad_adam": {"out_10.png": SAME},
-    "out_dots": {"my.out.v1_2.png": SAME},
-    "out_jpeg_upper": {"res_2.JPEG": SAME},
-    "out_jpg": {"res_2.jpg": SAME},
-    "out_png_upper": {"res_2.PNG": SAME},
-    "out_ppm": {"res_2.ppm": SAME},
-    "out_subdir": {"sub/res_2.png": SAME},
-    "save_iter1": {"out_1.png": START, "out_2.png": SAME},
-    "save_iter1_adam": {"out_1.png": START, **{f"out_{i}.png": SAME for i in (2, 3, 4)}, "out.png": SAME},
-    "size_tiny": {"out_10.png": SAME, "out.png": SAME},
-    "style_scale_2.0": {"out_10.png": SAME},
-    "tv100_adam": {"out_10.png": SAME, "out.png": SAME},
-    "wc_adam": {"out_10.png": SAME, "out.png": SAME},
-    "wc_lbfgs": {"out_10.png": SAME, "out.png": CLOSE},
-    "wc_lbfgs_40": {"out_10.png": SAME, "out_20.png": CLOSE},
-    "wc_norm": {"out_10.png": SAME},
-    "wc_odd": {"out_10.png": SAME},
-    "wc_scale2_out_jpg": {"out_10.jpg": SAME},
-    "wc_styles2": {"out_10.png": SAME, "out.png": SAME},
+    # Half a JPEG: below its end, the image is one plain colour, the gradient next to nothing, and all values
+    # lie on the borders between levels. The original's last bit differs from ours on every processor.
+    ("in_truncated_jpg", "out_2.png"): (1, 0.2),
+    ("in_truncated_jpg", "out.png"): (1, 0.2),
 }
 
 # What stderr says where the original failed as well, at the same place.
@@ -210,7 +102,7 @@ def runs_like(other: str, *, notice: str = "", losses: bool = True) -> Check:
         yield from runs.compare_images(like.images, outcome)
         if losses and runs.has_inputs(run.root):
             yield from runs.compare_first_losses(lines, outcome, FIRST)
-            yield from runs.compare_course(lines, outcome, CHAOTIC.until, CHAOTIC.tolerance)
+            yield from runs.compare_course(lines, outcome, course(other))
 
     return check
 
@@ -305,6 +197,10 @@ DEVIATIONS = {
 # All defaults: 512 pixels and 1000 iterations, of which one must do.
 INTERRUPTED = {"cli_no_args"}
 
+NOT_MEASURED = {"default_1000", *INTERRUPTED, *DEVIATIONS}
+"""Recordings of whose spread nothing is known: 1000 iterations, of which every fiftieth was printed, and those
+that are not compared with what was recorded."""
+
 
 def differences(run: Run, outcome: Outcome) -> list[Difference]:
     """All stages of one run, in order; empty where it does what it should."""
@@ -325,13 +221,47 @@ def _as_recorded(run: Run, outcome: Outcome) -> Iterator[Difference]:
     yield from runs.compare_images(run.images, outcome)
     if not runs.has_inputs(run.root):
         return
-    course = COURSES.get(run.name, CHAOTIC)
-    yield from runs.compare_first_losses(lines, outcome, FIRST)
-    yield from runs.compare_course(lines, outcome, course.until, course.tolerance)
-    yield from runs.compare_depth(lines, outcome, course.depth)
+    if compares_losses(run):
+        yield from runs.compare_first_losses(lines, outcome, FIRST)
+        yield from runs.compare_course(lines, outcome, course(run.name))
+    if not compares_losses(run) or spread.of_run(run.name).downhill > SURELY_DOWN:
+        yield from runs.compare_depth(lines, outcome, HALF_WAY)
     for image in run.images:
-        wanted = PIXELS.get(run.name, {}).get(image, Pixels(255, 1))
-        yield from runs.compare_pixels(run, outcome, image, wanted.levels, wanted.share)
+        allowed = pixels(run, image)
+        if allowed is not None:
+            yield from runs.compare_pixels(run, outcome, image, *allowed, FEW)
+
+
+def course(name: str) -> list[float]:
+    """How far the losses may be from the recorded ones, relative to the total, by printed evaluation."""
+    return [max(LATER, each) for each in spread.of_run(name).losses]
+
+
+def pixels(run: Run, image: str) -> tuple[int, float] | None:
+    """How far an image may be from the recorded one: levels and share of values; None: it is not compared."""
+    if shows_the_start(run, image):
+        return 0, 0.0  # nothing but loading, scaling and saving, which are exact
+    if (run.name, image) in PIXELS:
+        return PIXELS[run.name, image]
+    found = spread.of_run(run.name).images.get(image) if compares_losses(run) else None
+    return found and (max(found[0], SAME[0]), max(found[1], SAME[1]))
+
+
+def shows_the_start(run: Run, image: str) -> bool:
+    """Whether it was saved at iteration 1, before the first update."""
+    numbered = re.search(r"_(\d+)\.\w+$", image)
+    words = [*run.words, "-num_iterations", "1000"]
+    return (numbered[1] if numbered else words[words.index("-num_iterations") + 1]) == "1"
+
+
+def measured(name: str) -> bool:
+    """Whether its spread is known."""
+    return name not in NOT_MEASURED
+
+
+def compares_losses(run: Run) -> bool:
+    """Whether it printed losses that are compared with the recorded ones."""
+    return measured(run.name) and bool(runs.evaluations(run.lines))
 
 
 def replay(run: Run, folder: Path) -> list[Difference]:

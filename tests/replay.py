@@ -1,11 +1,12 @@
 """The full set of recordings of the original against this program, in one command.
 
-    python tests/replay.py [names...] [--recordings FOLDER] [--slow]
+    python tests/replay.py [names...] [--recordings FOLDER] [--slow | --some]
 
 Says for every run and trace at which stage it differs, and how many agree. Without names, everything but
-what takes minutes is replayed; --slow adds that. The recordings lie in ../shared/golden/torch7, beside the
-checkout; where they do not, the small part of them that is shipped is replayed, with stand-ins for the images
-that are not ours to ship. Exits with 1 where anything differs, 2 where a name is not known.
+what takes minutes is replayed; --slow adds that, --some makes it a selection of half a minute. The recordings
+lie in ../shared/golden/torch7, beside the checkout; where they do not, the small part of them that is shipped
+is replayed, with stand-ins for the images that are not ours to ship. Exits with 1 where anything differs, 2
+where a name is not known.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ from recordings import RECORDED, SHIPPED
 
 SLOW = {"default_1000", *(f"vgg16:{name}" for name in vgg16_cases.CASES)}
 """Recordings that take longer than all others together."""
+
+SOME = tuple(
+    """
+    adam_40 adam_init_image base init_image m_caffenet_k2 m_nin m_oddconv niter1 one_pixel save_iter1 size_tiny
+    tv100_adam wc_lbfgs wc_lbfgs_40 wc_odd wc_styles2 trace:adam_40 trace:base_40 trace:m_caffenet
+    trace:m_caffenet_k2 trace:odd2 trace:wc_lbfgs trace:wc_lbfgs_40 trace:wc_norm
+    """.split()  # noqa: SIM905
+)
+"""Recordings of every kind: what roundings move far, and what they do not."""
 
 
 def cases(root: Path) -> dict[str, Callable[[Path], list[Difference]]]:
@@ -57,18 +67,24 @@ def main(words: list[str]) -> int:
         type=lambda name: Path(name).resolve(),
         default=RECORDED if RECORDED.is_dir() else SHIPPED,
     )
-    parser.add_argument("--slow", action="store_true")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--slow", action="store_true")
+    extent.add_argument("--some", action="store_true")
     given = parser.parse_args(words)
     known = cases(given.recordings)
     unknown = [name for name in given.names if name not in known]
     if unknown:
         print(f"no recording of {', '.join(unknown)} in {given.recordings}", file=sys.stderr)
         return 2
-    chosen = given.names or [name for name in known if given.slow or name not in SLOW]
+    wanted = SOME if given.some else [name for name in known if given.slow or name not in SLOW]
+    chosen = given.names or [name for name in wanted if name in known]
     different = [name for name in chosen if not _replay(name, known[name])]
     print(
         summary(
-            given.recordings, chosen, different, [] if given.names else [n for n in known if n not in chosen]
+            given.recordings,
+            chosen,
+            different,
+            [] if given.names or given.some else [name for name in known if name not in chosen],
         )
     )
     return 1 if different else 0

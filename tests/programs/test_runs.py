@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import expectations
+import numpy as np
 import pytest
 import recorded_runs
-from recorded_runs import Evaluation, Outcome, evaluations, perform, recorded
+from PIL import Image
+from recorded_runs import Evaluation, Outcome, evaluations, recorded
 from recordings import RECORDED, SHIPPED, needs_shared
 from replay import SLOW
 
@@ -37,10 +40,10 @@ def test_all_160_recorded_runs_are_replayed():
 @needs_shared
 def test_every_expectation_is_about_a_recorded_run_and_an_image_of_it():
     runs = recorded(RECORDED)
-    for table in (expectations.COURSES, expectations.DEVIATIONS, expectations.REFUSALS, expectations.PIXELS):
+    for table in (expectations.NOT_MEASURED, expectations.DEVIATIONS, expectations.REFUSALS):
         assert set(table) <= set(runs)
-    for name, images in expectations.PIXELS.items():
-        assert set(images) <= set(runs[name].images), name
+    for name, image in expectations.PIXELS:
+        assert image in runs[name].images
     failing = {name for name, run in runs.items() if run.status and name not in expectations.DEVIATIONS}
     assert failing == set(expectations.REFUSALS)
 
@@ -61,19 +64,6 @@ def test_a_process_of_its_own_does_the_same(name, tmp_path):
     )
     outcome = Outcome(done.returncode, done.stdout.split("\n")[:-1], done.stderr, tmp_path)
     assert not expectations.differences(run, outcome)
-
-
-@needs_shared
-def test_a_step_that_overshot_is_taken_back(tmp_path):
-    """Before iteration 8, L-BFGS goes astray by 13 orders of magnitude; the original is back at the 9th."""
-    run = recorded(RECORDED)["wc_odd"]
-    ours, theirs = (
-        {each.iteration: each.losses[-1] for each in evaluations(lines)}
-        for lines in (perform(run, tmp_path).lines, run.lines)
-    )
-    assert min(ours[8], theirs[8]) > 1e15
-    for iteration in (9, 10):
-        assert ours[iteration] == pytest.approx(theirs[iteration], rel=1e-4)
 
 
 # The comparison itself: each of these must be seen, and at its own stage.
@@ -109,21 +99,25 @@ def test_lines_that_are_missing_or_too_many_are_seen(outcome):
 
 
 def test_losses_are_compared_one_by_one_at_first_and_to_the_total_afterwards(outcome):
-    lines = [line.replace("5032.424622", "5032.524622") for line in outcome.lines]
+    lines = [line.replace("5032.424622", "5032.624622") for line in outcome.lines]
     assert [each.stage for each in recorded_runs.compare_first_losses(lines, outcome, 1e-5)] == ["losses"]
     assert not list(recorded_runs.compare_first_losses(lines, outcome, 1e-4))
-    assert not list(recorded_runs.compare_course(lines, outcome, 2, 1e-5))
+    assert not list(recorded_runs.compare_course(lines, outcome, [1e-5, 1e-5]))
     lines = [line.replace("33254337.500000", "33255337.500000") for line in outcome.lines]
-    assert list(recorded_runs.compare_course(lines, outcome, 2, 1e-5))
-    assert not list(recorded_runs.compare_course(lines, outcome, 1, 1e-5))
+    assert list(recorded_runs.compare_course(lines, outcome, [1e-5, 1e-5]))
+    assert not list(recorded_runs.compare_course(lines, outcome, [1e-5, 1e-4]))
+    assert not list(recorded_runs.compare_course(lines, outcome, [1e-5]))
 
 
 def test_a_run_that_does_not_go_downhill_is_seen(outcome):
-    (smallest,) = [each.losses[-1] for each in evaluations(outcome.lines) if each.iteration == 20]
-    lines = [line.replace(f"{smallest:f}", f"{smallest / 2:f}") for line in outcome.lines]
+    totals = [each.losses[-1] for each in evaluations(outcome.lines)]
+    lines = [line.replace(f"{min(totals):f}", f"{min(totals) / 2:f}") for line in outcome.lines]
     assert lines != outcome.lines
-    assert list(recorded_runs.compare_depth(lines, outcome, 1.5))
-    assert not list(recorded_runs.compare_depth(outcome.lines, outcome, 1.5))
+    assert list(recorded_runs.compare_depth(lines, outcome, 0.9))
+    assert not list(recorded_runs.compare_depth(lines, outcome, 0.5))
+    assert not list(recorded_runs.compare_depth(outcome.lines, outcome, 1))
+    first = outcome.lines[: outcome.lines.index("Iteration 2 / 20\t")]
+    assert list(recorded_runs.compare_depth(outcome.lines, replace(outcome, lines=first), 0.5))
 
 
 def test_nan_is_a_loss_like_any_other():
@@ -155,3 +149,18 @@ def test_pixels_are_counted(tmp_path):
     assert list(recorded_runs.compare_pixels(there, here, "out.png", 1, 1))
     assert list(recorded_runs.compare_pixels(there, here, "out.png", 255, 0.1))
     assert not list(recorded_runs.compare_pixels(there, here, "out.png", 255, 1))
+
+
+def test_a_few_values_of_a_small_image_may_differ_by_a_level(tmp_path):
+    run = replace(recorded(SHIPPED)["base"], images=["out.png"], root=tmp_path)
+    here = Outcome(0, [], "", tmp_path / "here")
+    image = np.full((6, 8, 3), 128, np.uint8)
+    for folder in (here.folder, run.folder):
+        folder.mkdir(parents=True)
+        Image.fromarray(image).save(folder / "out.png")
+    for count in range(5):
+        image.flat[:count] = 129
+        Image.fromarray(image).save(here.folder / "out.png")
+        found = list(recorded_runs.compare_pixels(run, here, "out.png", 1, 0.002, 3))
+        assert bool(found) == (count > 3)
+        assert bool(list(recorded_runs.compare_pixels(run, here, "out.png", 0, 0, 3))) == (count > 0)
