@@ -1,0 +1,90 @@
+"""legacy_style.files: a file appears whole or not at all, and is on the disk before it has its name."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from legacy_style import files
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What is asked of the system while a file is written, in order."""
+    seen = []
+
+    def watch(owner, name, describe):
+        right = getattr(owner, name)
+
+        def noting(*args, **more):
+            seen.append(describe(*args))
+            return right(*args, **more)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    def what(descriptor):
+        return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+
+    watch(os, "fsync", lambda descriptor: f"sync {what(descriptor)} of {os.fstat(descriptor).st_size}")
+    watch(type(files.Path()), "replace", lambda old, new: f"name {new.name}")
+    return seen
+
+
+def test_content_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(calls, tmp_path):
+    """After a power cut, there is the old file or the new one, never an empty one."""
+    (tmp_path / "a.png").write_bytes(b"old")
+    files.write_whole(tmp_path / "a.png", b"content")
+    assert calls[:2] == ["sync file of 7", "name a.png"]
+    assert calls[2].startswith("sync folder")
+    assert (tmp_path / "a.png").read_bytes() == b"content"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_where_a_folder_cannot_be_synced_the_file_is_written_all_the_same(monkeypatch, tmp_path):
+    right = os.open
+
+    def refuse(path, *args, **more):
+        if Path(path).is_dir():
+            raise PermissionError("as on Windows")
+        return right(path, *args, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    files.write_whole(tmp_path / "a.png", b"content")
+    assert (tmp_path / "a.png").read_bytes() == b"content"
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_no_other(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), files.replacing(tmp_path / "a.png") as file:
+        file.write(b"half of")
+        raise ZeroDivisionError
+    assert (tmp_path / "a.png").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_disk_that_is_full_at_the_last_moment_leaves_the_old_file(monkeypatch, tmp_path):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.png").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_whole(tmp_path / "a.png", b"content")
+    assert (tmp_path / "a.png").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_link_stays_one_and_permissions_stay(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    link.symlink_to("target")
+    files.write_whole(link, b"content")
+    assert link.is_symlink() and target.read_bytes() == b"content"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_a_device_is_written_to_and_not_replaced():
+    files.write_whole("/dev/null", b"content")
+    assert Path("/dev/null").is_char_device()
