@@ -37,8 +37,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def offset(self) -> int:
         asked = self.headers.get("Range", "")
-        stale = self.headers.get("If-Range", self.server.tag) != self.server.tag
-        return 0 if not asked or stale else int(asked.removeprefix("bytes=").removesuffix("-"))
+        return 0 if not asked else int(asked.removeprefix("bytes=").removesuffix("-"))
 
     def send(
         self,
@@ -47,15 +46,13 @@ class Handler(BaseHTTPRequestHandler):
         status: int = 200,
         length: int | None = -1,
         most: int | None = None,
-        tag: bool = True,
         **headers: str,
     ) -> None:
         """Sends `body`, or its first `most` bytes and then nothing; `length` is what is announced."""
         self.send_response(status)
         if length is not None:
             self.send_header("Content-Length", str(len(body) if length == -1 else length))
-        if tag:
-            self.send_header("ETag", self.server.tag)
+        self.send_header("ETag", self.server.tag)
         for name, value in {"Content_Type": "application/octet-stream", **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
@@ -77,17 +74,17 @@ class Handler(BaseHTTPRequestHandler):
     def word_good(self) -> None:
         self.send_rest()
 
-    def word_no_tag(self) -> None:
-        self.send_rest(tag=False)
+    def word_rest_unasked(self) -> None:
+        """The end of the file, whatever was asked for."""
+        start, content = self.server.piece, self.server.content
+        span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self.send(content[start:], status=206, Content_Range=span)
 
     def word_no_ranges(self) -> None:
         self.send(self.server.content)
 
     def word_cut(self) -> None:
         self.send_rest(most=self.server.piece)
-
-    def word_cut_no_tag(self) -> None:
-        self.send_rest(most=self.server.piece, tag=False)
 
     def word_cut_no_ranges(self) -> None:
         self.send(self.server.content, most=self.server.piece)

@@ -1,9 +1,9 @@
 """Fetch model files: resumed, retried, and never under their name before they are right.
 
-Surprises: bytes go to `NAME.part`, which stays when a download is cut off, is continued by the next one, and
-becomes `NAME` only once the checksums fit. A file without a published checksum is continued only while the
-server vouches for its version, since nothing else shows that two halves belong together. Proxies,
-certificates and redirects are requests' business (HTTPS_PROXY, REQUESTS_CA_BUNDLE and so on).
+Notes: bytes go to `NAME.part`, which stays when a download is cut off, is continued by the next one, and becomes
+`NAME` only once the checksums fit. A file without a published checksum is always fetched from its beginning, since
+nothing shows that two halves belong together. Proxies, certificates and redirects are left to requests (HTTPS_PROXY,
+REQUESTS_CA_BUNDLE and so on).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -23,8 +23,16 @@ import requests
 import urllib3
 
 from legacy_style.errors import ChecksumError, DownloadError
+from legacy_style.files import replacing
 from legacy_style.toolkit import known_files
-from legacy_style.toolkit.known_files import Digests, Entry, find_by_checksum, measure, registry
+from legacy_style.toolkit.known_files import (
+    Digests,
+    Entry,
+    find_by_checksum,
+    measure,
+    measure_stream,
+    registry,
+)
 
 __all__ = [
     "DownloadError",
@@ -40,6 +48,7 @@ __all__ = [
 
 _BLOCK = 1 << 16
 _HEAD = 512  # bytes by which a web page is told from a model
+_MOST = 4 << 30  # bytes of a file whose length was not published; the largest known model has 0.6 GB
 
 Notice = Callable[[str], None]
 OnProgress = Callable[[int, "int | None"], None]  # bytes so far, bytes in all where that is known
@@ -90,16 +99,16 @@ class _Transfer:
     patience: Patience
     notice: Notice
     on_progress: OnProgress
-    validator: str = ""  # what the server called the version that the part is of
+    most: int  # bytes that the file may have
     total: int | None = None  # the file's length, as published or as the server said
     whole: bool = False  # whether the part is one response whose end was announced
 
     def have(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
+        """The bytes that are here and may be continued."""
+        return self.part.stat().st_size if self.entry.pinned and self.part.exists() else 0
 
     def drop(self) -> None:
         self.part.unlink(missing_ok=True)
-        self.validator = ""
 
 
 def fetch(
@@ -110,10 +119,12 @@ def fetch(
     notice: Notice = lambda line: None,
     on_progress: OnProgress = lambda done, total: None,
     force: bool = False,
+    most: int = _MOST,
 ) -> Fetched:
     """Has the entry's file in `folder`, checked, downloading it where needed.
 
-    A file that is there is checked and kept; `force` replaces it. Raises ChecksumError if that file or what
+    A file that is there is checked and kept; `force` replaces it. `most`: bytes that it may have where its length was
+    not published. Raises ChecksumError if that file or what
     an address sent is another file, DownloadError if no address gave it. What came of it stays in NAME.part.
     """
     path = folder / entry.name
@@ -125,7 +136,8 @@ def fetch(
         raise DownloadError(f"{entry.name} is not offered for download: {entry.notes}. See {entry.page}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with requests.Session() as session:
-        transfer = _Transfer(entry, folder / f"{entry.name}.part", session, patience, notice, on_progress)
+        part = folder / f"{entry.name}.part"
+        transfer = _Transfer(entry, part, session, patience, notice, on_progress, entry.bytes or most)
         digests, url = _from_any(transfer, folder)
     transfer.part.replace(path)
     return Fetched(entry, path, digests, url, known_files.record(entry, folder, digests))
@@ -147,25 +159,23 @@ def adopt(source: Path, folder: Path, entry: Entry | None = None) -> Fetched:
 
     Without an entry the file is recognised by its checksums. Raises ChecksumError if it is another file.
     """
-    digests = measure(source)
-    entry = entry or find_by_checksum(digests)
     if entry is None:
-        what = known_files.describe(source, digests)
-        raise ChecksumError(f"{source}: no file of the registry has sha256 {digests.sha256}. {what}")
-    known_files.check(entry, source, digests, folder)
-    with source.open("rb") as file:
-        foreign = known_files.unfit(entry, file.read(_HEAD))
-    if foreign:
-        raise ChecksumError(f"{source}: not {entry.name}. {foreign}")
+        digests = measure(source)
+        entry = find_by_checksum(digests)
+        if entry is None:
+            what = known_files.describe(source, digests)
+            raise ChecksumError(f"{source}: no file of the registry has sha256 {digests.sha256}. {what}")
     path = folder / entry.name
+    if path.exists() and path.samefile(source):
+        return replace(verify(entry, folder), source=str(source))
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not (path.exists() and path.samefile(source)):
-        copy = folder / f"{entry.name}.copy"
-        try:
-            shutil.copyfile(source, copy)
-            copy.replace(path)
-        finally:
-            copy.unlink(missing_ok=True)
+    with source.open("rb") as file, replacing(path) as copy:
+        head = file.read(_HEAD)
+        file.seek(0)
+        digests = measure_stream(file, copy.write)  # of what is copied: the source may change meanwhile
+        known_files.check(entry, source, digests, folder)
+        if foreign := known_files.unfit(entry, head):
+            raise ChecksumError(f"{source}: not {entry.name}. {foreign}")
     return Fetched(entry, path, digests, str(source), known_files.record(entry, folder, digests))
 
 
@@ -176,7 +186,7 @@ def _unpack(
     archive = known_files.find(entry.inside)
     assert archive is not None, entry
     whole = fetch(archive, folder, patience=patience, notice=notice, on_progress=on_progress)
-    path, part = folder / entry.name, folder / f"{entry.name}.part"
+    path = folder / entry.name
     try:
         with tarfile.open(whole.path) as tar:
             member = next(
@@ -185,13 +195,11 @@ def _unpack(
             stream = tar.extractfile(member) if member else None
             if stream is None:
                 raise DownloadError(f"{whole.path}: holds no {entry.name}")
-            with stream, part.open("wb") as file:
-                shutil.copyfileobj(stream, file, 1 << 20)
+            with stream, replacing(path) as file:
+                digests = measure_stream(stream, file.write)
+                known_files.check(entry, path, digests, folder)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ChecksumError(f"{whole.path}: not a readable archive ({error})") from error
-    digests = measure(part)
-    known_files.check(entry, part, digests, folder)
-    part.replace(path)
     return Fetched(entry, path, digests, str(whole.path), known_files.record(entry, folder, digests))
 
 
@@ -202,7 +210,6 @@ def _from_any(transfer: _Transfer, folder: Path) -> tuple[Digests, str]:
     for url in transfer.entry.urls:
         if refusals:
             transfer.notice(f"{transfer.entry.name}: trying {url}")
-        transfer.validator = ""
         try:
             return _from_address(transfer, url, folder), url
         except ChecksumError as error:
@@ -261,13 +268,13 @@ def _from_address(transfer: _Transfer, url: str, folder: Path) -> Digests:
 
 
 def _right(transfer: _Transfer, folder: Path) -> Digests | None:
-    """The part's checksums if published ones show that it is the whole file."""
+    """The part's checksums if they are the published ones."""
     digests = measure(transfer.part)
     try:
         known_files.check(transfer.entry, transfer.part, digests, folder)
     except ChecksumError:
         return None
-    return digests if transfer.entry.pinned else None
+    return digests
 
 
 def _receive(transfer: _Transfer, url: str) -> None:
@@ -276,19 +283,16 @@ def _receive(transfer: _Transfer, url: str) -> None:
     expected = transfer.entry.bytes
     if expected is not None and offset == expected:
         return
-    stale = not (transfer.entry.pinned or transfer.validator)
-    if stale or (expected is not None and offset > expected):
+    if expected is not None and offset > expected:
         transfer.drop()
         offset = 0
     headers = {"Accept-Encoding": "identity"}  # ranges count the bytes sent, and models do not compress
     if offset:
         headers["Range"] = f"bytes={offset}-"
-        if transfer.validator:
-            headers["If-Range"] = transfer.validator
     timeout = (transfer.patience.connect, transfer.patience.read)
     try:
         with transfer.session.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            if response.status_code == 416 and transfer.entry.pinned:
+            if response.status_code == 416 and offset:
                 return  # the server's file ends where the part does, or it is another one: checksums tell
             start = _start(transfer, response, offset)
             announced = _announced(transfer, response, start)
@@ -332,15 +336,12 @@ def _start(transfer: _Transfer, response: requests.Response, offset: int) -> int
 
 
 def _announced(transfer: _Transfer, response: requests.Response, start: int) -> bool:
-    """Notes the file's length and version; whether the server said how long it is."""
+    """Notes the file's length; whether the server said how long it is."""
     length = response.headers.get("Content-Length", "")
     encoded = response.headers.get("Content-Encoding", "identity") != "identity"
     total = start + int(length) if length.isdecimal() and not encoded else None
     if found := re.search(r"/(\d+)$", response.headers.get("Content-Range", "")):
         total = int(found[1])
-    tag = response.headers.get("ETag", "")
-    # If-Range takes no weak tags.
-    transfer.validator = response.headers.get("Last-Modified", "") if tag.startswith("W/") or not tag else tag
     expected = transfer.entry.bytes
     if expected is not None and total not in (None, expected):
         transfer.notice(f"{response.url}: says that the file has {total} bytes, expected {expected}")
@@ -351,6 +352,8 @@ def _announced(transfer: _Transfer, response: requests.Response, start: int) -> 
 def _store(transfer: _Transfer, response: requests.Response, start: int) -> None:
     """Writes the body to the part from byte `start`, up to the published length; raises if it ends early."""
     total, have = transfer.total, start
+    if total is not None and total > transfer.most:
+        raise _Refused(_too_long(transfer, total))
     if total is not None and (room := shutil.disk_usage(transfer.part.parent).free) < total - start:
         raise DownloadError(f"{transfer.part}: needs {total - start} bytes more, the disk has {room}")
     blocks, head = _blocks(response), b""
@@ -368,13 +371,22 @@ def _store(transfer: _Transfer, response: requests.Response, start: int) -> None
         for block in chain((head,), blocks):
             file.write(block[: transfer.entry.bytes - have] if transfer.entry.bytes else block)
             have = file.tell()
+            if have > transfer.most:
+                break
             transfer.on_progress(have, total)
             if have == transfer.entry.bytes:  # a server that announced more would keep us waiting
                 break
         file.flush()
         os.fsync(file.fileno())
+    if have > transfer.most:
+        transfer.drop()
+        raise _Refused(_too_long(transfer, have))
     if total is not None and have < total:
         raise _TryAgain(f"sent {have} of {total} bytes")
+
+
+def _too_long(transfer: _Transfer, length: int) -> str:
+    return f"sends {length} bytes or more, and at most {transfer.most} are taken of a file of unknown length"
 
 
 def _blocks(response: requests.Response) -> Iterator[bytes]:

@@ -15,8 +15,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from legacy_style.errors import ChecksumError, FormatError
+from legacy_style.files import write_whole
 
 _CHUNK = 1 << 20
 
@@ -81,19 +83,23 @@ def find_by_checksum(digests: Digests) -> Entry | None:
     return next((entry for entry in registry() if entry.pinned and not _differences(entry, digests)), None)
 
 
-def measure(path: str | os.PathLike[str], tick: Callable[[int], None] | None = None) -> Digests:
-    """Reads a file once for all its checksums; `tick` gets the number of bytes read so far."""
+def measure(path: str | os.PathLike[str]) -> Digests:
+    """Reads a file once for all its checksums."""
+    with Path(path).open("rb") as file:
+        return measure_stream(file)
+
+
+def measure_stream(file: IO[bytes], copy: Callable[[bytes], object] = lambda block: None) -> Digests:
+    """The checksums of all that is left in `file`; `copy` gets every block of it."""
     md5 = hashlib.md5(usedforsecurity=False)
     sha1 = hashlib.sha1(usedforsecurity=False)
     sha256 = hashlib.sha256()
     size = 0
-    with Path(path).open("rb") as file:
-        while block := file.read(_CHUNK):
-            size += len(block)
-            for digest in (md5, sha1, sha256):
-                digest.update(block)
-            if tick:
-                tick(size)
+    while block := file.read(_CHUNK):
+        size += len(block)
+        for digest in (md5, sha1, sha256):
+            digest.update(block)
+        copy(block)
     return Digests(size, md5.hexdigest(), sha1.hexdigest(), sha256.hexdigest())
 
 
@@ -179,8 +185,5 @@ def record(entry: Entry, folder: Path, digests: Digests) -> bool:
     """Writes NAME.sha256 where no full SHA-256 was published and none was recorded; whether it did."""
     if entry.sha256 or recorded(entry, folder):
         return False
-    note = folder / f"{entry.name}.sha256"
-    part = folder / f"{entry.name}.sha256.part"
-    part.write_text(f"{digests.sha256}  {Path(entry.name).name}\n", encoding="utf-8")
-    part.replace(note)
+    write_whole(folder / f"{entry.name}.sha256", f"{digests.sha256}  {Path(entry.name).name}\n".encode())
     return True

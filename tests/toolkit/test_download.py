@@ -209,19 +209,25 @@ def test_without_a_checksum_nothing_is_continued_from_an_earlier_run(server: Ser
     assert ranges(server) == [None]
 
 
-def test_without_a_checksum_a_cut_download_is_continued_while_the_version_is_the_same(
+def test_without_a_checksum_a_cut_download_begins_again(server: Server, tmp_path: Path) -> None:
+    assert get(server, tmp_path, "cut,good", entry=PLAIN).path.read_bytes() == CONTENT
+    assert ranges(server) == [None, None]
+
+
+def test_without_a_checksum_a_part_of_the_file_that_nobody_asked_for_is_not_taken(
     server: Server, tmp_path: Path
 ) -> None:
-    assert get(server, tmp_path, "cut,good", entry=PLAIN).path.read_bytes() == CONTENT
-    (_, first), (_, second) = server.requests
-    assert "Range" not in first
-    assert second["If-Range"] == server.tag
-    assert second["Range"].startswith("bytes=")
+    with pytest.raises(DownloadError, match="asked from byte 0, got 'bytes 40000-"):
+        get(server, tmp_path, "cut,rest-unasked", entry=PLAIN)
+    assert names(tmp_path) == []
 
 
-def test_without_a_checksum_or_a_version_a_cut_download_begins_again(server: Server, tmp_path: Path) -> None:
-    assert get(server, tmp_path, "cut-no-tag,no-tag", entry=PLAIN).path.read_bytes() == CONTENT
-    assert ranges(server) == [None, None]
+@pytest.mark.parametrize("path", ["good", "no-length", "endless"])
+def test_a_file_of_unknown_length_may_not_fill_the_disk(path: str, server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="at most 100000 are taken"):
+        get(server, tmp_path, path, entry=UNMEASURED, most=100_000)
+    assert names(tmp_path) == []
+    assert get(server, tmp_path, "good", most=100_000).path.read_bytes() == CONTENT, "its length is known"
 
 
 def test_a_file_that_changed_on_the_server_is_not_joined_to_the_old_half(
@@ -441,6 +447,7 @@ def test_a_file_got_elsewhere_is_checked_and_copied(tmp_path: Path) -> None:
     with pytest.raises(ChecksumError, match="It is a web page"):
         adopt(source, tmp_path / "models", PLAIN)
     assert (tmp_path / "models" / "model.bin").read_bytes() == CONTENT
+    assert names(tmp_path / "models") == ["model.bin"]
 
 
 # The registry.
@@ -502,11 +509,12 @@ def test_the_bundled_network_is_the_registered_one() -> None:
 
 
 def test_measuring_agrees_with_hashlib(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+    path, copy = tmp_path / "file", io.BytesIO()
     path.write_bytes(CONTENT * 7)
-    ticks: list[int] = []
-    digests = known_files.measure(path, ticks.append)
-    assert digests.bytes == ticks[-1] == 1_400_000
+    with path.open("rb") as file:
+        digests = known_files.measure_stream(file, copy.write)
+    assert digests == known_files.measure(path)
+    assert (digests.bytes, copy.getvalue()) == (1_400_000, CONTENT * 7)
     for kind in ("md5", "sha1", "sha256"):
         assert getattr(digests, kind) == hashlib.new(kind, CONTENT * 7).hexdigest()
 

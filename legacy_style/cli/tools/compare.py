@@ -28,6 +28,8 @@ EXISTING = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 PATH = click.Path(path_type=Path)
 
+_MOST = 1 << 28  # bytes of a picture that is fetched
+
 
 @click.group(help=__doc__)
 def main() -> None:
@@ -199,7 +201,7 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
         sha256=sha256,
         urls=(url,),
     )
-    download.fetch(entry, path.parent, notice=lambda line: click.echo(line, err=True))
+    download.fetch(entry, path.parent, notice=lambda line: click.echo(line, err=True), most=_MOST)
 
 
 class _Console:
