@@ -1,4 +1,4 @@
-"""The live line on stderr: iteration, total loss, seconds an iteration, time left.
+"""The live line on stderr, and what a run shows on it: iteration, total loss, seconds an iteration, time left.
 
 There is nothing of it in the original. It is drawn over itself with a carriage return and blanks, so it needs
 no terminal capabilities, and is never as wide as the terminal, where it would wrap and could not be removed.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -18,24 +19,22 @@ _SECONDS_BETWEEN_DRAWINGS = 0.1
 _FALLBACK_COLUMNS = 80
 
 
-class ProgressLine:
+class LiveLine:
     """The line on one stream; does nothing where `shown` is false. Call `clear` before any other output."""
 
     def __init__(self, stream: TextIO, shown: bool) -> None:
+        self.shown = shown
         self._stream = stream
-        self._shown = shown
         self._length = 0
         self._drawn = -math.inf
-        self._first: Progress | None = None
 
-    def update(self, progress: Progress) -> None:
-        """Draw the line for an evaluation that is done, at most ten times a second."""
-        self._first = self._first or progress
+    def show(self, parts: Callable[[], list[str]]) -> None:
+        """Draw as many of `parts`, what matters most first, as there is room for, at most ten times a second."""
         now = time.monotonic()
-        if not self._shown or now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
+        if not self.shown or now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
             return
         self._drawn = now
-        text = fit(describe(progress, self._first), columns(self._stream) - 1)
+        text = fit(parts(), columns(self._stream) - 1)
         self._stream.write("\r" + text.ljust(self._length))
         self._stream.flush()
         self._length = len(text)
@@ -46,6 +45,17 @@ class ProgressLine:
             self._stream.write("\r" + " " * self._length + "\r")
             self._stream.flush()
             self._length = 0
+
+
+class ProgressLine(LiveLine):
+    """The line of a run."""
+
+    _first: Progress | None = None
+
+    def update(self, progress: Progress) -> None:
+        """Draw the line for an evaluation that is done."""
+        first = self._first = self._first or progress
+        self.show(lambda: describe(progress, first))
 
 
 def fit(parts: list[str], width: int) -> str:

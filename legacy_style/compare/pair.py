@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from legacy_style.compare import colors, metrics
-from legacy_style.compare.colors import OriginalColors
-from legacy_style.compare.metrics import Pixels
+from legacy_style.compare import metrics
+from legacy_style.compare.metrics import OriginalColors, Pixels
 from legacy_style.compare.objective import Meter
-from legacy_style.compare.results import Objective
-from legacy_style.compare.wording import number
+from legacy_style.compare.results import Objective, number
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import image as torch7_image
@@ -62,7 +60,7 @@ def compare(
         if content is None:
             raise OptionError("--original-colors needs the content image: give it with --content")
         loaded = torch7_image.load(content)
-        tested = tuple(colors.original_colors_test(picture, loaded) for picture in pictures)
+        tested = tuple(metrics.original_colors_test(picture, loaded) for picture in pictures)
         pair = dataclasses.replace(pair, colors=tested)
     if not styles:
         return pair

@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from legacy_style.compare.wording import esc, number
+from markupsafe import Markup, escape
+
+from legacy_style.compare.results import number
 
 WIDTH = 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 34
@@ -38,7 +40,7 @@ class LayerLoss:
 
 def loss_plot(
     name: str, curves: Sequence[Curve], printed: Sequence[tuple[int, float]], expected: float | None
-) -> str:
+) -> Markup:
     """Total loss by iteration; printed losses are rings, the expected picture's is a dashed line."""
     values = [loss for curve in curves for _at, loss in curve.points] + [loss for _at, loss in printed]
     values = [
@@ -46,7 +48,7 @@ def loss_plot(
     ]
     last = max((at for curve in curves for at, _loss in curve.points), default=1)
     if not values:
-        return ""
+        return Markup()
     height = 250
     scale_y = _Log(min(values), max(values), height - _BOTTOM, _TOP)
     right = WIDTH - _RIGHT
@@ -85,7 +87,7 @@ def loss_plot(
     return _svg(f"Total loss over iterations, {name}", words, height, parts)
 
 
-def layer_plot(name: str, layers: Sequence[LayerLoss]) -> str:
+def layer_plot(name: str, layers: Sequence[LayerLoss]) -> Markup:
     """A line per layer: ours a disc, other seeds small strokes, the expected picture's loss a diamond."""
     values = [
         value
@@ -94,7 +96,7 @@ def layer_plot(name: str, layers: Sequence[LayerLoss]) -> str:
         if value > 0 and math.isfinite(value)
     ]
     if not values:
-        return ""
+        return Markup()
     left, ratio_width, step, top = 72, 50, 30, 22
     right, height = WIDTH - ratio_width, top + step * len(layers) + 34
     x = _Log(min(values), max(values), left + 8, right - 8)
@@ -110,7 +112,7 @@ def layer_plot(name: str, layers: Sequence[LayerLoss]) -> str:
     for index, layer in enumerate(layers):
         y = top + step * (index + 0.5)
         parts.append(
-            f'<text class="layer" x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{esc(layer.layer)}</text>'
+            f'<text class="layer" x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{escape(layer.layer)}</text>'
         )
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(_layer_marks(layer, x, y))
@@ -204,11 +206,11 @@ def _thinned(points: Sequence[tuple[int, float]], at_most: int = _MAX_POINTS) ->
 
 
 def _text(css: str, x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{esc(text)}</text>'
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _svg(title: str, description: str, height: float, parts: Sequence[str]) -> str:
-    return (
+def _svg(title: str, description: str, height: float, parts: Sequence[str]) -> Markup:
+    return Markup(
         f'<svg class="plot" viewBox="0 0 {WIDTH} {height:.0f}" role="img">'
-        f"<title>{esc(title)}</title><desc>{esc(description)}</desc>{''.join(parts)}</svg>"
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{''.join(parts)}</svg>"
     )

@@ -52,7 +52,7 @@ def manifest_of(folder: Path, path: Path, tolerances: Mapping[str, float]) -> Ma
     if not rows:
         raise OptionError(
             f"{folder}: no picture in it has a record beside it (out.png.json) or inside it; "
-            "make some with compare_outputs.py run"
+            "make some with legacy-style compare run"
         )
     return Manifest(path, f"Results of {folder.name}", tuple(rows), files, models)
 

@@ -7,9 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from legacy_style.compare.colors import OriginalColors
 from legacy_style.compare.manifest import Printed, Row
-from legacy_style.compare.metrics import Pixels
+from legacy_style.compare.metrics import OriginalColors, Pixels
 
 Kind = Literal["identical", "equivalent", "different", "not comparable"]
 KINDS: tuple[Kind, ...] = ("different", "not comparable", "equivalent", "identical")
@@ -121,3 +120,20 @@ def as_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def number(value: float) -> str:
+    """Three or four digits: 0.0123, 12.3, 1234, 12.3 k, 4.56 M."""
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: "−∞"}.get(value, "not a number")
+    size = abs(value)
+    if size == 0:
+        return "0"
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if size >= limit:
+            scaled = value / {" G": 1e9, " M": 1e6, " k": 1e3}[unit]
+            return f"{scaled:.3g}{unit}" if abs(scaled) < 999.5 else f"{scaled:.0f}{unit}"
+    if size < 1e-3:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:.4g}" if size < 1000 else f"{value:.0f}"

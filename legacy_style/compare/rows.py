@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import legacy_style.programs.neural_style.story as stylize
-from legacy_style.compare import colors, making, metrics, verdicts
+from legacy_style.compare import making, metrics, verdicts
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import Manifest, Row
 from legacy_style.compare.objective import Meter
@@ -195,7 +195,7 @@ def _run_and_measure(task: Task, outcome: Outcome, tell: Tell) -> Outcome:
     if task.options.original_colors == 1 and task.content:
         content = torch7_image.load(task.content)
         if expected is not None:
-            tested = colors.original_colors_test(expected, content)
+            tested = metrics.original_colors_test(expected, content)
             outcome = dataclasses.replace(outcome, expected_colors=tested)
     if task.blocked:
         return outcome
@@ -214,7 +214,7 @@ def _run_and_measure(task: Task, outcome: Outcome, tell: Tell) -> Outcome:
                 run,
                 objective=meter(metrics.to_image(picture)),
                 pixels=None if expected is None else metrics.compare(picture, expected),
-                colors=None if content is None else colors.original_colors_test(picture, content),
+                colors=None if content is None else metrics.original_colors_test(picture, content),
             )
         )
     return dataclasses.replace(

@@ -1,7 +1,7 @@
 """Runs the rows of a manifest, several at a time, and goes on where a stopped comparison left off.
 
 Each row is run, measured and judged in one process (rows.py). Progress goes through `tell`, never to a
-stream.
+stream. Worker processes leave SIGINT to this one, which ends them with SIGTERM; each saves what it has.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
 from typing import Any
 
 from legacy_style.compare import rows
@@ -37,7 +39,9 @@ def run_manifest(manifest: Manifest, files: Files, settings: Settings, tell: Tel
     return _in_processes(tasks, settings.jobs, tell)
 
 
-_queue: Any = None  # of the worker process: where its ticks go
+# Of a worker process: where its ticks go, and whether it was told to end.
+_queue: Any = None
+_ending = False
 
 
 def _in_processes(tasks: Sequence[Task], jobs: int, tell: Tell) -> list[Outcome]:
@@ -45,6 +49,7 @@ def _in_processes(tasks: Sequence[Task], jobs: int, tell: Tell) -> list[Outcome]
     queue = context.SimpleQueue()
     listener = threading.Thread(target=_listen, args=(queue, tell), daemon=True)
     listener.start()
+    others = {*multiprocessing.active_children()}
     outcomes: dict[int, Outcome] = {}
     try:
         with _threads_shared_by(jobs):
@@ -56,6 +61,8 @@ def _in_processes(tasks: Sequence[Task], jobs: int, tell: Tell) -> list[Outcome]
                         outcomes[futures[future]] = future.result()
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
+                    for worker in {*multiprocessing.active_children()} - others:
+                        worker.terminate()
                     raise
     except BrokenProcessPool:
         raise OptionError(
@@ -88,7 +95,19 @@ def _listen(queue: Any, tell: Tell) -> None:
 def _start(queue: Any) -> None:
     global _queue
     _queue = queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    """Interrupt the row that runs, which saves what it has, and start no other."""
+    global _ending
+    if not _ending:
+        _ending = True
+        raise KeyboardInterrupt
 
 
 def _work(task: Task) -> Outcome:
+    if _ending:
+        raise KeyboardInterrupt
     return rows.run_task(task, _queue.put)

@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from legacy_style.compare.colors import OriginalColors
 from legacy_style.compare.manifest import Printed
+from legacy_style.compare.metrics import OriginalColors
 from legacy_style.compare.results import Measure, Objective, Outcome, Run, Verdict
 
 # Losses are printed with six decimals.

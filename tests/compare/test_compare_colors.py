@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from recordings import RECORDED, SHARED, needs_shared
 
-from legacy_style.compare import colors, metrics
+from legacy_style.compare import metrics
 from legacy_style.programs.neural_style.pixels import original_colors
 from legacy_style.torch7 import image
 
@@ -32,31 +32,31 @@ def test_what_original_colors_makes_passes_even_where_it_is_clamped() -> None:
     generated = photo(60, 80, seed=1) * 3 - 1  # far outside [0,1], as before clamping
     picture = as_saved(original_colors(content, generated))
     assert (picture == 0).any() and (picture == 255).any()
-    assert colors.original_colors_test(picture, content) == colors.OriginalColors(True, 0.0, 0.0)
+    assert metrics.original_colors_test(picture, content) == metrics.OriginalColors(True, 0.0, 0.0)
 
 
 def test_rounding_to_bytes_instead_of_truncating_passes_too() -> None:
     content = photo(40, 40)
     made = original_colors(content, photo(40, 40, seed=1) * 0.5 + 0.25)
     picture = np.rint(np.clip(made, 0, 1) * 254).astype(np.uint8).transpose(1, 2, 0)
-    assert not colors.original_colors_test(picture, content).passed  # scaled by 254: other colours
+    assert not metrics.original_colors_test(picture, content).passed  # scaled by 254: other colours
     rounded = np.rint(np.clip(made, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-    assert colors.original_colors_test(rounded, content).passed
+    assert metrics.original_colors_test(rounded, content).passed
 
 
 def test_the_content_is_scaled_as_the_original_scales_it() -> None:
     content = photo(97, 151)
     scaled = image.scale(content, 64)
     picture = as_saved(original_colors(scaled, photo(41, 64, seed=1)))
-    assert colors.original_colors_test(picture, content).passed
+    assert metrics.original_colors_test(picture, content).passed
 
 
 def test_one_wrong_level_in_one_pixel_fails() -> None:
     content = photo(40, 40) * 0.3 + 0.3
     picture = as_saved(original_colors(content, photo(40, 40, seed=1) * 0.3 + 0.3))
-    assert colors.original_colors_test(picture, content).passed
+    assert metrics.original_colors_test(picture, content).passed
     picture[7, 9, 2] += 2
-    result = colors.original_colors_test(picture, content)
+    result = metrics.original_colors_test(picture, content)
     assert not result.passed
     assert result.failing == 1 / 1600
     assert 0 < result.worst <= 2
@@ -69,11 +69,11 @@ def test_other_constants_for_yuv_fail() -> None:
     y = np.tensordot(y_of, generated - content, axes=1)
     cb, cr = 0.564 * (content[2] - y), 0.713 * (content[0] - y)  # as if from bytes of Y
     picture = as_saved(np.stack([y + 1.402 * cr, y - 0.344 * cb - 0.714 * cr, y + 1.772 * cb]))
-    assert not colors.original_colors_test(picture, content).passed
+    assert not metrics.original_colors_test(picture, content).passed
 
 
 def test_a_picture_of_another_shape_was_not_made_from_this_content() -> None:
-    result = colors.original_colors_test(np.zeros((40, 40, 3), np.uint8), photo(40, 80))
+    result = metrics.original_colors_test(np.zeros((40, 40, 3), np.uint8), photo(40, 80))
     assert not result.passed and not result.same_size
 
 
@@ -83,9 +83,9 @@ def test_every_published_original_color_picture_passes() -> None:
     pictures = sorted((PUBLISHED / "examples/outputs/original_color").glob("*.png"))
     assert len(pictures) == 5
     for path in pictures:
-        assert colors.original_colors_test(metrics.load_bytes(path), content).passed, path.name
+        assert metrics.original_colors_test(metrics.load_bytes(path), content).passed, path.name
     plain = metrics.load_bytes(PUBLISHED / "examples/outputs/tubingen_starry.png")
-    assert colors.original_colors_test(plain, content).failing > 0.9
+    assert metrics.original_colors_test(plain, content).failing > 0.9
 
 
 @needs_shared
@@ -101,4 +101,4 @@ def test_recordings_of_original_colors_pass(case: str) -> None:
     for file in run["files"]:
         if file.endswith(".png"):
             picture = metrics.load_bytes(RECORDED / "runs" / case / file)
-            assert colors.original_colors_test(picture, content).passed, file
+            assert metrics.original_colors_test(picture, content).passed, file

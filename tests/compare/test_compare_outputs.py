@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -225,6 +228,38 @@ def test_the_script_runs_by_itself(folder: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "PSNR                 ∞ dB" in done.stdout
+
+
+def test_an_interrupt_of_the_first_process_alone_ends_the_others_soon(folder: Path) -> None:
+    made = manifest.read(Path("first.json"))
+    (row,) = made.rows
+    long = dataclasses.replace(row, options=(*row.options, "-num_iterations", "1000000"))
+    rows = (dataclasses.replace(long, name="one"), dataclasses.replace(long, name="two"))
+    manifest.write(dataclasses.replace(made, rows=rows), Path("long.json"))
+    words = [sys.executable, "-m", "legacy_style.cli.legacy_style", "compare", "run", "long.json", *RUN]
+    words += ["--jobs", "2", "--work", "work"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        unfinished = Path("work/pictures/unfinished")
+        while len(list(unfinished.glob("*"))) < 2:
+            assert running.poll() is None
+            time.sleep(0.05)
+        workers = workers_of(running.pid)
+        running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        said = running.stderr.read()
+    assert running.returncode == 130
+    assert "Stopped. The same command goes on from what is in work." in said
+    assert "Traceback" not in said
+    assert len(workers) == 2
+    assert [each for each in workers if each.exists()] == []
+
+
+def workers_of(process: int) -> list[Path]:
+    """The children of a process that multiprocessing started for work, in /proc (Linux)."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    found = [Path("/proc", each) for each in children]
+    return [each for each in found if b"spawn_main" in (each / "cmdline").read_bytes()]
 
 
 def test_what_is_missing_is_fetched_by_url_and_checked(call: Call, folder: Path) -> None:

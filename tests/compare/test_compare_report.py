@@ -16,11 +16,11 @@ from xml.etree import ElementTree
 import chromium
 import pytest
 from compare_cases import write_picture
+from markupsafe import escape
 
-from legacy_style.compare import junit, metrics, report, verdicts
+from legacy_style.compare import metrics, report, verdicts
 from legacy_style.compare.manifest import Printed, Row, Tolerances
-from legacy_style.compare.results import Network, Objective, Outcome, Run
-from legacy_style.compare.wording import number
+from legacy_style.compare.results import Network, Objective, Outcome, Run, number
 
 ABOUT = report.About(
     "What was <expected>", "sets/mine.json", "run it & see", datetime.datetime(2026, 3, 4, 5, 6)
@@ -182,7 +182,7 @@ def test_verdicts_and_their_reasons_are_said(page: Path, outcomes: list[Outcome]
     text = page.read_text(encoding="utf-8")
     for each in outcomes:
         for reason in each.verdict.because:
-            assert report.esc(reason) in text
+            assert escape(reason) in text
     assert "<title>1 different, 3 not comparable, 2 equivalent, 1 identical" in text
 
 
@@ -195,7 +195,7 @@ def test_the_json_beside_it_holds_everything(page: Path, outcomes: list[Outcome]
 
 
 def test_junit_says_the_same(outcomes: list[Outcome], tmp_path: Path) -> None:
-    junit.write(tmp_path / "junit.xml", outcomes, "a suite")
+    report.write_junit(tmp_path / "junit.xml", outcomes, "a suite")
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert suite.tag == "testsuite"
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("7", "1", "3")
@@ -209,7 +209,7 @@ def test_junit_says_the_same(outcomes: list[Outcome], tmp_path: Path) -> None:
 
 def test_junit_leaves_out_what_xml_cannot_hold(outcomes: list[Outcome], tmp_path: Path) -> None:
     odd = dataclasses.replace(outcomes[0], command="a\x00b\x1bc\ud800d")
-    junit.write(tmp_path / "junit.xml", [odd], "a\x07suite")
+    report.write_junit(tmp_path / "junit.xml", [odd], "a\x07suite")
     output = ElementTree.parse(tmp_path / "junit.xml").getroot().find("testcase/system-out")
     assert output is not None and str(output.text).endswith("a�b�c�d")
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from legacy_style.compare.colors import OriginalColors
 from legacy_style.compare.manifest import Printed, Row, Tolerances
-from legacy_style.compare.metrics import Pixels
+from legacy_style.compare.metrics import OriginalColors, Pixels
 from legacy_style.compare.results import Objective, Outcome, Run
 from legacy_style.compare.verdicts import judge
 

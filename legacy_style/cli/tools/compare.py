@@ -9,15 +9,14 @@ from __future__ import annotations
 import datetime
 import json
 import shlex
-import shutil
 import sys
-import time
 from pathlib import Path
 
 import click
 
 from legacy_style.cli.legacy_style import NAME
-from legacy_style.compare import files, junit, manifest, pair, record, report, rows, runner
+from legacy_style.cli.progress import LiveLine
+from legacy_style.compare import files, manifest, pair, record, report, rows, runner
 from legacy_style.compare.results import KINDS, as_json
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
@@ -160,7 +159,7 @@ def run(
     report_path.parent.mkdir(parents=True, exist_ok=True)
     report.write(report_path, outcomes, about)
     if junit_path is not None:
-        junit.write(junit_path, outcomes, about.title)
+        report.write_junit(junit_path, outcomes, about.title)
     kinds = [outcome.verdict.kind for outcome in outcomes]
     for outcome in outcomes:
         click.echo(f"{outcome.verdict.kind:15} {outcome.row.name}: {outcome.verdict.because[0]}")
@@ -204,12 +203,12 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
     download.fetch(entry, path.parent, notice=lambda line: click.echo(line, err=True), most=_MOST)
 
 
-class _Console:
-    """Progress on stderr: one live line on a terminal, else a line for each row that is done."""
+class _Console(LiveLine):
+    """Progress on stderr: a line for each row that is done, and on a terminal a live line for those that run."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.done, self.length, self.drawn = total, 0, 0, 0.0
-        self.live = sys.stderr.isatty()
+        super().__init__(sys.stderr, shown=sys.stderr.isatty())
+        self.total, self.done = total, 0
         self.running: dict[tuple[str, int | None], str] = {}
 
     def __call__(self, tick: rows.Tick) -> None:
@@ -223,16 +222,4 @@ class _Console:
         self.running[tick.row, tick.seed] = f"{tick.row}{seed} {tick.iteration}/{tick.of:g}, {tick.text}"
         if tick.iteration >= tick.of:
             self.running.pop((tick.row, tick.seed))
-        if self.live and time.monotonic() - self.drawn > 0.2:
-            self.drawn = time.monotonic()
-            line = f"[{self.done}/{self.total}] " + "; ".join(self.running.values())
-            line = line[: shutil.get_terminal_size().columns - 1]
-            self.clear()
-            click.echo(line, nl=False, err=True)
-            self.length = len(line)
-
-    def clear(self) -> None:
-        """Remove the live line."""
-        if self.length:
-            click.echo("\r" + " " * self.length + "\r", nl=False, err=True)
-            self.length = 0
+        self.show(lambda: [f"[{self.done}/{self.total}]", *self.running.values()])

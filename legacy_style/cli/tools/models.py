@@ -20,6 +20,7 @@ from pathlib import Path
 
 import click
 
+from legacy_style.cli.progress import LiveLine
 from legacy_style.errors import LegacyStyleError
 from legacy_style.toolkit import download, known_files
 from legacy_style.toolkit.download import Entry, Fetched
@@ -168,7 +169,7 @@ def fetched(entries: list[Entry], folder: Path, force: bool, progress: bool) -> 
         line = Line(entry.name, progress)
         get = partial(download.fetch, notice=line.notice, on_progress=line.show, force=force)
         yield answer(entry.name, partial(get, entry, folder))
-        line.clear()
+        line.live.clear()
 
 
 def answer(name: str, get: Callable[[], Fetched]) -> Answer:
@@ -203,35 +204,27 @@ def report(answers: Iterator[Answer], as_json: bool) -> bool:
 
 
 class Line:
-    """One line of progress on stderr: live on a terminal, every tenth part of the file elsewhere."""
+    """Progress of one file on stderr: a live line on a terminal, every tenth part of the file elsewhere."""
 
     def __init__(self, name: str, wanted: bool) -> None:
         self.name = name
         self.wanted = wanted
-        self.live = sys.stderr.isatty()
+        self.live = LiveLine(sys.stderr, shown=wanted and sys.stderr.isatty())
         self.last = -1
 
     def show(self, done: int, total: int | None) -> None:
         """Takes the number of bytes so far and, where it is known, in all."""
-        steps = (1000 if self.live else 10) if total else 0
-        step = done * steps // total if total else done >> (20 if self.live else 27)
-        if not self.wanted or step == self.last:
-            return
-        self.last = step
         share = f"{done / total:6.1%} of {megabytes(total)}" if total else megabytes(done)
-        start, newline = ("\r", False) if self.live else ("", True)
-        click.echo(f"{start}{self.name}: {share}", err=True, nl=newline)
+        self.live.show(lambda: [f"{self.name}: {share}"])
+        step = done * 10 // total if total else done >> 27
+        if self.wanted and not self.live.shown and step != self.last:
+            self.last = step
+            click.echo(f"{self.name}: {share}", err=True)
 
     def notice(self, text: str) -> None:
         """Prints a remark on a line of its own."""
-        self.clear()
+        self.live.clear()
         click.echo(text, err=True)
-
-    def clear(self) -> None:
-        """Ends the live line."""
-        if self.live and self.wanted and self.last >= 0:
-            click.echo(err=True)
-        self.last = -1
 
 
 def megabytes(count: int) -> str:
