@@ -188,6 +188,19 @@ def test_numbers_survive() -> None:
     assert nan != nan
 
 
+@pytest.mark.parametrize("options", [{}, {"ascii": True}])
+def test_long_tables_of_numbers(options: Any) -> None:
+    losses = [0.5 * number for number in range(100)]
+    mixed = {number: number / 3 for number in range(-20, 40)} | {"x": 1, 50: "y", 51: 2.5, 0.25: -0.0}
+    broken = [*losses, "text", *losses, True, None, 3.0]
+    read = t7.parse(t7.dump([losses, mixed, broken, losses], **options))
+    assert read[0] == losses and [type(value) for value in read[0][:3]] == [int, float, int]
+    assert read[1] == mixed and list(read[1]) == list(mixed)
+    assert read[2] == {**{place + 1: value for place, value in enumerate(broken) if value is not None}}
+    assert read[3] is read[0]
+    assert t7.dump(read) == t7.dump([losses, mixed, broken, losses])
+
+
 def test_deep_nesting_does_not_overflow_the_stack() -> None:
     value: Any = []
     for _ in range(5000):

@@ -55,6 +55,7 @@ _MOST_GROWTH = 20
 _SMALL = 1 << 24
 
 _LARGEST = 2**53  # up to which a double holds every whole number
+_LONG = 16  # entries from which a table is worth a look for numbers alone: the losses of a training
 _LONGEST_NAME = 4096  # of a class
 _SMALLEST_PAIR = 8  # bytes that a key and its value take at least
 
@@ -139,7 +140,7 @@ class _Reader:
         if kind == NIL:
             return None
         if kind == NUMBER:
-            return _number(source.double())
+            return number(source.double())
         if kind == STRING:
             return text(source.characters(source.integer()))
         if kind == BOOLEAN:
@@ -176,7 +177,9 @@ class _Reader:
         table = Table()
         self.known[index] = table
         self.tables.append(table)
-        for _ in range(count):
+        if count >= _LONG:
+            table.items += [(number(key), number(value)) for key, value in source.number_pairs(count)]
+        for _ in range(count - len(table.items)):
             at = source.position
             key = yield self.object()
             if key is None or (isinstance(key, float) and math.isnan(key)):
@@ -229,8 +232,8 @@ class _Reader:
         table = Table()
         self.tables.append(table)
         made.fields["items"] = table
-        for number in range(count):
-            key = (yield self.object()) if pairs else number + 1
+        for place in range(count):
+            key = (yield self.object()) if pairs else place + 1
             table.items.append((key, (yield self.object())))
 
     def storage(self, index: int, type_name: str) -> _Step:
@@ -288,7 +291,7 @@ def text(characters: bytes) -> str:
     return characters.decode("utf-8", "surrogateescape")
 
 
-def _number(value: float) -> int | float:
+def number(value: float) -> int | float:
     """An int where that says the same: Lua has doubles only."""
     if value.is_integer() and abs(value) <= _LARGEST and not (value == 0 and math.copysign(1, value) < 0):
         return int(value)

@@ -37,6 +37,9 @@ from legacy_style.formats.t7.objects import (
     address,
     root,
 )
+from legacy_style.formats.t7.source import NUMBER_PAIR
+
+_NUMBERS = (int, float)  # exactly: a bool is none
 
 _Steps = Iterator[Any]
 Put = Callable[[bytes | memoryview], Any]
@@ -79,6 +82,7 @@ class _Encoder(Protocol):
     def ints(self, *values: int) -> None: ...
     def longs(self, *values: int) -> None: ...
     def double(self, value: float) -> None: ...
+    def number_pairs(self, keys: list[float], values: list[float]) -> None: ...
     def characters(self, text: bytes) -> None: ...
     def elements(self, values: NDArray[Any]) -> None: ...
 
@@ -99,6 +103,11 @@ class _Binary:
 
     def double(self, value: float) -> None:
         self.put(struct.pack("<d", value))
+
+    def number_pairs(self, keys: list[float], values: list[float]) -> None:
+        pairs = np.full(len(keys), NUMBER, NUMBER_PAIR)
+        pairs["key"], pairs["value"] = keys, values
+        self.put(pairs.tobytes())
 
     def characters(self, text: bytes) -> None:
         self.put(text)
@@ -126,6 +135,12 @@ class _Ascii:
 
     def double(self, value: float) -> None:
         self.put(b"%.17g\n" % value)
+
+    def number_pairs(self, keys: list[float], values: list[float]) -> None:
+        for pair in zip(keys, values, strict=True):
+            for value in pair:
+                self.ints(NUMBER)
+                self.double(value)
 
     def characters(self, text: bytes) -> None:
         if text:
@@ -212,6 +227,9 @@ class _Writer:
             items = value.items if isinstance(value, Pairs) else list(value.items())
         items = [(key, item) for key, item in items if item is not None]
         self.to.ints(len(items))
+        if all(type(key) in _NUMBERS and type(item) in _NUMBERS for key, item in items):
+            self.to.number_pairs([_double(key) for key, _ in items], [_double(item) for _, item in items])
+            return
         for key, item in items:
             yield key
             yield item
