@@ -8,23 +8,18 @@ network. Where loadcaffe gave up or dropped layers (groups, V1 blobs with shapes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from legacy_style.errors import FormatError, LegacyStyleError, UnsupportedError, WeightMismatchError
+from legacy_style.formats.caffe import phases
 from legacy_style.formats.caffe.netparam import LayerParameter, Message, NetParameter
 from legacy_style.torch7 import nn
-
-# Layers that only feed, measure or copy: they are passed over.
-_PASSED_OVER = {
-    "", "Data", "ImageData", "HDF5Data", "MemoryData", "DummyData", "WindowData", "Input", "Split", "Silence",
-    "Accuracy", "ArgMax", "HDF5Output", "SoftmaxWithLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss",
-    "ContrastiveLoss", "MultinomialLogisticLoss", "SigmoidCrossEntropyLoss",
-}  # fmt: skip
 
 # loadcaffe printed nothing for an Input layer's absence in V1 and two lines for anything that it did not know.
 _SILENT = {"Input", "Split", ""}
@@ -34,12 +29,16 @@ _JOINS = {"Concat", "Eltwise"}
 
 @dataclass
 class Module:
-    """One layer to be built: `build()` reads its weights and makes it; `size_line` is what loadcaffe prints."""
+    """One layer to be built: `build()` reads its weights and makes it; `size_line` is what loadcaffe prints.
+
+    `obstacle` says why it cannot be run, as far as is known without its weights; "" if it can.
+    """
 
     name: str
     kind: str
     build: Callable[[], nn.Layer]
     size_line: str | None = None
+    obstacle: str = ""
 
 
 def modules(net: NetParameter, wanted: Collection[str] = ()) -> tuple[list[Module], list[str]]:
@@ -51,11 +50,13 @@ def modules(net: NetParameter, wanted: Collection[str] = ()) -> tuple[list[Modul
     """
     lines: list[str] = []
     layers: list[LayerParameter] = []
-    for layer in _outside_training(net):
+    passed_over = _passed_over(net)
+    for index, layer in enumerate(net.layers):
         if layer.type == "Softmax" and layer.v1_type is None and net.version == "V2":
             break
-        if layer.type not in _PASSED_OVER:
-            layers.append(layer)
+        if index not in passed_over:
+            if not _in_training_only(layer):
+                layers.append(layer)
         elif layer.type not in _SILENT:
             kind = layer.v1_type if layer.v1_type is not None else layer.type
             lines += [
@@ -75,8 +76,42 @@ def modules(net: NetParameter, wanted: Collection[str] = ()) -> tuple[list[Modul
 
 
 def layer_names(net: NetParameter) -> list[str]:
-    """The names that losses may be attached to, in network order."""
+    """The names of the layers that give features, in network order; some may lie behind one that cannot be run."""
     return [module.name for module in modules(net)[0]]
+
+
+def usable_names(net: NetParameter, *, read: bool = False) -> list[str]:
+    """The names that losses may be attached to: of layers that are reached through layers that can be run.
+
+    Of those on different branches, only one branch's can be used at a time. With `read`, the weights are read, and
+    layers whose weights do not fit count as ones that cannot be run.
+    """
+    found = {module.name: module for module in modules(net)[0]}
+    made = {top for layer in net.layers for top in layer.tops if layer.bottoms}
+    lost: set[str] = set()  # blobs that cannot be computed
+    names = []
+    for layer in net.layers:
+        module = found.get(layer.name)
+        runs = all(bottom not in lost for bottom in layer.bottoms)
+        if module is not None and runs:
+            runs = _builds(module) if read else not module.obstacle
+            names += [layer.name] if runs else []
+        (lost.difference_update if runs else lost.update)(made.intersection(layer.tops))
+    # A view that loadcaffe puts before the first inner product is no layer of Caffe's, and runs if that does.
+    own = {layer.name for layer in net.layers}
+    chain = list(found)
+    views = [
+        name for name, after in pairwise(chain) if name not in own and after in names
+    ]
+    return [name for name in chain if name in names or name in views]
+
+
+def _builds(module: Module) -> bool:
+    try:
+        module.build()
+    except LegacyStyleError:
+        return False
+    return True
 
 
 def _leading_to(
@@ -105,8 +140,9 @@ def _leading_to(
 def _parents(layers: Sequence[LayerParameter], net: NetParameter) -> list[int]:
     """For each layer, which one computes what it takes, -1 for the image; where nothing tells, the one before it."""
     copies = {top: layer.bottoms[0] for layer in net.layers if layer.type == "Split" for top in layer.tops}
+    passed_over = _passed_over(net)
     sources = set(net.inputs) | {
-        top for layer in net.layers if layer.type in _PASSED_OVER for top in layer.tops
+        top for index, layer in enumerate(net.layers) if index in passed_over for top in layer.tops
     }
     makers = dict.fromkeys(sources - set(copies), -1)
     parents = []
@@ -119,37 +155,48 @@ def _parents(layers: Sequence[LayerParameter], net: NetParameter) -> list[int]:
     return parents
 
 
-def _outside_training(net: NetParameter) -> Iterator[LayerParameter]:
-    """The layers of `net` but for those that exist in training only."""
-    for layer in net.layers:
-        phases = [rule["phase"] for rule in layer.include if rule.has("phase")]
-        excluded = any(rule.has("phase") and rule["phase"] == "TEST" for rule in layer.exclude)
-        in_training_only = layer.phase == "TRAIN" or excluded or (phases and "TEST" not in phases)
-        if not in_training_only or layer.type in _PASSED_OVER:
-            yield layer
+def _passed_over(net: NetParameter) -> set[int]:
+    """The positions of the layers that only feed, measure or copy."""
+    copies = {index for index, layer in enumerate(net.layers) if layer.type in ("Split", "")}
+    return phases.outside_inference(net) | copies
+
+
+def _in_training_only(layer: LayerParameter) -> bool:
+    included = [rule["phase"] for rule in layer.include if rule.has("phase")]
+    excluded = any(rule.has("phase") and rule["phase"] == "TEST" for rule in layer.exclude)
+    return layer.phase == "TRAIN" or excluded or (bool(included) and "TEST" not in included)
 
 
 def _module(layer: LayerParameter, net: NetParameter) -> Module:
+    where = f"{net.path}: layer {layer.name}"
+    obstacle = _obstacle(layer)
+
     def build() -> nn.Layer:
-        make = _MAKERS.get(layer.type)
-        where = f"{net.path}: layer {layer.name}"
-        if layer.type in _JOINS or len(layer.bottoms) > 1:
-            raise UnsupportedError(
-                f"{where} ({layer.type}) joins {len(layer.bottoms)} branches; networks run only up to there,"
-                " so choose layers before it (--list-layers shows them)"
-            )
-        if make is None:
-            raise UnsupportedError(
-                f"{where} has the type {layer.type}, which cannot be run; choose layers before it"
-            )
+        if obstacle:
+            raise UnsupportedError(f"{where} {obstacle}")
         try:
-            return make(layer, where)
+            return _MAKERS[layer.type](layer, where)
         except LegacyStyleError:
             raise
         except RuntimeError as error:
             raise WeightMismatchError(f"{where}: {error}") from error
 
-    return Module(layer.name, layer.type, build, _size_line(layer))
+    return Module(layer.name, layer.type, build, _size_line(layer), obstacle)
+
+
+def _obstacle(layer: LayerParameter) -> str:
+    """Why the layer cannot be run, "" if it can: what follows its name in a sentence."""
+    if layer.type in _JOINS or len(layer.bottoms) > 1:
+        return (
+            f"({layer.type}) joins {len(layer.bottoms)} branches; networks run only up to there,"
+            " so choose layers before it (--list-layers shows them)"
+        )
+    if layer.type not in _MAKERS:
+        return f"has the type {layer.type}, which cannot be run; choose layers before it"
+    if layer.type == "Pooling" and layer.param("pooling_param")["pool"] not in ("MAX", "AVE"):
+        kind = layer.param("pooling_param")["pool"]
+        return f"pools by {kind}, which cannot be run; choose layers before it"
+    return ""
 
 
 def _size_line(layer: LayerParameter) -> str | None:
@@ -256,10 +303,6 @@ def _inner_product(layer: LayerParameter, where: str) -> nn.Layer:
 
 def _pooling(layer: LayerParameter, where: str) -> nn.Layer:
     message = layer.param("pooling_param")
-    if message["pool"] not in ("MAX", "AVE"):
-        raise UnsupportedError(
-            f"{where} pools by {message['pool']}, which cannot be run; choose layers before it"
-        )
     maximum = message["pool"] == "MAX"
     if message["global_pooling"]:
         return nn.GlobalPooling(layer.name, maximum=maximum)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from legacy_style.errors import UnsupportedError
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
-from legacy_style.formats.caffe.phases import DATA_TYPES
+from legacy_style.formats.caffe.phases import image_blobs, outside_inference
 
 # What comes out of these has the image's channels, in the image's order.
-_CHANNEL_BY_CHANNEL = {
-    "AbsVal", "Dropout", "Input", "Pooling", "Power", "ReLU", "Sigmoid", "Split", "TanH", *DATA_TYPES
-}  # fmt: skip
+_CHANNEL_BY_CHANNEL = {"AbsVal", "Dropout", "Pooling", "Power", "ReLU", "Sigmoid", "Split", "TanH"}
+# Of the image these take the size alone, or what is not their first input.
+_SIZE_ALONE = {"Crop", "PriorBox"}
 
 
 def reversed_channels(net: NetParameter) -> NetParameter:
@@ -25,14 +25,16 @@ def reversed_channels(net: NetParameter) -> NetParameter:
 
     Raises UnsupportedError where no convolution sees the image, or another layer with weights does.
     """
-    images = {*net.inputs, "data"}
+    images = image_blobs(net)
+    passed_over = outside_inference(net)
     layers = []
     found = 0
-    for layer in net.layers:
-        sees_image = any(bottom in images for bottom in layer.bottoms) or not layer.bottoms
+    for index, layer in enumerate(net.layers):
+        takes = layer.bottoms[:1] if layer.type in _SIZE_ALONE else layer.bottoms
+        sees_image = index not in passed_over and not images.isdisjoint(takes)
         if sees_image and layer.type in _CHANNEL_BY_CHANNEL:
             images.update(layer.tops)
-        elif sees_image and layer.bottoms:
+        elif sees_image:
             images.difference_update(layer.tops)
             layer = _reversed(layer, net)
             found += 1

@@ -21,7 +21,7 @@ from torch import Tensor
 from legacy_style.engine import loadcaffe
 from legacy_style.errors import LegacyStyleError, OptionError, WeightMismatchError
 from legacy_style.formats import model_files, state_dict, t7
-from legacy_style.formats.caffe import caffemodel, textformat
+from legacy_style.formats.caffe import caffemodel, phases, textformat
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.formats.t7 import building, network, nn
 
@@ -106,10 +106,14 @@ def _torch7_content(net: NetParameter) -> Any:
 
 
 def prototxt(net: NetParameter) -> str:
-    """The deploy file of `net`: its layers, and the shape of its input where that is known or usual."""
-    inputs = net.input_shapes() or {"data": (1, 3, USUAL_SIDE, USUAL_SIDE)}
-    declared = replace(net, inputs=list(inputs), input_dims=list(inputs.values()))
-    return textformat.write(declared if not any(layer.type == "Input" for layer in net.layers) else net)
+    """The deploy file of `net`: the layers that give features, and the shape of its input where known or usual."""
+    if any(layer.type == "Input" for layer in net.layers):
+        return textformat.write(net)
+    passed_over = phases.outside_inference(net)
+    made = [layer for index, layer in enumerate(net.layers) if index not in passed_over]
+    images = sorted(phases.image_blobs(net) & {bottom for layer in made for bottom in layer.bottoms})
+    inputs = net.input_shapes() or dict.fromkeys(images or ["data"], (1, 3, USUAL_SIDE, USUAL_SIDE))
+    return textformat.write(replace(net, layers=made, inputs=list(inputs), input_dims=list(inputs.values())))
 
 
 def check(path: str | os.PathLike[str], net: NetParameter, form: Form = Form()) -> NetParameter:

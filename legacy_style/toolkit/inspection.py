@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legacy_style.engine import loadcaffe
-from legacy_style.errors import LegacyStyleError, UnsupportedError
+from legacy_style.errors import UnsupportedError
 from legacy_style.formats.caffe.geometry import Geometry, geometries
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
 from legacy_style.formats.state_dict import part_name
@@ -60,7 +60,7 @@ class LayerRow:
 def rows(net: NetParameter, height: int, width: int, *, statistics: bool = True) -> list[LayerRow]:
     """A row per layer, outputs being those for images of height x width; `statistics` reads all weights."""
     known = geometries(net, height, width)
-    usable = usable_names(net)
+    usable = loadcaffe.usable_names(net, read=statistics)
     return [
         LayerRow(
             layer.name,
@@ -93,27 +93,6 @@ def measured(blob: Blob) -> Statistics:
         float((finite == 0).mean()),
         values.size - finite.size,
     )
-
-
-def usable_names(net: NetParameter) -> list[str]:
-    """The names that -content_layers and -style_layers may use: what is reached through layers that run.
-
-    Of those on different branches, only one branch's can be used at a time.
-    """
-    modules = {module.name: module for module in loadcaffe.modules(net)[0]}
-    made = {top for layer in net.layers for top in layer.tops if layer.bottoms}
-    lost: set[str] = set()  # blobs that cannot be computed
-    names = []
-    for layer in net.layers:
-        runs = all(bottom not in lost for bottom in layer.bottoms)
-        if layer.name in modules and runs:
-            try:
-                modules[layer.name].build()
-                names.append(layer.name)
-            except LegacyStyleError:
-                runs = False
-        (lost.difference_update if runs else lost.update)(made.intersection(layer.tops))
-    return names
 
 
 def filters(net: NetParameter, mean_gray: float = 0.5) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from legacy_style.errors import UnsupportedError
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
-from legacy_style.formats.caffe.phases import DATA_TYPES
+from legacy_style.formats.caffe.phases import outside_inference
 from legacy_style.formats.state_dict import blob_values
 from legacy_style.toolkit.convert import activations
 
@@ -77,8 +77,9 @@ def normalised(net: NetParameter, means: Mapping[str, Array]) -> NetParameter:
     incoming: Array | None = None  # what the layer's input has been divided by, per channel; None: nothing
     layers = []
     tops: list[str] = []
-    for layer in net.layers:
-        if layer.type == "Input" or layer.type in DATA_TYPES:
+    passed_over = outside_inference(net)
+    for index, layer in enumerate(net.layers):
+        if index in passed_over:
             layers.append(layer)
             continue
         if len(layer.bottoms) > 1 or (tops and layer.bottoms and layer.bottoms != tops[:1]):

@@ -14,9 +14,11 @@ from PIL import Image
 from legacy_style.engine import loadcaffe, network
 from legacy_style.errors import FormatError, OptionError, UnsupportedError, WeightMismatchError
 from legacy_style.formats import model_files
+from legacy_style.formats.caffe import prototxt, upgrade
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.story import stylize
+from legacy_style.toolkit import convert, inspection
 from legacy_style.torch7 import nn
 
 CPU = torch.device("cpu")
@@ -276,6 +278,71 @@ def test_unknown_layers_matter_only_to_losses_above_them(tmp_path):
         with pytest.raises(UnsupportedError, match=message) as caught:
             run(net, layer, torch.zeros(1, 3, 8, 8))
         assert str(caught.value).startswith(f"{net.path}: ")
+
+
+def trained_rows(feeder):
+    """A network as it was trained: a data layer that gives labels too, and what lives on those."""
+    return [
+        Row("data", feeder, "", tops="data label dim"),
+        Row("small", "Interp", "label"),
+        conv("conv1", "data", 4, 3, 3),
+        relu("conv1"),
+        conv("conv2", "conv1", 2, 4, 1),
+        Row("crop", "Crop", "conv2 data"),
+        Row("loss", "SoftmaxWithLoss", "crop small"),
+        Row("silence", "Silence", "dim", tops=" "),
+    ]
+
+
+@pytest.mark.parametrize("feeder", ["AnnotatedData", "ImageSegData", "Python", "DenseImageData", "Data"])
+def test_a_network_with_its_own_data_layer_runs(feeder, tmp_path):
+    net = load(tmp_path, trained_rows(feeder))
+    usable = ["conv1", "relu_conv1", "conv2"]
+    assert loadcaffe.usable_names(net) == usable
+    assert "data" not in loadcaffe.layer_names(net)
+    assert run(net, "conv2", torch.zeros(1, 3, 8, 8)).shape == (1, 2, 6, 6)
+    lines = loadcaffe.modules(net)[1]
+    assert lines[:2] == ["MODULE data UNDEFINED", f"warning: module 'data [type {feeder}]' not found"]
+    rows = {row.name: row for row in inspection.rows(net, 8, 8, statistics=False)}
+    assert [name for name, row in rows.items() if row.usable] == usable
+    assert rows["conv2"].geometry.shape == (2, 6, 6)
+    assert rows["data"].geometry.shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("extension", "rgb"),
+    [("pth", False), ("pth", True), ("npz", False), ("npz", True), ("caffemodel", False)],
+)
+def test_a_network_with_its_own_data_layer_is_converted(extension, rgb, tmp_path):
+    net = load(tmp_path, trained_rows("ImageSegData"))
+    form = convert.Form(rgb=rgb)
+    convert.write(tmp_path / f"out.{extension}", net, form)
+    written = convert.check(tmp_path / f"out.{extension}", net, form)
+    differences, ended = convert.compare(net, written, torch.rand(1, 3, 8, 8))
+    assert [each.layer for each in differences] == ["conv1", "relu_conv1", "conv2"]
+    assert all(each.difference == 0 for each in differences)
+    assert "crop" in ended
+    deploy = upgrade.net_parameter(prototxt.parse(convert.prototxt(net)), "deploy")
+    assert deploy.inputs == ["data"]
+    assert [layer.name for layer in deploy.layers] == ["conv1", "relu_conv1", "conv2", "crop"]
+
+
+def test_a_forks_own_number_for_a_v1_data_layer(tmp_path):
+    net = load(tmp_path, [Row("data", "Data", ""), conv("conv1", "data", 4, 3, 3)], "V1")
+    net.layers[0] = dataclasses.replace(net.layers[0], type="V1 type 77", v1_type=77)
+    assert loadcaffe.usable_names(net) == ["conv1"]
+    assert loadcaffe.modules(net)[1][1] == "warning: module 'data [type 77]' not found"
+
+
+def test_a_model_can_be_looked_at_without_reading_its_weights(tmp_path):
+    def unread():
+        raise AssertionError("weights were read")
+
+    net = load(tmp_path, trained_rows("Data"))
+    for made in net.layers:
+        made.blobs[:] = [Blob(blob.shape, unread, blob.count) for blob in made.blobs]
+    rows = inspection.rows(net, 8, 8, statistics=False)
+    assert [row.name for row in rows if row.usable] == ["conv1", "relu_conv1", "conv2"]
 
 
 # Padding: loadcaffe's own way.

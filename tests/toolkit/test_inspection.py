@@ -13,6 +13,7 @@ from click.testing import Result
 from door import legacy_style
 from PIL import Image
 
+from legacy_style.engine import loadcaffe
 from legacy_style.errors import UnsupportedError
 from legacy_style.formats import model_files
 from legacy_style.formats import state_dict as statedict
@@ -70,14 +71,14 @@ def test_branches_are_described_in_full_but_usable_only_before_they_join() -> No
 def test_names_after_a_layer_that_cannot_run_are_not_usable() -> None:
     net = branching()
     net.layers = [*net.layers[:3], LayerParameter("odd", "Mystery", ["stem"], ["odd"]), *net.layers[3:]]
-    assert inspection.usable_names(net) == ["stem", "relu", "left", "right"]
+    assert loadcaffe.usable_names(net) == ["stem", "relu", "left", "right"]
     net.layers[4].bottoms = ["odd"]
-    assert inspection.usable_names(net) == ["stem", "relu", "right"]
+    assert loadcaffe.usable_names(net) == ["stem", "relu", "right"]
 
 
 def test_every_layer_of_a_vgg_is_usable() -> None:
     net = network(vgg_files.weights(vgg_files.VGG19))
-    assert inspection.usable_names(net) == [layer.name for layer in net.layers]
+    assert loadcaffe.usable_names(net) == [layer.name for layer in net.layers]
 
 
 def test_filters_are_drawn_in_rgb_with_zero_gray() -> None:

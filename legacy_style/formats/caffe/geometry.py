@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from legacy_style.formats.caffe.netparam import LayerParameter, Message, NetParameter
-from legacy_style.formats.caffe.phases import DATA_TYPES
+from legacy_style.formats.caffe.phases import feeds, image_blobs
 
 Pair = tuple[int, int]
 Step = tuple[float, float]
@@ -67,11 +67,13 @@ def geometries(net: NetParameter, height: int, width: int) -> dict[str, Geometry
     Layers of unknown types, those behind them, and those whose windows do not fit are left out.
     """
     image = Geometry(3, (height, width))
-    blobs = dict.fromkeys([*net.inputs, "data"], image)
+    images = image_blobs(net)
+    blobs = dict.fromkeys(images, image)
     found = {}
     for layer in net.layers:
-        if layer.type == "Input" or layer.type in DATA_TYPES:
-            blobs.update(dict.fromkeys(layer.tops[:1], image))
+        if feeds(layer):
+            if not images.isdisjoint(layer.tops):
+                found[layer.name] = image
             continue
         inputs = [blobs.get(bottom) for bottom in layer.bottoms]
         known = [geometry for geometry in inputs if geometry is not None]

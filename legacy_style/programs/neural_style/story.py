@@ -254,7 +254,7 @@ def load_chain(options: Options, log: Log, notice: Log) -> list[loadcaffe.Module
 
 def list_layers(options: Options) -> list[str]:
     """The names of the model's layers, in network order, each of which -content_layers and -style_layers may name."""
-    return loadcaffe.layer_names(load_model(options, _ignore))
+    return loadcaffe.usable_names(load_model(options, _ignore))
 
 
 def build_network(options: Options, chain: Sequence[loadcaffe.Module], log: Log) -> Network:
