@@ -3,6 +3,7 @@
 LegacyStyleError
 ├── OptionError          an option's value cannot be used; nothing has run yet
 ├── FormatError          a file is broken: says which, where, and what was expected there
+│   └── IncompleteError  it ends too early
 ├── UnsupportedError     a file or a layer is valid but not handled
 ├── WeightMismatchError  a network's weights do not fit its layers
 ├── ChecksumError        a file is not the one that it should be
@@ -26,6 +27,15 @@ class OptionError(LegacyStyleError):
 
 class FormatError(LegacyStyleError):
     """A file is broken; `str(error)` reads `path: what (where)`."""
+
+
+class IncompleteError(FormatError):
+    """A file ends too early; `what` says how that was noticed."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(
+            f"{path}: is incomplete ({what}): a download or a copy broke off, so download or copy it again"
+        )
 
 
 class UnsupportedError(LegacyStyleError):

@@ -100,9 +100,7 @@ def usable_names(net: NetParameter, *, read: bool = False) -> list[str]:
     # A view that loadcaffe puts before the first inner product is no layer of Caffe's, and runs if that does.
     own = {layer.name for layer in net.layers}
     chain = list(found)
-    views = [
-        name for name, after in pairwise(chain) if name not in own and after in names
-    ]
+    views = [name for name, after in pairwise(chain) if name not in own and after in names]
     return [name for name in chain if name in names or name in views]
 
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from legacy_style.errors import FormatError
+from legacy_style.errors import FormatError, IncompleteError
 
 # A cell or struct array is a list, a struct array one of dicts; None stands for what has no use here
 # (functions).
@@ -123,6 +123,12 @@ class _Source:
     def fail(self, what: str, position: int) -> NoReturn:
         raise FormatError(f"{self.path}: {what} (byte {position}{self.within})")
 
+    def fail_at_end(self, what: str, position: int, end: int) -> NoReturn:
+        """Raise for what reaches beyond `end`: where that is the whole file's, it is incomplete."""
+        if end == len(self.buffer) and not self.within:
+            raise IncompleteError(self.path, f"{what}, byte {position}")
+        self.fail(what, position)
+
     def numbers(self, element: _Element) -> NDArray[Any]:
         """The numbers of a numeric element, as they are stored."""
         kind = _NUMBERS.get(element.type)
@@ -136,7 +142,7 @@ class _Source:
     def element(self, position: int, end: int) -> _Element:
         """The element at `position`, which must end before `end`."""
         if position + 8 > end:
-            self.fail("ends where a data element should follow, so it is cut off", position)
+            self.fail_at_end("ends where a data element should follow", position, end)
         first, length = (int(n) for n in np.frombuffer(self.buffer, self.order + "u4", 2, position))
         if first >> 16:
             # A small data element: length and type share four bytes, the data follow in the tag itself.
@@ -149,10 +155,7 @@ class _Source:
             if kind != _MI_COMPRESSED:
                 after += -length % 8
         if begin + length > end:
-            self.fail(
-                f"has an element of {length} bytes where {end - begin} are left, so it is cut off or damaged",
-                position,
-            )
+            self.fail_at_end(f"has an element of {length} bytes where {end - begin} are left", position, end)
         # Some writers leave out the last element's padding.
         return _Element(kind, begin, begin + length, min(after, end))
 

@@ -11,16 +11,16 @@ import os
 import tarfile
 from pathlib import Path
 
-from legacy_style.errors import FormatError, UnsupportedError
-from legacy_style.formats import matlab, pth, state_dict, t7, zipcheck
+from legacy_style.errors import FormatError, IncompleteError, UnsupportedError
+from legacy_style.formats import matlab, pth, safetensors, state_dict, t7, zipcheck
 from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.formats.matconvnet import reader as matconvnet
 from legacy_style.formats.t7 import network as t7_network
 
 ACCEPTED = (
-    "accepted are .caffemodel, MatConvNet's .mat, Torch7's .t7, a PyTorch state dict (.pth) "
-    "and NumPy arrays (.npz)"
+    "accepted are .caffemodel, MatConvNet's .mat, Torch7's .t7, a PyTorch state dict (.pth), .safetensors "
+    "and NumPy's .npz"
 )
 
 # VGG-16's convolutions, in half precision: models/README.md.
@@ -52,7 +52,7 @@ _OTHERS = (
 def load(
     path: str | os.PathLike[str], *, matconvnet_orientation: str = "hw", allow_torchvision: bool = False
 ) -> NetParameter:
-    """The network in a .caffemodel, .mat, .t7, .pth or .npz file, for BGR images of 0..255 less the mean.
+    """The network in a .caffemodel, .mat, .t7, .pth, .safetensors or .npz file, for BGR images of 0..255 less the mean.
 
     `matconvnet_orientation`: "hw", or "wh" to read a .mat's kernels transposed, as anishathalye/neural-style
     does. `allow_torchvision`: accept the weights that torchvision trained itself. Weights are read when they
@@ -68,6 +68,8 @@ def load(
         return state_dict.read_pth(name, allow_torchvision=allow_torchvision)
     if head.startswith(pth.LEGACY_SIGNATURE):
         return state_dict.read_pth(name, allow_torchvision=allow_torchvision)
+    if safetensors.is_safetensors(head):
+        return state_dict.read_safetensors(name, allow_torchvision=allow_torchvision)
     if matlab.is_level_5(head):
         return matconvnet.read(name, orientation=matconvnet_orientation)
     if t7.looks_like(head):
@@ -75,6 +77,8 @@ def load(
     _refuse_others(head, name)
     try:
         return caffemodel.read(name)
+    except IncompleteError:
+        raise
     except FormatError as error:
         raise FormatError(f"{error}; {ACCEPTED}") from error
 
@@ -112,10 +116,6 @@ def _refuse_others(head: bytes, path: str) -> None:
         raise UnsupportedError(
             f"{path}: is a tar archive; if PyTorch 0.1 wrote it, load it there and save it again with "
             "torch.save"
-        )
-    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 100_000_000:
-        raise UnsupportedError(
-            f"{path}: is a safetensors file; save the state dict with torch.save ({ACCEPTED})"
         )
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"<"):

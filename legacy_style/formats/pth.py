@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from legacy_style.errors import FormatError, UnsupportedError
+from legacy_style.errors import FormatError, IncompleteError, UnsupportedError
 from legacy_style.formats import zipcheck
 
 # The first bytes of torch.save's format of before 1.6: PROTO 2, then its magic number as a LONG1.
@@ -84,6 +84,8 @@ def read(path: str) -> tuple[dict[str, Tensor], str | None]:
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # Any error at all: see the module's docstring.
+        if not zipped and "unexpected EOF" in str(error):
+            raise IncompleteError(path, _first_line(error)) from error
         raise FormatError(
             f"{path}: PyTorch cannot read this file, which is damaged ({_first_line(error)})"
         ) from error
@@ -153,25 +155,42 @@ def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> None:
                         f"{path}: promises more than a file of its size holds (byte {position} of its pickle)"
                     )
         except (ValueError, EOFError, UnicodeError, OverflowError) as error:
+            if pickled.tell() == size:
+                raise IncompleteError(path, f"its pickle has no end: {error}") from error
             raise FormatError(f"{path}: its pickle is broken: {error}") from error
 
 
 def _state_dict(loaded: Any, path: str) -> Mapping[str, Any]:
-    """The dict that holds the tensors, which may lie within another."""
+    """The dict that holds the network's tensors, which may lie within others, with other tensors beside it."""
     for _ in range(3):
         if not isinstance(loaded, Mapping):
             raise UnsupportedError(
                 f"{path}: holds a {type(loaded).__name__}, expected a state dict: save the network's "
                 "state_dict()"
             )
-        if any(isinstance(value, Tensor) for value in loaded.values()):
-            return loaded
         inner = {key: value for key, value in loaded.items() if isinstance(value, Mapping)}
-        usual = [key for key in _USUAL_KEYS if key in inner]
-        if not usual and len(inner) != 1:
+        usual = [inner[key] for key in _USUAL_KEYS if key in inner and _most_axes(inner[key]) >= 0]
+        others = [value for value in inner.values() if _most_axes(value) > 1]
+        if usual:
+            loaded = usual[0]
+        elif _most_axes(loaded) > 1:
+            return loaded
+        elif len(others) == 1:
+            loaded = others[0]
+        elif _most_axes(loaded) >= 0:
+            return loaded
+        elif len(inner) == 1:
+            loaded = next(iter(inner.values()))
+        else:
             break
-        loaded = inner[usual[0]] if usual else next(iter(inner.values()))
+    if isinstance(loaded, Mapping) and _most_axes(loaded) >= 0:
+        return loaded
     raise FormatError(f"{path}: holds no dict of tensors, expected a state dict as torch.save writes it")
+
+
+def _most_axes(state: Mapping[Any, Any]) -> int:
+    """The most axes that a tensor in it has, -1 where it holds none: weights have two or more, a record has none."""
+    return max((value.dim() for value in state.values() if isinstance(value, Tensor)), default=-1)
 
 
 def _is_weight(name: Any, value: Any) -> bool:

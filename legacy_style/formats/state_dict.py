@@ -2,9 +2,10 @@
 
 The keys are Caffe's layer names with `.weight` and `.bias` (conv1_1.weight), as neural-style ports have used
 them since 2016, or torchvision's (features.0.weight). A state dict names no layer without weights. A VGG's
-follow from the names (`vgg`); for any other network our files also keep the list of layers as prototxt text:
-a .pth among the state dict's metadata, an .npz in the archive's comment, where load_state_dict and np.load
-overlook it. There, too, weights for RGB images are marked, and whoever reads them here gets them for BGR.
+follow from the names (`vgg`, `nin`); for any other network our files also keep the list of layers as prototxt text: a
+.pth among the state dict's metadata, a .safetensors in its header's, an .npz in the archive's comment, where
+load_state_dict, safetensors and np.load overlook it. There, too, weights for RGB images are marked, and whoever reads
+them here gets them for BGR.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from legacy_style.errors import LegacyStyleError, UnsupportedError, WeightMismatchError
 from legacy_style.files import replacing
-from legacy_style.formats import npz, pth, vgg
+from legacy_style.formats import nin, npz, pth, safetensors, vgg
 from legacy_style.formats.caffe import prototxt, textformat, upgrade
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
 from legacy_style.formats.channel_order import reversed_channels
@@ -40,6 +41,9 @@ _MATRICES = {"Convolution", "Deconvolution", "InnerProduct", "Embed"}
 
 # The first line of the text that belongs to weights for RGB images; a comment in prototxt.
 _RGB_MARK = "# The weights are for RGB images.\n"
+
+# What nn.DataParallel and torch.compile call the module that they wrap.
+_WRAPPERS = {"module", "_orig_mod"}
 
 TORCHVISION_REASON = (
     "is torchvision's own {name}, which was trained anew on RGB images of unit deviation: it is not the "
@@ -64,6 +68,12 @@ def read_npz(path: str, *, allow_torchvision: bool = False) -> NetParameter:
     return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
 
 
+def read_safetensors(path: str, *, allow_torchvision: bool = False) -> NetParameter:
+    """The network of a safetensors file, as `read_pth`. Errors: `safetensors.read`, `from_weights`."""
+    blobs, text = safetensors.read(path)
+    return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
+
+
 def from_state_dict(state: Mapping[str, Tensor], *, path: str = "state dict") -> NetParameter:
     """The network of a state dict in memory, whoever trained it; its tensors are shared, not copied."""
     blobs = {name: _tensor_blob(tensor) for name, tensor in state.items()}
@@ -73,17 +83,21 @@ def from_state_dict(state: Mapping[str, Tensor], *, path: str = "state dict") ->
 def from_weights(
     blobs: Mapping[str, Blob], *, path: str, text: str | None = None, allow_torchvision: bool = False
 ) -> NetParameter:
-    """The network that has these weights, by key: its layers from our `text` (prototxt), or else a VGG's.
+    """The network that has these weights, by key: its layers from our `text` (prototxt), or else VGG's or NIN's.
 
-    Raises UnsupportedError where it is no VGG and there is no text, or where it is torchvision's own network
+    Raises UnsupportedError where it is neither and there is no text, or where it is torchvision's own network
     and that is not allowed; WeightMismatchError where weights are missing or do not fit.
     """
-    keys = list(blobs)
     rgb = (text or "").startswith(_RGB_MARK)
     text = (text or "").removeprefix(_RGB_MARK)
-    torchvision_naming = any(key.startswith("features.") or ".features." in key for key in keys)
+    if not text:
+        blobs = _unwrapped(blobs)
+    torchvision_naming = any(key.startswith("features.") or ".features." in key for key in blobs)
+    if not text and (parts := nin.parts(blobs)):
+        net = NetParameter(layers=nin.layers(parts, path), version="", path=path)
+        return reversed_channels(net) if rgb else net
     if not text or torchvision_naming:
-        named = vgg.layer_keys(keys, path)
+        named = vgg.layer_keys(blobs, path)
         weights: dict[str, dict[str, Blob]] = {}
         for key, (layer, part) in named.items():
             weights.setdefault(layer, {})[part] = blobs[key]
@@ -102,6 +116,15 @@ def from_weights(
         if name:
             raise UnsupportedError(f"{path}: {TORCHVISION_REASON.format(name=name)}")
     return reversed_channels(net) if rgb else net
+
+
+def _unwrapped(blobs: Mapping[str, Blob]) -> dict[str, Blob]:
+    """The keys without what DataParallel and torch.compile put into them, on the whole network or a part of it."""
+    named = {
+        ".".join(part for part in key.split(".") if part not in _WRAPPERS): blob
+        for key, blob in blobs.items()
+    }
+    return named if len(named) == len(blobs) else dict(blobs)
 
 
 def keys(net: NetParameter, *, names: str = "caffe") -> dict[str, tuple[LayerParameter, int]]:
@@ -223,6 +246,22 @@ def write_npz(
     arrays = weights(reversed_channels(net) if rgb else net, names=names, half=half)
     with replacing(path) as file:
         npz.write(file, arrays, layers_text(net, rgb=rgb))
+
+
+def write_safetensors(
+    path: str | os.PathLike[str],
+    net: NetParameter,
+    *,
+    names: str = "caffe",
+    half: bool = False,
+    rgb: bool = False,
+) -> None:
+    """Writes a .safetensors, one tensor at a time; the same network gives the same bytes."""
+    made = reversed_channels(net) if rgb else net
+    shapes = {key: _shape(layer, index) for key, (layer, index) in keys(made, names=names).items()}
+    arrays = weights(made, names=names, half=half)
+    with replacing(path) as file:
+        safetensors.write(file, shapes, arrays, layers_text(net, rgb=rgb), half=half)
 
 
 def _attach(net: NetParameter, blobs: Mapping[str, Blob]) -> None:

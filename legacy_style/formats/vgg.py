@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,12 @@ _TORCHVISION_FILTERS = {
     ],
 }
 
+KNOWN = (
+    "known without further words are VGG networks (vgg16-00b39a1b.pth, vgg19-d01eb7cb.pth, vgg_conv.pth and what was"
+    " made from them) and nin_imagenet.pth; of any other network, convert the .caffemodel with"
+    " `legacy-style convert`, which keeps the layers"
+)
+
 # Half precision, four decimals and fine-tuning move a weight by less; other networks' filters are elsewhere
 # altogether.
 _CLOSE = 0.01
@@ -52,34 +59,53 @@ _CLOSE = 0.01
 OXFORD_BLOCKS = ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4))
 
 
-def layer_keys(keys: Iterable[str], path: str) -> dict[str, tuple[str, str]]:
+def layer_keys(blobs: Mapping[str, Blob], path: str) -> dict[str, tuple[str, str]]:
     """Key -> (Caffe's layer name, "weight" or "bias"), for keys like conv1_1.weight or torchvision's
     features.0.weight.
 
     Whatever stands before (`module.`, `features.` before Caffe's names) is passed over. Linear layers are
     counted, so that classifier.1, .4, .6 (as in Justin Johnson's files) and classifier.0, .3, .6 are both
-    fc6, fc7, fc8. Raises UnsupportedError where a key is neither or two keys are one.
+    fc6, fc7, fc8. Raises UnsupportedError where a key is neither, where torchvision's are of another network, or
+    where two keys are one.
     """
-    keys = list(keys)
-    caffe = {key: match for key in keys if (match := _CAFFE_KEY.fullmatch(key))}
-    torchvision = {key: match for key in keys if (match := _TORCHVISION_KEY.fullmatch(key))}
-    if len(caffe) == len(keys):
+    caffe = {key: match for key in blobs if (match := _CAFFE_KEY.fullmatch(key))}
+    torchvision = {key: match for key in blobs if (match := _TORCHVISION_KEY.fullmatch(key))}
+    if len(caffe) == len(blobs):
         found = {key: (match[1], match[2]) for key, match in caffe.items()}
-    elif len(torchvision) == len(keys):
+    elif len(torchvision) == len(blobs):
+        _check_is_vgg(blobs, torchvision, path)
         names = _torchvision_names({(match[1], int(match[2])) for match in torchvision.values()})
         found = {key: (names[match[1], int(match[2])], match[3]) for key, match in torchvision.items()}
     else:
-        odd = next(key for key in keys if key not in caffe and key not in torchvision)
+        odd = next(key for key in blobs if key not in caffe and key not in torchvision)
         raise UnsupportedError(
-            f"{path}: the weights' names (one is {odd!r}) are neither a VGG's in Caffe (conv1_1.weight), "
-            "nor a plain "
-            "VGG's in torchvision (features.0.weight), and the file says nothing about the layers between "
-            "them; "
-            "convert the network's .caffemodel with legacy-style convert, which keeps the layers"
+            f"{path}: the weights' names (one is {odd!r}) are neither a VGG's in Caffe (conv1_1.weight), nor a "
+            f"plain VGG's in torchvision (features.0.weight), and the file does not say what lies between them; {KNOWN}"
         )
     if len(set(found.values())) != len(found):
         raise UnsupportedError(f"{path}: holds two networks, or one twice; save one state dict alone")
     return found
+
+
+def _check_is_vgg(blobs: Mapping[str, Blob], keys: Mapping[str, re.Match[str]], path: str) -> None:
+    """Raise UnsupportedError where the shapes or places of `features` are not a VGG's: many networks have such keys."""
+    places = []
+    for key, match in keys.items():
+        if match[1] != "features":
+            continue
+        if match[3] == "weight" and blobs[key].shape[2:] != (3, 3):
+            raise UnsupportedError(
+                f"{path}: {key} has the shape {blobs[key].shape}, and a VGG's convolutions are 3x3 throughout: this is"
+                f" another network (AlexNet, SqueezeNet and others have such names too); {KNOWN}"
+            )
+        places.append(int(match[2]))
+    places = sorted(set(places))
+    if places[:1] != [0] or any(after - place not in (2, 3) for place, after in pairwise(places)):
+        listed = ", ".join(map(str, places)) or "none"
+        raise UnsupportedError(
+            f"{path}: its convolutions are features.N with N = {listed}, which no plain VGG has: there a ReLU, and"
+            f" perhaps a pooling layer, stand between two convolutions; {KNOWN}"
+        )
 
 
 def _torchvision_names(places: set[tuple[str, int]]) -> dict[tuple[str, int], str]:

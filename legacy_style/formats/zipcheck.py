@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from zipfile import ZipInfo
 
-from legacy_style.errors import FormatError
+from legacy_style.errors import FormatError, IncompleteError
 
 # What zipfile raises at broken archives; RuntimeError for what it cannot do, ValueError for names that
 # are no text.
@@ -48,10 +48,8 @@ def members(path: str, *, stored_only: bool = False) -> dict[str, ZipInfo]:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
     except UNREADABLE as error:
-        raise FormatError(
-            f"{path}: begins like a zip archive (.pth, .npz) but has no readable directory at its end "
-            f"({error}); "
-            "the file is cut off or damaged, so get it again"
+        raise IncompleteError(
+            path, f"it begins like a zip archive, .pth or .npz, but has no directory at its end, {error}"
         ) from error
     found: dict[str, ZipInfo] = {}
     for info in infos:

@@ -25,7 +25,12 @@ from legacy_style.formats.caffe import caffemodel, phases, textformat
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.formats.t7 import building, network, nn
 
-KINDS = {".pth": "pth", ".pt": "pth", ".npz": "npz", ".caffemodel": "caffemodel", ".t7": "t7"}
+KINDS = {
+    ".pth": "pth", ".pt": "pth", ".safetensors": "safetensors", ".npz": "npz", ".caffemodel": "caffemodel", ".t7": "t7"
+}  # fmt: skip
+_SAVE = {
+    "pth": state_dict.write_pth, "safetensors": state_dict.write_safetensors, "npz": state_dict.write_npz
+}  # fmt: skip
 
 # A network's input where its file does not say: what ImageNet's networks were trained on.
 USUAL_SIDE = 224
@@ -60,7 +65,7 @@ def until(net: NetParameter, name: str) -> NetParameter:
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """ "pth", "npz", "caffemodel" or "t7", by the extension; OptionError for any other."""
+    """ "pth", "safetensors", "npz", "caffemodel" or "t7", by the extension; OptionError for any other."""
     extension = Path(path).suffix.lower()
     if extension not in KINDS:
         raise OptionError(f"{os.fspath(path)}: the extension says what to write; give {', '.join(KINDS)}")
@@ -73,15 +78,23 @@ def write(path: str | os.PathLike[str], net: NetParameter, form: Form = Form()) 
     Raises OptionError where the form does not suit the kind of file, and the errors of the writers.
     """
     kind = kind_of(path)
-    if kind in ("pth", "npz"):
-        save = state_dict.write_pth if kind == "pth" else state_dict.write_npz
-        save(path, net, names=form.names, half=form.half, rgb=form.rgb)
+    if kind in _SAVE:
+        _SAVE[kind](path, net, names=form.names, half=form.half, rgb=form.rgb)
         return
     made = "a .t7" if kind == "t7" else "a .caffemodel"
     for given, why in (
-        (form.half, f"{made} is written in single precision; write a .pth or .npz to have half"),
-        (form.rgb, f"nothing in {made} could say that it is for RGB images; write a .pth or .npz"),
-        (form.names != "caffe", f"{made} has Caffe's names; write a .pth or .npz to have torchvision's"),
+        (
+            form.half,
+            f"{made} is written in single precision; write a .pth, .safetensors or .npz to have half",
+        ),
+        (
+            form.rgb,
+            f"nothing in {made} could say that it is for RGB images; write a .pth, .safetensors or .npz",
+        ),
+        (
+            form.names != "caffe",
+            f"{made} has Caffe's names; write a .pth, .safetensors or .npz to have torchvision's",
+        ),
         (kind == "t7" and bool(form.version), "a .t7 has no Caffe version; write a .caffemodel"),
     ):
         if given:
@@ -128,8 +141,8 @@ def check(path: str | os.PathLike[str], net: NetParameter, form: Form = Form()) 
     ours, theirs = (
         [
             (layer.name, layer.type, layer.params if in_full else None)
-            for layer in each.layers
-            if in_full or layer.type not in building.LEFT_OUT
+            for index, layer in enumerate(each.layers)
+            if in_full or index not in building.left_out(each)
         ]
         for each in (net, written)
     )

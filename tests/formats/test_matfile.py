@@ -162,7 +162,7 @@ def test_arrays_of_uncompressed_files_are_views_of_the_file(tmp_path: Path) -> N
             struct.pack("<II", 14, 1 << 31) + b"\0" * 64,
             "has an element of 2147483648 bytes where 64 are left",
         ),
-        (b"\x0e\0\0\0", r"ends where a data element should follow, so it is cut off \(byte 128\)"),
+        (b"\x0e\0\0\0", r"is incomplete \(ends where a data element should follow, byte 128\)"),
         (element(9, b"\0" * 8), "holds an element of type 9, expected a matrix"),
         (element(15, b"no zlib stream"), "holds a damaged variable at byte 136"),
         (matrix(6, (1, 1), element(9, b"\0" * 8), b"x") * 2, "holds the variable x twice"),

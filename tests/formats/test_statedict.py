@@ -18,6 +18,7 @@ from legacy_style.formats import pth, vgg
 from legacy_style.formats import state_dict as statedict
 from legacy_style.formats.caffe import caffemodel, prototxt
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
+from legacy_style.toolkit import convert
 
 both_sizes = pytest.mark.parametrize("blocks", [vgg_files.VGG16, vgg_files.VGG19], ids=["vgg16", "vgg19"])
 
@@ -106,6 +107,120 @@ def test_a_state_dict_among_other_things_is_found(tmp_path: Path, outer: str) ->
     arrays = vgg_files.weights(vgg_files.VGG16)
     checkpoint = {"epoch": 3, "best": 0.5, "arch": "vgg16", outer: vgg_files.state_dict(arrays)}
     assert_bit_equal(statedict.read_pth(saved(tmp_path, checkpoint)), arrays)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"best_prec1": torch.tensor(54.2), "epoch": 90},
+        {"mean": torch.zeros(3), "class_weights": torch.ones(1000)},
+        {"optimizer": {"state": {0: {"exp_avg": torch.ones(2, 2)}}}},
+    ],
+)
+@pytest.mark.parametrize("outer", ["state_dict", "generator"])
+def test_other_tensors_beside_the_state_dict_do_not_hide_it(
+    tmp_path: Path, outer: str, beside: dict[str, Any]
+) -> None:
+    arrays = vgg_files.weights(vgg_files.VGG16)
+    content = {**beside, outer: vgg_files.state_dict(arrays)}
+    assert_bit_equal(statedict.read_pth(saved(tmp_path, content)), arrays)
+
+
+@pytest.mark.parametrize(
+    "form", ["features.module.{}", "module.features.{}", "features._orig_mod.{}", "a.features.{}"]
+)
+def test_parts_that_were_run_in_parallel_have_their_keys_read(tmp_path: Path, form: str) -> None:
+    arrays = vgg_files.weights(vgg_files.VGG16)
+    named = {
+        form.format(key.removeprefix("features.")) if key.startswith("features.") else key: values
+        for key, values in vgg_files.torchvision_names(arrays).items()
+    }
+    net = statedict.read_pth(saved(tmp_path, vgg_files.state_dict(named)))
+    assert_bit_equal(net, arrays)
+
+
+def nin_weights(count: int = 12) -> dict[str, np.ndarray[Any, Any]]:
+    """nin_imagenet.pth's keys and kernels, thin: `count` of its convolutions."""
+    rng = np.random.default_rng(3)
+    places = [0, 2, 4, 7, 9, 11, 14, 16, 18, 22, 24, 26]
+    kernels = [11, 1, 1, 5, 1, 1, 3, 1, 1, 3, 1, 1]
+    arrays = {}
+    channels = 3
+    for place, kernel in list(zip(places, kernels, strict=True))[:count]:
+        arrays[f"features.{place}.weight"] = rng.standard_normal(
+            (4 + place % 3, channels, kernel, kernel), dtype=np.float32
+        )
+        channels = 4 + place % 3
+        arrays[f"features.{place}.bias"] = rng.standard_normal(channels, dtype=np.float32)
+    return arrays
+
+
+class Nin(torch.nn.Sequential):
+    """The network as neural-style-pt builds it, up to its last ReLU, for the widths of `arrays`."""
+
+    def __init__(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        def conv(place: int, stride: int = 1, pad: int = 0) -> list[torch.nn.Module]:
+            shape = arrays[f"features.{place}.weight"].shape
+            layer = torch.nn.Conv2d(shape[1], shape[0], shape[2], stride, pad)
+            return [layer, torch.nn.ReLU(inplace=True)]
+
+        pool = torch.nn.MaxPool2d((3, 3), (2, 2), (0, 0), ceil_mode=True)
+        super().__init__(
+            *conv(0, 4), *conv(2), *conv(4), pool,
+            *conv(7, 1, 2), *conv(9), *conv(11), pool,
+            *conv(14, 1, 1), *conv(16), *conv(18), pool, torch.nn.Dropout(0.5),
+            *conv(22, 1, 1), *conv(24), *conv(26),
+        )  # fmt: skip
+        state = {key.removeprefix("features."): torch.from_numpy(a) for key, a in arrays.items()}
+        self.load_state_dict(state)
+
+
+def test_nin_imagenet_is_read_by_its_kernels_and_computes_what_pytorch_does(tmp_path: Path) -> None:
+    arrays = nin_weights()
+    net = statedict.read_pth(saved(tmp_path, vgg_files.state_dict(arrays)))
+    rectifiers = [layer.name for layer in net.layers if layer.type == "ReLU"]
+    assert rectifiers == [f"relu{n}" for n in (0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12)]
+    assert [layer.name for layer in net.layers if layer.type == "Convolution"] == [
+        "conv1", "cccp1", "cccp2", "conv2", "cccp3", "cccp4", "conv3", "cccp5", "cccp6",
+        "conv4-1024", "cccp7-1024", "cccp8-1024",
+    ]  # fmt: skip
+    image = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 215, 231), dtype=np.float32))
+    with torch.no_grad():
+        expected = Nin(arrays).eval()(image)
+        ours = {name: y.clone() for name, y in convert.activations(net, image)}
+    assert ours["relu12"].shape == expected.shape
+    assert torch.allclose(ours["relu12"], expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
+
+
+def test_the_first_part_of_nin_is_read_and_other_shapes_are_refused(tmp_path: Path) -> None:
+    part = statedict.read_pth(saved(tmp_path, vgg_files.state_dict(nin_weights(5))))
+    assert part.layers[-1].name == "relu5"
+    odd = {**nin_weights(), "features.9.weight": np.ones((4, 9, 1, 1), np.float32)}
+    with pytest.raises(WeightMismatchError, match=r"features\.9\.weight has the shape \(4, 9, 1, 1\)"):
+        statedict.read_pth(saved(tmp_path, vgg_files.state_dict(odd)))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (
+            {0: (64, 3, 11, 11), 3: (192, 64, 5, 5)},
+            r"features\.0\.weight has the shape .* another network \(AlexNet",
+        ),
+        ({0: (64, 3, 3, 3), 3: (16, 64, 1, 1)}, r"features\.3\.weight has the shape"),
+        ({0: (8, 3, 3, 3), 1: (8,), 3: (8, 8, 3, 3)}, r"features\.1\.weight has the shape \(8,\)"),
+        ({0: (8, 3, 3, 3), 1: (8, 8, 3, 3)}, r"features\.N with N = 0, 1, which no plain VGG has"),
+        ({1: (8, 3, 3, 3), 3: (8, 8, 3, 3)}, r"features\.N with N = 1, 3, which"),
+    ],
+)
+def test_other_networks_with_torchvisions_keys_are_told_apart_and_known_files_are_named(
+    tmp_path: Path, shapes: dict[int, tuple[int, ...]], message: str
+) -> None:
+    state = {f"features.{place}.weight": torch.ones(shape) for place, shape in shapes.items()}
+    with pytest.raises(
+        UnsupportedError, match=f"{message}.*known .* nin_imagenet.pth; .*legacy-style convert"
+    ):
+        statedict.read_pth(saved(tmp_path, state))
 
 
 def test_an_optimizers_state_beside_the_weights(tmp_path: Path) -> None:

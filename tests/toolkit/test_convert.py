@@ -41,7 +41,7 @@ def thin(blocks: tuple[int, ...] = vgg_files.VGG16) -> tuple[NetParameter, dict[
     return statedict.from_state_dict(vgg_files.state_dict(arrays)), arrays
 
 
-@pytest.mark.parametrize("extension", ["pth", "pt", "npz", "caffemodel"])
+@pytest.mark.parametrize("extension", ["pth", "pt", "safetensors", "npz", "caffemodel"])
 def test_every_extension_is_written_and_checked(tmp_path: Path, model: Path, extension: str) -> None:
     output = tmp_path / f"out.{extension}"
     result = run(model, output)
@@ -128,7 +128,11 @@ def test_opencv_computes_what_our_files_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "options", "message"),
     [
-        ("out.onnx", [], "the extension says what to write; give .pth, .pt, .npz, .caffemodel, .t7"),
+        (
+            "out.onnx",
+            [],
+            "the extension says what to write; give .pth, .pt, .safetensors, .npz, .caffemodel, .t7",
+        ),
         ("out.caffemodel", ["--half"], "a .caffemodel is written in single precision"),
         ("out.caffemodel", ["--rgb"], "nothing in a .caffemodel could say that it is for RGB images"),
         ("out.caffemodel", ["--names", "torchvision"], "a .caffemodel has Caffe's names"),

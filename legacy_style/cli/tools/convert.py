@@ -1,5 +1,5 @@
-"""Convert a model file: IN is a .caffemodel, .mat, .pth, .npz or Torch7's .t7, told by its content; OUT's
-extension (.pth, .npz, .caffemodel, .t7) says what is written.
+"""Convert a model file: IN is a .caffemodel, .mat, .t7, .pth, .safetensors or .npz, told by its content; OUT's
+extension (.pth, .safetensors, .npz, .caffemodel, .t7) says what is written.
 
 The output is read back and compared bit for bit, and one image goes through both networks; the table shows
 the largest difference per layer.
@@ -32,17 +32,17 @@ from legacy_style.torch7 import image as torch_image
 @click.command(help=__doc__)
 @click.argument("source", metavar="IN", type=click.Path(dir_okay=False))
 @click.argument("output", metavar="OUT", type=click.Path(dir_okay=False))
-@click.option("--half", is_flag=True, help="Half precision: half the size (.pth and .npz).")
+@click.option("--half", is_flag=True, help="Half precision: half the size (all but .caffemodel).")
 @click.option("--until", metavar="LAYER", help="Keep the layers up to this one.")
 @click.option(
     "--names",
     type=click.Choice(["caffe", "torchvision"]),
     default="caffe",
     show_default=True,
-    help="What to call the weights (.pth and .npz).",
+    help="What to call the weights (all but .caffemodel).",
 )
 @click.option(
-    "--bgr/--rgb", default=True, help="The order of the channels that OUT expects (RGB: .pth and .npz)."
+    "--bgr/--rgb", default=True, help="The order of the channels that OUT expects (RGB: all but .caffemodel)."
 )
 @click.option("--caffe-version", type=click.Choice(["V1", "V2"]), help="Of a .caffemodel; else as IN has it.")
 @click.option(

@@ -1,5 +1,5 @@
-"""Show what is in a model file (.caffemodel, .mat, .t7, .pth, .npz): layers, shapes, statistics, what each layer
-sees of the image, which names the style options may use, and which published file it is.
+"""Show what is in a model file (.caffemodel, .mat, .t7, .pth, .safetensors, .npz): layers, shapes, statistics, what
+each layer sees of the image, which names the style options may use, and which published file it is.
 
 \b
 Examples:

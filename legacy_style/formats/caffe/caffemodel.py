@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from legacy_style.errors import FormatError, UnsupportedError
+from legacy_style.errors import FormatError, IncompleteError, UnsupportedError
 from legacy_style.files import replacing
 from legacy_style.formats.caffe import messages, upgrade, wire
 from legacy_style.formats.caffe.netparam import Blob, Message, NetParameter, blob_shape
@@ -36,6 +36,9 @@ _NUMBERS: dict[int, np.dtype[Any]] = {
 }
 _DATA, _DOUBLE_DATA = 5, 8
 
+# The first tag of a network file: its name, V1 layers, V2 layers.
+_BEGINNINGS = (b"\x0a", b"\x12", b"\xa2\x06")
+
 # None where there is no madvise, as on Windows.
 _DONTNEED: int | None = getattr(mmap, "MADV_DONTNEED", None)
 
@@ -46,7 +49,8 @@ Segment = tuple[int, int, int]
 def read(path: str | os.PathLike[str]) -> NetParameter:
     """Read a .caffemodel of any version.
 
-    Raises FormatError for a broken file, or one of another kind; OSError where it cannot be opened.
+    Raises FormatError for a broken file or one of another kind, IncompleteError for one that ends too early, OSError
+    where it cannot be opened.
     """
     name = os.fspath(path)
     with Path(name).open("rb") as file:
@@ -62,6 +66,8 @@ def parse(buffer: bytes | mmap.mmap, *, path: str = "") -> NetParameter:
     try:
         message = wire.decode(source, 0, len(buffer), "NetParameter", {"BlobProto": read_blob})
     except FormatError as error:
+        if source.cut and (source.messages > 1 or bytes(buffer[:2]).startswith(_BEGINNINGS)):
+            raise IncompleteError(path, str(error).removeprefix(f"{path}: ")) from error
         raise _explained(error, buffer, path) from error
     return upgrade.net_parameter(message, path)
 

@@ -52,13 +52,17 @@ MAX_FIELDS = 1 << 22
 
 
 class Source:
-    """The bytes of a file, `path` for error messages, and how many fields and messages were met so far."""
+    """The bytes of a file, `path` for error messages, and how many fields and messages were met so far.
 
-    __slots__ = ("buffer", "fields", "messages", "path")
+    `cut` is set once something reaches beyond the end of the whole file.
+    """
+
+    __slots__ = ("buffer", "cut", "fields", "messages", "path")
 
     def __init__(self, buffer: bytes | mmap.mmap, path: str) -> None:
         self.buffer = buffer
         self.path = path
+        self.cut = False
         self.fields = 0
         self.messages = 0
 
@@ -67,6 +71,11 @@ class Source:
         self.messages += 1
         if self.messages > MAX_MESSAGES:
             raise self.error(f"more than {MAX_MESSAGES} messages, no network has so many", position)
+
+    def early_end(self, what: str, position: int, end: int) -> FormatError:
+        """A FormatError for what reaches beyond `end`, of its message or of the file."""
+        self.cut = end == len(self.buffer)
+        return self.error(what, position)
 
     def error(self, what: str, position: int) -> FormatError:
         """A FormatError that names the file and the byte."""
@@ -86,7 +95,7 @@ def read_varint(source: Source, pos: int, end: int, most: int = 10) -> tuple[int
         if byte < 0x80:
             return value & _UINT64, pos + index + 1
     if end - pos < most:
-        raise source.error("cut off within a number", pos)
+        raise source.early_end("cut off within a number", pos, end)
     raise source.error(f"a number runs over {most} bytes, expected a varint", pos)
 
 
@@ -114,14 +123,14 @@ def read_payload(
     if wire_type == LEN:
         length, begin = read_varint(source, pos, end, _MAX_32_BITS)
         if length > end - begin:
-            raise source.error(
-                f"field {number} claims {length} bytes, but {end - begin} are left in its message", pos
+            raise source.early_end(
+                f"field {number} claims {length} bytes, but {end - begin} are left in its message", pos, end
             )
         return None, begin, begin + length
     if wire_type in (I32, I64):
         after = pos + (4 if wire_type == I32 else 8)
         if after > end:
-            raise source.error(f"cut off within field {number}, expected {after - pos} bytes", pos)
+            raise source.early_end(f"cut off within field {number}, expected {after - pos} bytes", pos, end)
         return int.from_bytes(source.buffer[pos:after], "little"), pos, after
     if wire_type == START_GROUP:
         return None, pos, _skip_group(source, pos, end, number)

@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 from legacy_style.errors import UnsupportedError
 from legacy_style.formats.caffe.geometry import pair
 from legacy_style.formats.caffe.netparam import LayerParameter, NetParameter
-from legacy_style.formats.caffe.phases import DATA_TYPES
+from legacy_style.formats.caffe.phases import outside_inference
 from legacy_style.formats.t7.objects import Storage, TorchObject
-
-# Layers of which no module is made: Torch7 has no inputs, and a View stands where a chain becomes flat.
-LEFT_OUT = {"Input", "Split", "Flatten", *DATA_TYPES}
 
 _TYPE = "torch.FloatTensor"
 _Fields = dict[str, Any]
+
+
+def left_out(net: NetParameter) -> set[int]:
+    """The positions of layers of which no module is made: inputs, losses, and Flatten, for which a View stands."""
+    others = {index for index, layer in enumerate(net.layers) if layer.type in ("Split", "Flatten")}
+    return outside_inference(net) | others
 
 
 def sequential(net: NetParameter) -> TorchObject:
@@ -33,8 +36,9 @@ def sequential(net: NetParameter) -> TorchObject:
     """
     modules: list[TorchObject] = []
     flat = False
-    for layer in net.layers:
-        if layer.type in LEFT_OUT and layer.type != "Flatten":
+    passed_over = left_out(net)
+    for index, layer in enumerate(net.layers):
+        if index in passed_over and layer.type != "Flatten":
             continue
         if len(layer.bottoms) > 1:
             raise UnsupportedError(
