@@ -31,7 +31,7 @@ UPWARD = {
 # Outside cli/, compare/ and tools/, who may take any error of ours for an answer, and what the answer is.
 ANSWERS = {
     "toolkit.convert": "what could not be tried is told beside what could",
-    "toolkit.inspection": "a layer that cannot be built has no place among those that can be used",
+    "engine.loadcaffe": "a layer that cannot be built has no place among those that can be used",
     "formats.state_dict": "weights that no architecture fits are written with their own",
 }
 
