@@ -118,8 +118,8 @@ def page() -> str:
             artistic_video.ORIGINAL[multi_pass],
             MEANINGS | VIDEO | TWIN,
         ),
-        "## neural-style-athalye\n\nAlso `python neural_style.py`, with the options of this program. `--flavour 2017` has the"
-        " options and defaults of the\nChinese-painting fork; its `--help` prints them.\n",
+        "## neural-style-athalye\n\nAlso `python neural_style.py`, with the options of this program. `--flavour 2017`"
+        " has the options and defaults of the\nChinese-painting fork; its `--help` prints them.\n",
         _lines(_athalye()),
     ]
     return "\n".join(parts)
