@@ -21,6 +21,9 @@ NAME = "legacy-style"
 
 # Name: (module and attribute, below legacy_style.cli; what it does, for --help).
 COMMANDS = {
+    "video": ("video:video", "Paint a video, steadily, with its sound."),
+    "flow": ("video:flow", "Make optical flow and masks for artistic_video.lua."),
+    "consistency": ("video:consistency", "Make the mask of where a flow can be trusted."),
     "models": ("tools.models:main", "List the model files that are known, fetch them, check them."),
     "inspect": ("tools.inspect:main", "Show what is in a model file."),
     "diff": ("tools.inspect:diff", "Compare the weights of two model files."),

@@ -77,7 +77,7 @@ class Work:
             return
         for path in [
             *self.folder.glob("frame_??????.png"),
-            *self.folder.glob(".*.tmp"),
+            *self.folder.glob(".*.part"),
             self.folder / _RECORD,
         ]:
             path.unlink(missing_ok=True)
