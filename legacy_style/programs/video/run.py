@@ -27,6 +27,7 @@ from legacy_style.programs.artistic_video.painter import Evaluation, Painter, ca
 from legacy_style.programs.artistic_video.settings import Descent, Losses, Model
 from legacy_style.programs.artistic_video.warp import Array, warp
 from legacy_style.programs.video import motion, sink, source, steadiness, work
+from legacy_style.programs.video.fast import Fast
 from legacy_style.programs.video.source import Frame, Picture
 from legacy_style.torch7 import image as torch_image
 
@@ -183,7 +184,9 @@ class Story:
             before = frame.picture
 
     def maker(self) -> Maker:
-        """Loads what makes frames."""
+        """Load what makes frames."""
+        if self.settings.fast is not None:
+            return Fast(self.settings.fast)
         return Slow(self.settings, self.width, self.height, self.tell)
 
     def tell(self, iteration: int, iterations: int, loss: float | None) -> None:

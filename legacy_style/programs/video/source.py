@@ -24,6 +24,9 @@ from legacy_style.torch7 import image as torch_image
 Picture = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 
+_SLACK = 2
+"""So many frames may be missing from a good file: some are never shown."""
+
 IMAGES = {".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -147,9 +150,9 @@ def _image(path: Path) -> Picture:
 def _read_video(source: Source) -> Iterator[tuple[Fraction, Picture, str]]:
     av = packages.load("av")
     time: Fraction | None = None
+    count = 0
     with av.open(source.path) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
         frames = container.decode(stream)
         while True:
             try:
@@ -158,12 +161,19 @@ def _read_video(source: Source) -> Iterator[tuple[Fraction, Picture, str]]:
                 where = "at the beginning" if time is None else f"after {float(time):.2f} s"
                 raise Broken(f"{source.path}: cannot be decoded {where} ({error})") from error
             if frame is None:
-                return
+                break
+            count += 1
             stamp = None if frame.pts is None else frame.pts * frame.time_base
             if stamp is None or (time is not None and stamp <= time):
                 stamp = Fraction(0) if time is None else time + 1 / source.rate
             time = stamp
             yield stamp, _upright(frame), ""
+        # Decoders pass over what they cannot read without a word.
+        if count < stream.frames - _SLACK:
+            where = 0.0 if time is None else float(time)
+            raise Broken(
+                f"{source.path}: only {count} of {stream.frames} frames can be decoded, the last at {where:.2f} s"
+            )
 
 
 def _upright(frame: Any) -> Picture:
