@@ -170,9 +170,9 @@ def _read_video(source: Source) -> Iterator[tuple[Fraction, Picture, str]]:
             yield stamp, _upright(frame), ""
         # Decoders pass over what they cannot read without a word.
         if count < stream.frames - _SLACK:
-            where = 0.0 if time is None else float(time)
+            last = 0.0 if time is None else float(time)
             raise Broken(
-                f"{source.path}: only {count} of {stream.frames} frames can be decoded, the last at {where:.2f} s"
+                f"{source.path}: only {count} of {stream.frames} frames can be decoded, the last at {last:.2f} s"
             )
 
 
