@@ -21,6 +21,7 @@ NAME = "legacy-style"
 
 # Name: (module and attribute, below legacy_style.cli; what it does, for --help).
 COMMANDS = {
+    "paint": ("tools.paint:paint", "Paint a photograph, or a folder of them, in about a second each."),
     "video": ("video:video", "Paint a video, steadily, with its sound."),
     "flow": ("video:flow", "Make optical flow and masks for artistic_video.lua."),
     "consistency": ("video:consistency", "Make the mask of where a flow can be trusted."),
@@ -29,6 +30,10 @@ COMMANDS = {
     "diff": ("tools.inspect:diff", "Compare the weights of two model files."),
     "convert": ("tools.convert:main", "Convert a model file to another format, and prove it equal."),
     "normalise": ("tools.normalise:main", "Rescale a network to mean activations of 1, as Gatys et al. did."),
+    "style-dataset": (
+        "tools.style_dataset:style_dataset",
+        "Make the HDF5 file that th train.lua reads from folders of images.",
+    ),
     "compare": ("tools.compare:main", "Compare pictures with what was published, recorded or made before."),
     "benchmark": (
         "tools.benchmark:main",

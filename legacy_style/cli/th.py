@@ -19,6 +19,10 @@ SCRIPTS = {
     "fast_neural_style.lua": "fast_neural_style",
     "artistic_video.lua": "artistic_video",
     "artistic_video_multiPass.lua": "artistic_video_multi_pass",
+    "train.lua": "train",
+    "slow_neural_style.lua": "slow_neural_style",
+    "print_options.lua": "print_options",
+    "show_opts.lua": "show_opts",
 }
 
 # Scripts of forks, which are not served, and what to do instead.

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 import legacy_style.programs.neural_style.story as stylize
 from legacy_style.compare.results import Objective
 from legacy_style.engine import network
-from legacy_style.engine.network import split_list
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.pixels import preprocess
 from legacy_style.torch7 import image as torch7_image
+from legacy_style.torch7.cmdline import split_list
 
 Array = NDArray[np.float64]
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from legacy_style.compare.making import losses_of
 from legacy_style.compare.manifest import File, Manifest, Printed, Row, Tolerances
-from legacy_style.engine.network import split_list
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.files import sha256
 from legacy_style.programs.neural_style import record as metadata
 from legacy_style.programs.neural_style.options import Options, as_words
+from legacy_style.torch7.cmdline import split_list
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".ppm"}
 _KEPT_LOSSES = 12

@@ -20,12 +20,12 @@ from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import Manifest, Row
 from legacy_style.compare.objective import Meter
 from legacy_style.compare.results import Network, Outcome, Run
-from legacy_style.engine.network import split_list
 from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.files import sha256
 from legacy_style.programs.neural_style import options
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import image as torch7_image
+from legacy_style.torch7.cmdline import split_list
 
 
 @dataclass(frozen=True)

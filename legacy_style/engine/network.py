@@ -22,6 +22,7 @@ from legacy_style.engine.losses import ContentLoss, Loss, StyleLoss, TVLoss
 from legacy_style.engine.tiling import Tile
 from legacy_style.errors import OptionError
 from legacy_style.torch7 import nn
+from legacy_style.torch7.cmdline import split_list
 
 Log = Callable[[str], None]
 
@@ -222,14 +223,6 @@ def _listing(modules: Sequence[object]) -> str:
     arrows = " -> ".join(["input", *(f"({i + 1})" for i in range(len(modules))), "output"])
     lines = [f"  ({i + 1}): {module}" for i, module in enumerate(modules)]
     return "\n".join([f"nn.Sequential {{\n  [{arrows}]", *lines, "}"])
-
-
-def split_list(text: str) -> list[str]:
-    """xlua's string.split(','): one empty element at either end is dropped, others stay; nothing is trimmed."""
-    parts = text.split(",")
-    if parts[-1] == "":
-        parts.pop()
-    return parts[1:] if parts[:1] == [""] else parts
 
 
 def check_layers(names: Sequence[str], content: Sequence[str], style: Sequence[str]) -> None:

@@ -67,6 +67,14 @@ def tonumber(text: str) -> float | None:
     return None
 
 
+def split_list(text: str) -> list[str]:
+    """xlua's string.split(','): one empty element at either end is dropped, others stay; nothing is trimmed."""
+    parts = text.split(",")
+    if parts[-1] == "":
+        parts.pop()
+    return parts[1:] if parts[:1] == [""] else parts
+
+
 def parse(options: Sequence[Option], words: Sequence[str]) -> dict[str, Value] | None:
     """The options that `words` give, by key: str, float or bool as their defaults are.
 
@@ -92,6 +100,23 @@ def parse(options: Sequence[Option], words: Sequence[str]) -> dict[str, Value] |
         given[word] = _value(word, default, words[position + 1])
         position += 2
     return given
+
+
+def parse_all(
+    original: Sequence[Option], extensions: Sequence[Option], words: Sequence[str]
+) -> tuple[dict[str, Value], str] | None:
+    """Every option of a program by its name without dashes, defaults included, and what it is to do.
+
+    That is `run`, or the first of our boolean options that is given (`version` for `--version`). None where help is
+    asked for. Raises UsageError.
+    """
+    given = parse([*original, *extensions], words)
+    if given is None:
+        return None
+    actions = [option.key for option in extensions if isinstance(option.default, bool)]
+    action = next((key.lstrip("-") for key in actions if given.get(key)), "run")
+    options = {option.key: option.default for option in (*original, *extensions)} | given
+    return {key.lstrip("-").replace("-", "_"): value for key, value in options.items()}, action
 
 
 def _value(key: str, default: Value, word: str) -> Value:

@@ -6,11 +6,12 @@ import torch
 from recordings import SHIPPED
 
 from legacy_style.engine import loadcaffe, network
-from legacy_style.engine.network import check_layers, place, split_list
+from legacy_style.engine.network import check_layers, place
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import Blob
+from legacy_style.torch7.cmdline import split_list
 
 VGG = SHIPPED / "models" / "VGG_ILSVRC_19_layers.caffemodel"
 CPU = torch.device("cpu")

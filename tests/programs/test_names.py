@@ -6,9 +6,8 @@ import math
 import pytest
 from recordings import RECORDED, SHIPPED, needs_shared
 
-from legacy_style.engine.network import split_list
 from legacy_style.programs.neural_style.run import _lua_integer, build_filename
-from legacy_style.torch7.cmdline import tonumber
+from legacy_style.torch7.cmdline import split_list, tonumber
 
 TABLE = json.loads((SHIPPED / "components" / "names" / "arrays.json").read_text())["info"]
 

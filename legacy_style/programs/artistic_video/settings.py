@@ -10,13 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from legacy_style.engine.network import split_list
 from legacy_style.errors import OptionError
 from legacy_style.programs.artistic_video import patterns
 from legacy_style.programs.artistic_video.masks import Method
 from legacy_style.programs.artistic_video.options import Values
 from legacy_style.torch7 import image as torch_image
-from legacy_style.torch7.cmdline import tonumber
+from legacy_style.torch7.cmdline import split_list, tonumber
 
 _SINGLE_INITS = ("random", "image", "prev", "prevWarped", "first")
 _MULTI_PASS_INITS = ("random", "image", "prevWarped")

@@ -21,7 +21,7 @@ from legacy_style.engine import checkpoint, loadcaffe, machine, network
 from legacy_style.engine import memory as planning
 from legacy_style.engine import sizes as shapes
 from legacy_style.engine.memory import Plan
-from legacy_style.engine.network import Network, split_list
+from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.processes import group as distributed
 from legacy_style.engine.processes import parts
@@ -44,7 +44,7 @@ from legacy_style.programs.neural_style.run import (
     build_filename,
 )
 from legacy_style.torch7 import image as torch_image
-from legacy_style.torch7.cmdline import tonumber
+from legacy_style.torch7.cmdline import split_list, tonumber
 from legacy_style.torch7.random import Generator
 
 __all__ = ["Interrupted", "Losses", "Progress", "Result", "build_filename", "stylize"]

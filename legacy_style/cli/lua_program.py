@@ -1,0 +1,55 @@
+"""What entry points of Torch7 programs share: lines as `th` printed them, usage, help, and options as JSON.
+
+Notes: stdout is an interface, flushed line by line; everything of ours goes to stderr. After an error in the words
+the usage goes to stdout and the message to stderr without a line end, as in the original.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+
+from legacy_style.torch7 import cmdline
+from legacy_style.torch7.cmdline import Option, Value
+
+
+def print_line(line: str) -> None:
+    """One line to stdout, whole and at once, for those who read it while the program runs."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def print_usage_error(message: str, original: Sequence[Option]) -> None:
+    """What CmdLine:error prints; its print('') gives a tab under `th`."""
+    print_line("\t")
+    sys.stderr.write(message)
+    sys.stderr.flush()
+    print_line("\t")
+    sys.stdout.write(cmdline.usage(original))
+
+
+def print_help(program: str, original: Sequence[Option], extensions: Sequence[Option]) -> None:
+    """The original's usage to the letter, then our options under a heading of their own."""
+    ours = "\n".join(cmdline.describe(extensions))
+    heading = "Options of this version, which may stand before and between the others:"
+    sys.stdout.write(f"{cmdline.usage(original, program)}\n{heading}\n{ours}\n")
+
+
+def print_options(options: Mapping[str, Value], original: Sequence[Option]) -> None:
+    """The original's options as one JSON object on one line; what JSON has no number for is text."""
+    print_line(json.dumps({option.key[1:]: _plain(options[option.key[1:]]) for option in original}))
+
+
+def print_version(name: str) -> None:
+    """The version of this package, and which program was asked."""
+    from legacy_style import __version__
+
+    print_line(f"{name} {__version__} (legacy-style, a port of {name}.lua)")
+
+
+def _plain(value: Value) -> Value | int:
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() and abs(value) <= 2**53 else value
+    return str(value) if isinstance(value, float) else value

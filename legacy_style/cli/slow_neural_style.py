@@ -1,0 +1,47 @@
+"""`th slow_neural_style.lua …`: reads the command line and prints what programs.fast_neural_style.slow has to say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from legacy_style.cli import lua_program, process
+from legacy_style.torch7 import cmdline
+
+NAME = "slow_neural_style"
+
+
+def main(words: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Run the program on `words` (the command line without its name) and return the exit status."""
+    words = sys.argv[1:] if words is None else words
+    program = sys.argv[0] if program is None else program
+    return process.run(lambda interrupts: _main(words, program, interrupts), NAME)
+
+
+def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) -> int:
+    from legacy_style.programs.fast_neural_style import slow_options
+
+    try:
+        parsed = slow_options.parse(words)
+    except cmdline.UsageError as error:
+        lua_program.print_usage_error(str(error), slow_options.ORIGINAL)
+        return process.FAILED
+    if parsed is None:
+        lua_program.print_help(program, slow_options.ORIGINAL, slow_options.EXTENSIONS)
+        return 0
+    options, action = parsed
+    if action == "version":
+        lua_program.print_version(NAME)
+    elif action == "print-options":
+        lua_program.print_options(options, slow_options.ORIGINAL)
+    else:
+        settings = slow_options.settings(options)
+        from legacy_style.programs.fast_neural_style import slow
+
+        slow.run(
+            settings,
+            log=lua_program.print_line,
+            notice=lambda line: print(f"{NAME}: {line}", file=sys.stderr, flush=True),
+            check=interrupts.check,
+        )
+    return 0

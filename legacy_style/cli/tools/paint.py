@@ -1,0 +1,78 @@
+"""`legacy-style paint PHOTO OUT`: a photograph, or a folder of them, in the style of a painter in the box."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm")
+
+
+@click.command("paint", short_help="Paint a photograph, or a folder of them, in a second each.")
+@click.argument("photo")
+@click.argument("out")
+@click.option(
+    "--style", default="ink", show_default=True, help="A style in the box (ink), or a checkpoint's file."
+)
+@click.option(
+    "--size",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Longer side that a larger photograph is scaled down to; 0: paint it as it is.",
+)
+@click.option(
+    "--tile",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Rows of the photograph to work on at a time; 0: all, or 256 where it is large. The result is the same.",
+)
+def paint(photo: str, out: str, style: str, size: int, tile: int) -> None:
+    """Paint PHOTO and write the picture OUT (.png or .jpg).
+
+    Where PHOTO is a folder, every photograph in it is painted into the folder OUT, under its own name.
+    """
+    from legacy_style.errors import LegacyStyleError
+    from legacy_style.programs.fast_neural_style import painter
+    from legacy_style.torch7 import image
+
+    brush = painter.load(style)
+    failed = 0
+    for source, target in list(_jobs(Path(photo), Path(out))):
+        try:
+            image.check_can_save(target)
+            picture = brush.paint(painter.load_photograph(str(source), size), tile)
+            image.save(target, picture)
+        except LegacyStyleError as error:
+            if not Path(photo).is_dir():
+                raise
+            failed += 1
+            print(f"left out: {error}", file=sys.stderr, flush=True)
+        else:
+            click.echo(str(target))
+    if failed:
+        raise LegacyStyleError(f"{failed} of the files in {photo} could not be painted")
+
+
+def _jobs(photo: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+    """Photograph and picture, one pair for a file and one for each photograph in a folder."""
+    from legacy_style.errors import OptionError
+
+    if not photo.is_dir():
+        yield photo, out
+        return
+    names = sorted(path.name for path in photo.iterdir() if path.suffix.lower() in _EXTENSIONS)
+    if not names:
+        raise OptionError(
+            f"{photo}: there are no photographs in it; names must end in {', '.join(_EXTENSIONS)}"
+        )
+    if out.exists() and not out.is_dir():
+        raise OptionError(f"{out}: is a file; give a folder for the pictures of a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        target = out / name
+        yield photo / name, target.with_suffix(target.suffix.lower())

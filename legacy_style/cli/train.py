@@ -1,0 +1,101 @@
+"""`th train.lua …`: reads the command line, runs programs.fast_neural_style.train, prints what the original prints.
+
+torch is imported only after the command line has parsed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from legacy_style.cli import lua_program, process
+from legacy_style.cli.progress import LiveLine, duration
+from legacy_style.torch7 import cmdline
+
+if TYPE_CHECKING:
+    from legacy_style.programs.fast_neural_style.train import Progress
+
+NAME = "train"
+
+
+def main(words: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Run the program on `words` (the command line without its name) and return the exit status."""
+    words = sys.argv[1:] if words is None else words
+    program = sys.argv[0] if program is None else program
+    return process.run(
+        lambda interrupts: _main(words, program, interrupts),
+        NAME,
+        output="-checkpoint_name",
+        unsaved="",
+        memory_advice="choose a smaller -batch_size or --crop, or a thinner -arch",
+    )
+
+
+def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) -> int:
+    from legacy_style.programs.fast_neural_style import train_options
+
+    try:
+        parsed = train_options.parse(words)
+    except cmdline.UsageError as error:
+        lua_program.print_usage_error(str(error), train_options.ORIGINAL)
+        return process.FAILED
+    if parsed is None:
+        lua_program.print_help(program, train_options.ORIGINAL, train_options.EXTENSIONS)
+        return 0
+    options, action = parsed
+    if action == "version":
+        lua_program.print_version(NAME)
+        return 0
+    if action == "print-options":
+        lua_program.print_options(options, train_options.ORIGINAL)
+        return 0
+    settings = train_options.settings(options)
+    from legacy_style.programs.fast_neural_style.train import train
+
+    live = _Live(sys.stderr, shown=not options["no_progress"] and sys.stderr.isatty())
+
+    def log(line: str) -> None:
+        live.clear()
+        lua_program.print_line(line)
+
+    def notice(line: str) -> None:
+        live.clear()
+        print(f"{NAME}: {line}", file=sys.stderr, flush=True)
+
+    def on_progress(done: Progress) -> None:
+        interrupts.check()
+        live.update(done)
+
+    try:
+        train(settings, log=log, notice=notice, on_progress=on_progress)
+    finally:
+        live.clear()
+    return 0
+
+
+class _Live(LiveLine):
+    """The line on stderr: iteration, loss, images a second, time left."""
+
+    _first: Progress | None = None
+    _began = 0.0
+    _images = 0
+
+    def update(self, done: Progress) -> None:
+        """Draw the line for an iteration that is done."""
+        if self._first is None:
+            self._first, self._began = done, time.monotonic()
+        else:
+            self._images += done.images
+        self.show(lambda: self._describe(done))
+
+    def _describe(self, done: Progress) -> list[str]:
+        assert self._first is not None
+        parts = [f"Iteration {done.iteration} / {done.num_iterations:.14g}", f"loss {done.loss:.4g}"]
+        seconds = time.monotonic() - self._began
+        iterations = done.iteration - self._first.iteration
+        if iterations and seconds:
+            left = (done.num_iterations - done.iteration) * seconds / iterations
+            parts += [f"{self._images / seconds:.3g} images/s", f"{duration(left)} left"]
+        return parts

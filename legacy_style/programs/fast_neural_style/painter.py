@@ -1,0 +1,170 @@
+"""A trained network that paints photographs: the ones in the box, and those that train.lua wrote.
+
+    painter = load("ink")                     # or a checkpoint's path, checkpoint.t7
+    picture = painter.paint(photograph)       # RGB in [0,1], (3, H, W)
+
+A painter's file is a PyTorch archive of plain values and tensors: the options that describe the network, and its
+weights in half precision. Large photographs are painted in strips, with the result of the whole (`strips`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from legacy_style import files
+from legacy_style.errors import FormatError, LegacyStyleError, OptionError
+from legacy_style.formats import t7
+from legacy_style.formats.model_files import bundled
+from legacy_style.programs.fast_neural_style import network, preprocess, shapes, strips
+from legacy_style.programs.fast_neural_style.architecture import build
+from legacy_style.programs.fast_neural_style.forward import Forward
+from legacy_style.programs.fast_neural_style.values import Architecture
+from legacy_style.torch7 import image
+
+Array = NDArray[np.floating[Any]]
+
+STYLES = {"ink": "ink_wash_painter.pth"}
+"""The painters in the box, by the name of their style."""
+
+FORMAT = "legacy-style painter 1"
+
+DEFAULT_SIZE = 1024
+"""The longer side that a photograph is scaled down to, unless another is asked for: strokes are so many pixels wide."""
+
+WHOLE_PIXELS = 2**22
+"""Larger pictures are painted in strips, for memory."""
+
+STRIP_ROWS = 256
+
+MARGIN = 32
+"""So far a photograph is continued by its mirror image, because networks paint a seam along the edges of an image."""
+
+_EXIF_ORIENTATION = 0x0112
+
+
+class Painter:
+    """A network, and what is done to images before and after it."""
+
+    def __init__(self, model: torch.nn.Module, preprocessing: preprocess.Preprocessing) -> None:
+        self.model, self.preprocessing = model.eval(), preprocessing
+        self._forward = Forward(self.model, torch.device("cpu"))
+
+    def paint(self, photograph: Array, rows: int = 0) -> NDArray[np.float32]:
+        """A picture of the size of a photograph, both RGB in [0,1], (3, H, W).
+
+        `rows`: paint that many rows at a time; 0: all at once, unless the photograph is large. The result is not
+        clamped. Raises UnsupportedError for a photograph that is too small for the network.
+        """
+        _, height, width = photograph.shape
+        shapes.output_shape(self.model, (3, height, width))  # raises where it is too small
+        x = torch.from_numpy(self.preprocessing.preprocess(photograph).astype(np.float32))[None]
+        margin = min(MARGIN, (min(height, width) - 1) // 4 * 4)
+        x = F.pad(x, (margin,) * 4, "reflect")
+        _, *sides = shapes.output_shape(self.model, (3, height + 2 * margin, width + 2 * margin))
+        if rows == 0 and height * width > WHOLE_PIXELS:
+            rows = STRIP_ROWS
+        y = strips.run(self.model, x, rows) if rows else self._forward(x)
+        # Strides round a size up at its end; a network without padding gives less than it got, evenly all round.
+        top, left = (margin - max(given - got, 0) // 2 for given, got in zip(x.shape[2:], sides, strict=True))
+        inside = y[0, :, max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
+        picture: NDArray[np.float32] = self.preprocessing.deprocess(np.ascontiguousarray(inside.numpy()))
+        return picture
+
+
+def load(style: str) -> Painter:
+    """The painter of a style in the box, of a painter's file, or of a .t7 checkpoint that train.lua wrote.
+
+    Raises OptionError for a style that is neither, FormatError, UnsupportedError.
+    """
+    path = bundled().with_name(STYLES[style]) if style in STYLES else Path(style)
+    if not path.is_file():
+        raise OptionError(
+            f"--style {style}: there is no such style and no such file; give {' or '.join(STYLES)}, or a checkpoint"
+            " that th train.lua wrote"
+        )
+    with path.open("rb") as file:
+        is_t7 = t7.looks_like(file.read(8))
+    if is_t7:
+        checkpoint = network.from_checkpoint(t7.read(path), str(path))
+        return Painter(checkpoint.network, checkpoint.preprocessing)
+    return _from_content(_read(path), path)
+
+
+def save(path: str, checkpoint: network.Checkpoint) -> None:
+    """Write the network of a train.lua checkpoint as a painter's file, with weights in half precision."""
+    options = checkpoint.options
+    content = {
+        "format": FORMAT,
+        "arch": str(options["arch"]),
+        "padding_type": str(options["padding_type"]),
+        "use_instance_norm": options["use_instance_norm"] == 1,
+        "tanh_constant": float(options["tanh_constant"]),
+        "preprocessing": checkpoint.preprocessing.name,
+        "weights": {name: each.half() for name, each in checkpoint.network.state_dict().items()},
+    }
+    with files.replacing(path) as file:
+        torch.save(content, file)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch's reader raises for a file that is not one of its own
+        raise FormatError(f"{path}: neither a painter's file nor a .t7 checkpoint ({error})") from error
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+        raise FormatError(f"{path}: not a painter's file of this version, {FORMAT!r}")
+    return dict(content)
+
+
+def _from_content(content: Mapping[str, Any], path: Path) -> Painter:
+    try:
+        architecture = Architecture(
+            content["arch"],
+            content["padding_type"],
+            content["use_instance_norm"],
+            content["tanh_constant"],
+            tv_strength=0,
+        )
+        model = build(architecture)
+        model.load_state_dict({name: each.float() for name, each in content["weights"].items()})
+        preprocessing = preprocess.by_name(content["preprocessing"])
+    except (KeyError, TypeError, AttributeError, RuntimeError, LegacyStyleError) as error:
+        raise FormatError(f"{path}: a painter's file whose content makes no sense ({error})") from error
+    return Painter(model, preprocessing)
+
+
+def load_photograph(path: str, size: float) -> NDArray[np.float64]:
+    """A photograph the right way up, RGB in [0,1], (3, H, W), its longer side scaled down to `size` (0: never).
+
+    Raises OptionError, FormatError, UnsupportedError.
+    """
+    photograph = image.load(path)
+    if size and max(photograph.shape) > size:
+        photograph = image.scale(photograph, size)
+    return np.ascontiguousarray(_upright(photograph, _orientation(path)))
+
+
+def _orientation(path: str) -> int:
+    """What the camera said of how it was held, 1..8 (EXIF); 1 where it said nothing."""
+    with Image.open(path) as opened:
+        orientation = opened.getexif().get(_EXIF_ORIENTATION, 1)
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _upright(photograph: NDArray[np.float64], orientation: int) -> NDArray[np.float64]:
+    """Turn and mirror as EXIF's orientations 2..8 ask for."""
+    if orientation in (5, 6, 7, 8):
+        photograph = photograph.transpose(0, 2, 1)
+    if orientation in (3, 4, 7, 8):
+        photograph = photograph[:, ::-1]
+    if orientation in (2, 3, 6, 7):
+        photograph = photograph[:, :, ::-1]
+    return photograph

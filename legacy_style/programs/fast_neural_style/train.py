@@ -1,0 +1,152 @@
+"""`th train.lua`: train an image transformation network, with its original's losses, optimiser, lines and files.
+
+Ports jcjohnson/fast-neural-style 813c834, train.lua; `train` reads as its `main` does. Ours are photographs instead
+of an HDF5 file (`photographs`), a training that goes on (`training_state`), and a picture beside each checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from legacy_style.engine import machine
+from legacy_style.programs.fast_neural_style import architecture, loading, printout, saving, training_state
+from legacy_style.programs.fast_neural_style.data import Batches, open_batches
+from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
+from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
+from legacy_style.programs.fast_neural_style.train_options import Settings
+from legacy_style.programs.fast_neural_style.trainer import Trainer
+from legacy_style.torch7 import image
+from legacy_style.torch7.random import Generator
+
+Log = Callable[[str], None]
+
+PICTURE_SIZE = 512
+"""The longer side of the picture beside a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One iteration that is done; `images`: how many it trained on."""
+
+    iteration: int
+    num_iterations: float
+    loss: float
+    images: int
+
+
+def train(
+    settings: Settings, *, log: Log, notice: Log, on_progress: Callable[[Progress], None]
+) -> torch.nn.Sequential:
+    """Train a network as the options say, and return it.
+
+    `log` takes the lines that the original prints, `notice` ours. Raises LegacyStyleError.
+    """
+    device = loading.choose_device(settings.device, notice)
+    machine.dtype(settings.precision, [device])  # raises where that would be slow
+    state = training_state.read(settings.resume) if settings.resume else None
+    if state is not None:
+        training_state.check_same(settings.resume, state, settings)
+    seed = state["seed"] if state is not None else settings.seed
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    model = _model(settings, seed, log)
+    log(printout.describe(model))
+    criterion = _criterion(settings, device, notice) if settings.percep_loss_weight > 0 else None
+    with contextlib.closing(open_batches(settings, seed, notice)) as batches:
+        trainer = Trainer(settings, model, criterion, device, seed)
+        if state is not None:
+            training_state.restore(state, trainer)
+            notice(f"going on from iteration {trainer.iteration} ({settings.resume})")
+        try:
+            _run(trainer, batches, log, on_progress)
+        except KeyboardInterrupt:
+            notice(_what_is_kept(settings))
+            raise
+    return trainer.model
+
+
+def _run(trainer: Trainer, batches: Batches, log: Log, on_progress: Callable[[Progress], None]) -> None:
+    settings = trainer.settings
+    before = None  # what a step that is interrupted goes back to
+    try:
+        while trainer.iteration < settings.num_iterations:
+            x, y = batches.train(trainer.iteration)
+            before = training_state.collect(trainer) if settings.state else None
+            loss = trainer.step(x, y)
+            before = None
+            t = trainer.iteration
+            epoch = t / batches.per_epoch if batches.per_epoch else math.inf
+            log(
+                f"Epoch {epoch:f}, Iteration {t} / {settings.num_iterations:.0f}, loss = {loss:f}\t"
+                f"{trainer.learning_rate:.14g}\t"
+            )
+            on_progress(Progress(t, settings.num_iterations, loss, len(x)))
+            if settings.checkpoint_every > 0 and math.fmod(t, settings.checkpoint_every) == 0:
+                _checkpoint(trainer, batches, log)
+            if settings.lr_decay_every > 0 and math.fmod(t, settings.lr_decay_every) == 0:
+                trainer.decay()
+    finally:
+        if settings.state:
+            training_state.write(settings.state, before or training_state.collect(trainer), trainer.history)
+
+
+def _what_is_kept(settings: Settings) -> str:
+    if settings.state:
+        return f"the training is in {settings.state}; the same command with --resume {settings.state} goes on with it"
+    return "only checkpoints are kept of this training; with --state FILE it could go on"
+
+
+def _checkpoint(trainer: Trainer, batches: Batches, log: Log) -> None:
+    settings, history = trainer.settings, trainer.history
+    log("Running on validation set ... \t")
+    loss = trainer.validate(batches)
+    log(f"val loss = {loss:f}\t")
+    history.val_loss_history.append(loss)
+    history.val_loss_history_ts.append(trainer.iteration)
+    saving.write_checkpoint(settings, trainer.model, history)
+    if settings.picture:
+        _paint(trainer)
+    if settings.state:
+        training_state.write(settings.state, training_state.collect(trainer), history)
+
+
+def _model(settings: Settings, seed: int, log: Log) -> torch.nn.Sequential:
+    """A new network, or that of -resume_from_checkpoint, whose padding and total variation are its own."""
+    path = settings.resume_from_checkpoint
+    if path:
+        log(f"Loading checkpoint from {path}\t")
+        return loading.checkpoint(path)
+    log("Initializing model from scratch\t")
+    return architecture.build(settings.architecture, Generator(seed))
+
+
+def _criterion(settings: Settings, device: torch.device, notice: Log) -> PerceptualCriterion:
+    network = LossNetwork(loading.loss_network(settings.loss_network, notice), device)
+    criterion = PerceptualCriterion(
+        network, settings.content, settings.style, style_target=settings.style_target
+    )
+    if settings.task == "style":
+        picture = image.scale(image.load(settings.style_image), settings.style_image_size)
+        style = torch.from_numpy(settings.preprocessing.preprocess(picture.astype(np.float32)))[None]
+        criterion.set_style_target(style.to(device, memory_format=torch.channels_last))
+    return criterion
+
+
+@torch.no_grad()
+def _paint(trainer: Trainer) -> None:
+    """Paint the photograph of --picture as NAME.png."""
+    settings = trainer.settings
+    photograph = image.load(settings.picture)
+    if max(photograph.shape) > PICTURE_SIZE:
+        photograph = image.scale(photograph, PICTURE_SIZE)
+    x = torch.from_numpy(settings.preprocessing.preprocess(photograph).astype(np.float32))[None]
+    trainer.model.eval()
+    y = trainer.model(x.to(trainer.device, memory_format=torch.channels_last))
+    image.save(
+        f"{settings.checkpoint_name}.png", settings.preprocessing.deprocess(y[0].float().cpu().numpy())
+    )

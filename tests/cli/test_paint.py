@@ -1,0 +1,150 @@
+"""`legacy-style paint`: photographs and folders of them, in the styles in the box and in one's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from legacy_style.cli.tools.paint import paint
+from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
+from legacy_style.formats import t7
+from legacy_style.programs.fast_neural_style import network, painter
+from legacy_style.programs.fast_neural_style.architecture import build
+from legacy_style.programs.fast_neural_style.values import Architecture
+from legacy_style.torch7.random import Generator
+
+ARCH = "c9s1-4,d6,d8,R8,U2,c3s1-6,U2,c3s1-4,c9s1-3"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[0:50, 0:70]
+    waves = np.stack([np.sin(x / (4 + phase)) * np.cos(y / (5 + phase)) for phase in range(3)], 2)
+    Image.fromarray(np.uint8(127 + 120 * waves)).save("photo.png")
+    options = {"arch": ARCH, "padding_type": "reflect", "use_instance_norm": 1, "tanh_constant": 150}
+    model = network.to_t7(build(Architecture(ARCH, "reflect"), Generator(1)))
+    t7.write("own.t7", {"opt": {**options, "preprocessing": "vgg"}, "model": model})
+    return tmp_path
+
+
+def run(*words: str):
+    result = CliRunner().invoke(paint, words)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def pixels(path: str) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
+
+
+def test_a_picture_has_the_size_of_the_photograph(folder):
+    assert run("photo.png", "out.png", "--style", "own.t7").exit_code == 0
+    assert pixels("out.png").shape == (50, 70, 3)
+    assert pixels("out.png").std() > 5
+
+
+@pytest.mark.parametrize("rows", ["1", "16", "1000"])
+def test_tiles_give_the_same_picture(folder, rows):
+    run("photo.png", "whole.png", "--style", "own.t7")
+    run("photo.png", "tiles.png", "--style", "own.t7", "--tile", rows)
+    apart = np.abs(pixels("whole.png") - pixels("tiles.png"))
+    assert apart.max() <= 1  # values at the border of a level
+    assert (apart > 0).mean() < 1e-3
+
+
+def test_a_large_photograph_is_painted_in_strips_by_itself(folder, monkeypatch):
+    used = []
+    monkeypatch.setattr(painter, "WHOLE_PIXELS", 3000)
+    monkeypatch.setattr(
+        painter.strips, "run", lambda model, x, rows: used.append(rows) or torch.zeros_like(x)
+    )
+    run("photo.png", "out.png", "--style", "own.t7")
+    assert used == [painter.STRIP_ROWS]
+
+
+@pytest.mark.parametrize(("size", "shape"), [("35", (25, 35)), ("1024", (50, 70)), ("0", (50, 70))])
+def test_a_photograph_is_scaled_down_and_never_up(folder, size, shape):
+    run("photo.png", "out.png", "--style", "own.t7", "--size", size)
+    assert pixels("out.png").shape[:2] == shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_painted_the_right_way_up(folder, orientation):
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open("photo.png") as image:
+        image.save("turned.png", exif=exif)
+    with Image.open("turned.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image)).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(painter.load_photograph("turned.png", 0), expected, atol=1e-12)
+
+
+def test_a_folder_is_painted_file_by_file(folder):
+    (folder / "in").mkdir()
+    for name in ("b.png", "a.JPG"):
+        with Image.open("photo.png") as image:
+            image.save(f"in/{name}")
+    (folder / "in" / "notes.txt").write_text("no photograph")
+    result = run("in", "out/new", "--style", "own.t7")
+    assert result.output == "out/new/a.jpg\nout/new/b.png\n"
+    run("photo.png", "one.png", "--style", "own.t7")
+    np.testing.assert_array_equal(pixels("out/new/b.png"), pixels("one.png"))
+
+
+def test_a_broken_file_in_a_folder_does_not_end_the_others(folder):
+    (folder / "in").mkdir()
+    (folder / "in" / "a.png").write_bytes(b"no image")
+    with Image.open("photo.png") as image:
+        image.save("in/b.png")
+    result = CliRunner().invoke(paint, ["in", "out", "--style", "own.t7"])
+    assert isinstance(result.exception, LegacyStyleError)
+    assert str(result.exception) == "1 of the files in in could not be painted"
+    assert "left out: in/a.png: not an image" in result.output
+    assert (folder / "out" / "b.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "told"),
+    [
+        (("photo.png", "out.png", "--style", "oil"), OptionError, "--style oil: there is no such style"),
+        (("photo.png", "out.png", "--style", "photo.png"), FormatError, "neither a painter's file nor a .t7"),
+        (("none.png", "out.png", "--style", "own.t7"), OptionError, "none.png: No such file"),
+        (("photo.png", "out.gif", "--style", "own.t7"), OptionError, "out.gif"),
+        (("photo.png", "no/out.png", "--style", "own.t7"), OptionError, "does not exist; create it"),
+        (("photo.png", "out.png", "--style", "own.t7", "--size", "3"), UnsupportedError, "too small"),
+        (("empty", "out", "--style", "own.t7"), OptionError, "there are no photographs in it"),
+    ],
+)
+def test_what_cannot_be_painted_is_refused_with_a_sentence(folder, words, kind, told):
+    (folder / "empty").mkdir()
+    with pytest.raises(kind, match=told):
+        run(*words)
+    assert not list(folder.glob("out*"))
+
+
+def test_a_painters_file_paints_as_its_checkpoint_but_for_half_precision(folder):
+    painter.save("own.pth", network.from_checkpoint(t7.read("own.t7"), "own.t7"))
+    run("photo.png", "half.png", "--style", "own.pth")
+    run("photo.png", "whole.png", "--style", "own.t7")
+    assert np.abs(pixels("half.png") - pixels("whole.png")).mean() < 1
+    assert (folder / "own.pth").stat().st_size < (folder / "own.t7").stat().st_size
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"format": "another"}, {"arch": "x"}, {"weights": {}}, {"weights": None}, {"preprocessing": "none"}],
+)
+def test_a_painters_file_that_makes_no_sense_is_refused(folder, change):
+    painter.save("own.pth", network.from_checkpoint(t7.read("own.t7"), "own.t7"))
+    content = torch.load("own.pth", weights_only=True)
+    torch.save({**content, **change}, "bad.pth")
+    with pytest.raises(FormatError, match=r"bad\.pth"):
+        painter.load("bad.pth")

@@ -1,0 +1,398 @@
+"""`th train.lua` and `th slow_neural_style.lua`: recorded runs, photographs, and trainings that go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import training_runs
+from PIL import Image
+from recordings import needs_shared
+from training_runs import NOT_OURS, RECORDED, recorded
+
+from legacy_style.cli.slow_neural_style import main as slow
+from legacy_style.cli.train import main as train
+from legacy_style.formats import t7
+from legacy_style.programs.fast_neural_style import network, train_options
+
+CHECKOUT = Path(__file__).parents[2]
+
+RUNS = [name for name in recorded(RECORDED) if name not in NOT_OURS] if RECORDED.is_dir() else []
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_is_as_recorded_or_deviates_on_purpose(name, tmp_path):
+    run = recorded(RECORDED)[name]
+    assert not list(training_runs.differences(run, training_runs.perform(run, tmp_path)))
+
+
+@needs_shared
+def test_all_64_recorded_runs_are_replayed_or_accounted_for():
+    assert len(RUNS) == 62
+    assert set(recorded(RECORDED)) == {*RUNS, *NOT_OURS}
+    for table in (
+        training_runs.STEADY,
+        training_runs.FEWER,
+        training_runs.DEVIATIONS,
+        training_runs.REFUSED_EARLIER,
+    ):
+        assert set(table) <= set(RUNS)
+
+
+# The rest needs no recording: a tiny network, a loss network of 64 random filters, six photographs of waves.
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    Path("photos").mkdir()
+    y, x = np.mgrid[0:48, 0:64]
+    for number in range(6):
+        waves = [np.sin(x / (3 + number) + phase) * np.cos(y / (5 + phase)) for phase in range(3)]
+        Image.fromarray(np.uint8(127 + 120 * np.stack(waves, 2))).save(f"photos/{number}.png")
+    torch.manual_seed(7)
+    loss_network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1),
+        torch.nn.ReLU(True),
+        torch.nn.Conv2d(8, 8, 3, padding=1),
+        torch.nn.ReLU(True),
+    )
+    t7.write("loss.t7", network.to_t7(loss_network))
+    return tmp_path
+
+
+def words(*more: str) -> list[str]:
+    """A command line for a training that takes a second."""
+    return [
+        *("-arch", "c3s1-4,d4,R4,U2,c3s1-3", "-padding_type", "reflect", "-loss_network", "loss.t7"),
+        *(
+            "-content_layers",
+            "4",
+            "-style_layers",
+            "2,4",
+            "-style_image",
+            "photos/0.png",
+            "-style_image_size",
+            "32",
+        ),
+        *(
+            "--image-dir",
+            "photos",
+            "--crop",
+            "24",
+            "-batch_size",
+            "2",
+            "-num_val_batches",
+            "1",
+            "--seed",
+            "1",
+        ),
+        *("-gpu", "-1", "-checkpoint_every", "0", "-num_iterations", "6"),
+        *more,
+    ]
+
+
+def parameters(path: str) -> np.ndarray:
+    return np.concatenate([each.ravel() for each in _weights(t7.read(path)["model"])])
+
+
+def _weights(module):
+    for name in ("weight", "bias"):
+        if module.get(name) is not None:
+            yield module.get(name)
+    for child in module.get("modules", []):
+        yield from _weights(child)
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another(folder):
+    for name, seed in (("one", "1"), ("same", "1"), ("other", "2")):
+        assert train(words("--seed", seed, "-checkpoint_every", "6", "-checkpoint_name", name)) == 0
+    one, same, other = map(parameters, ("one.t7", "same.t7", "other.t7"))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_last_bit(folder, capsys):
+    more = ("-lr_decay_every", "4", "-checkpoint_every", "3", "-use_instance_norm", "0")
+    assert train(words("-num_iterations", "9", "-checkpoint_name", "whole", *more)) == 0
+    lines = [line for line in capsys.readouterr().out.split("\n") if line.startswith("Epoch")]
+    assert train(words("-num_iterations", "5", "-checkpoint_name", "half", "--state", "s", *more)) == 0
+    resumed = ("-num_iterations", "9", "-checkpoint_name", "half", "--state", "s", "--resume", "s", *more)
+    capsys.readouterr()
+    assert train(words(*resumed)) == 0
+    captured = capsys.readouterr()
+    assert [line for line in captured.out.split("\n") if line.startswith("Epoch")] == lines[5:]
+    assert "going on from iteration 5" in captured.err
+    np.testing.assert_array_equal(parameters("half.t7"), parameters("whole.t7"))
+    whole, half = (json.loads(Path(f"{name}.json").read_text()) for name in ("whole", "half"))
+    for key in ("train_loss_history", "val_loss_history", "val_loss_history_ts", "style_loss_history"):
+        assert half[key] == whole[key]
+
+
+def test_padding_that_began_with_the_first_image_is_resumed_too(folder):
+    more = ("-padding_type", "reflect-start", "-checkpoint_every", "4", "--state", "s")
+    assert train(words("-num_iterations", "4", "-checkpoint_name", "whole", *more)) == 0
+    assert train(words("-num_iterations", "2", "-checkpoint_name", "half", *more)) == 0
+    assert train(words("-num_iterations", "4", "-checkpoint_name", "half", "--resume", "s", *more)) == 0
+    np.testing.assert_array_equal(parameters("half.t7"), parameters("whole.t7"))
+    assert t7.read("half.t7")["model"].get("modules")[0].typename == "nn.SpatialReflectionPadding"
+
+
+def test_a_training_without_a_seed_goes_on_with_its_own(folder, capsys):
+    more = ("--seed", "-1", "--state", "s")
+    assert train(words("-num_iterations", "2", *more)) == 0
+    assert train(words("-num_iterations", "4", "--resume", "s", *more)) == 0
+    assert capsys.readouterr().out.count("Epoch") == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("-learning_rate", "0.1"), "learning_rate was 0.001 and is 0.1"),
+        (("--crop", "16"), "crop was 24.0 and is 16.0"),
+        (("-arch", "c3s1-3"), "arch was"),
+    ],
+)
+def test_a_state_is_not_resumed_with_other_options(folder, capsys, change, told):
+    assert train(words("-num_iterations", "1", "--state", "s")) == 0
+    assert train(words("-num_iterations", "2", "--resume", "s", *change)) == 1
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x02."])
+def test_what_is_no_state_is_refused(folder, capsys, content):
+    Path("s").write_bytes(content)
+    assert train(words("--resume", "s")) == 1
+    assert "give the file of --state" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_keeps_its_state(folder):
+    """Ctrl-C at whatever moment: the state on disk is that between two iterations."""
+    command = [sys.executable, "-c", "import sys; from legacy_style.cli.train import main; sys.exit(main())"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, *words("-num_iterations", "100000", "--state", "s")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        seen += line.startswith("Epoch")
+        if seen == 3:
+            break
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "the training is in s; the same command with --resume s goes on with it" in told
+    state = torch.load("s", weights_only=True)
+    assert state["iteration"] >= 3
+    assert len(state["history"]["train_loss_history"]) == state["iteration"]
+    total = str(state["iteration"] + 2)
+    assert (
+        train(
+            words(
+                "-num_iterations",
+                total,
+                "--resume",
+                "s",
+                "-checkpoint_name",
+                "on",
+                "-checkpoint_every",
+                total,
+            )
+        )
+        == 0
+    )
+    assert (
+        train(words("-num_iterations", total, "-checkpoint_name", "whole", "-checkpoint_every", total)) == 0
+    )
+    np.testing.assert_array_equal(parameters("on.t7"), parameters("whole.t7"))
+
+
+def test_a_picture_is_painted_beside_a_checkpoint(folder):
+    assert (
+        train(words("-checkpoint_every", "6", "-checkpoint_name", "new/ck", "--picture", "photos/1.png")) == 0
+    )
+    assert sorted(path.name for path in Path("new").iterdir()) == ["ck.json", "ck.png", "ck.t7"]
+    with Image.open("new/ck.png") as picture:
+        assert picture.size == (64, 48)
+
+
+def test_a_training_learns(folder, capsys):
+    assert train(words("-num_iterations", "60", "-learning_rate", "1e-2")) == 0
+    losses = training_runs.losses(capsys.readouterr().out.split("\n"))
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:3])
+
+
+def test_bfloat16_is_refused_where_it_would_be_slow(folder, capsys, monkeypatch):
+    monkeypatch.setattr("legacy_style.engine.machine._has_fast_bfloat16", lambda: False)
+    assert train(words("--precision", "bfloat16")) == 1
+    assert "--precision bfloat16: this processor has no instructions for bfloat16" in capsys.readouterr().err
+
+
+def test_bfloat16_trains_nearly_as_float32_does(folder, capsys, monkeypatch):
+    monkeypatch.setattr("legacy_style.engine.machine._has_fast_bfloat16", lambda: True)
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        assert train(words("--precision", precision)) == 0
+        losses[precision] = training_runs.losses(capsys.readouterr().out.split("\n"))
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--image-dir", "nowhere"), "--image-dir nowhere: there is no such folder"),
+        (("--image-dir", "", "-h5_file", "none.h5"), "-h5_file none.h5: there is no such file"),
+        (("--image-dir", "", "-h5_file", "loss.t7"), "loss.t7: not an HDF5 file"),
+        (("-loss_network", "none.t7"), "-loss_network none.t7: there is no such file; give a VGG-16"),
+        (("-loss_network", "photos/0.png"), "photos/0.png"),
+        (("-style_image", "none.png"), "none.png: No such file or directory"),
+        (("-batch_size", "0"), "-batch_size takes a whole number of 1 or more, not 0."),
+        (("--scales", "2,1"), "--scales takes the smaller number first"),
+        (("--scales", "a"), "--scales takes two numbers"),
+        (("-checkpoint_every", "1", "-num_val_batches", "0"), "-num_val_batches 0: a checkpoint needs"),
+        (("--seed", "1.5"), "--seed takes a whole number"),
+        (("-task", "upsample"), "--image-dir serves -task style"),
+        (
+            ("-resume_from_checkpoint", "none.t7"),
+            "-resume_from_checkpoint none.t7: No such file or directory",
+        ),
+        (("-gpu", "0.5"), "-gpu takes a whole number"),
+        (("-padding_type", "reflect-start", "--crop", "17"), "-padding_type reflect-start: images of 17x17"),
+        (("--state", "nowhere/s"), "--state nowhere/s: could not be written"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(folder, capsys, more, told):
+    assert train(words(*more)) == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("program", [train, slow])
+def test_a_word_that_is_no_option_gives_the_usage(capsys, program):
+    assert program(["-foo", "1"], "TORCH/bin/th") == 1
+    captured = capsys.readouterr()
+    assert captured.err == "invalid argument: -foo"
+    assert captured.out.startswith("\t\n\t\nUsage: [options]\n")
+
+
+@pytest.mark.parametrize("program", [train, slow])
+def test_help_names_the_originals_options_and_ours(capsys, program):
+    assert program(["-help"], "TORCH/bin/th") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Usage: TORCH/bin/th [options]\n")
+    assert "-style_weights" in text
+    assert "--seed" in text
+
+
+def test_options_are_printed_as_json(capsys):
+    assert train(["-batch_size", "8", "--print-options"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed) == [option.key[1:] for option in train_options.ORIGINAL]
+    assert printed["batch_size"] == 8
+
+
+def test_the_slow_way_needs_no_recording_to_lower_its_loss(folder, capsys):
+    given = [
+        "-content_image",
+        "photos/1.png",
+        "-style_image",
+        "photos/0.png",
+        "-image_size",
+        "32",
+        "--seed",
+        "3",
+    ]
+    given += [
+        "-style_image_size",
+        "32",
+        "-loss_network",
+        "loss.t7",
+        "-content_layers",
+        "4",
+        "-style_layers",
+        "2,4",
+    ]
+    given += ["-optimizer", "adam", "-learning_rate", "5"]
+    assert slow([*given, "-num_iterations", "20", "-save_every", "20"]) == 0
+    losses = training_runs.losses(capsys.readouterr().out.split("\n"))
+    assert len(losses) == 20
+    assert losses[-1] < losses[0] / 5
+    assert Path("out_20.png").is_file()
+
+
+def test_without_the_default_loss_network_the_bundled_one_is_used_and_that_is_said(folder, capsys):
+    given = words(
+        "-loss_network", "models/vgg16.t7", "-num_iterations", "1", "--crop", "16", "-style_image_size", "16"
+    )
+    assert train(given) == 0
+    assert "No models/vgg16.t7 here: using the bundled VGG-16 instead" in capsys.readouterr().err
+
+
+def checkpoint() -> np.ndarray:
+    """Train for a moment, and return the parameters of ck.t7."""
+    assert train(words("-num_iterations", "2", "-checkpoint_every", "2", "-checkpoint_name", "ck")) == 0
+    return parameters("ck.t7")
+
+
+def test_another_reader_finds_the_same_in_a_checkpoint(folder):
+    """PyPI's torchfile, which knows nothing of ours."""
+    torchfile = pytest.importorskip("torchfile")
+    ours = checkpoint()
+    content = torchfile.load("ck.t7")
+    assert content[b"opt"][b"style_layers"] == [b"2", b"4"]
+    assert content[b"opt"][b"batch_size"] == 2
+    assert len(content[b"train_loss_history"]) == 2
+    model = content[b"model"]
+    assert model.torch_typename() == b"nn.Sequential"
+    found = []
+
+    def visit(module) -> None:
+        for name in (b"weight", b"bias"):
+            if isinstance(getattr(module, "_obj", {}), dict) and module._obj.get(name) is not None:
+                found.append(module._obj[name].ravel())
+        for child in module._obj.get(b"modules") or []:
+            visit(child)
+
+    visit(model)
+    np.testing.assert_array_equal(np.concatenate(found), ours)
+
+
+@needs_shared
+def test_the_reader_beside_the_recordings_reads_a_checkpoint_to_its_last_byte(folder):
+    import importlib.util
+
+    place = importlib.util.spec_from_file_location("reference_t7", RECORDED / "reference" / "t7.py")
+    reference = importlib.util.module_from_spec(place)
+    place.loader.exec_module(reference)
+    ours = checkpoint()
+    reader = reference.Reader(Path("ck.t7").read_bytes())
+    content = reader.obj()
+    assert reader.p == len(reader.b)
+    found = []
+
+    def visit(module) -> None:
+        found.extend(module[name].ravel() for name in ("weight", "bias") if module.get(name) is not None)
+        for number in sorted(module.get("modules", {})):
+            visit(module["modules"][number])
+
+    visit(content["model"])
+    np.testing.assert_array_equal(np.concatenate(found), ours)
+    assert [content["model"]["modules"][number].cls for number in (1.0, 2.0)] == [
+        "nn.SpatialReflectionPadding",
+        "nn.SpatialConvolution",
+    ]
