@@ -2,7 +2,7 @@
 
 What the output is follows from its extension. Surprises: a .caffemodel or .t7 is always for BGR images and in
 single precision, since nothing in it could say otherwise; a .t7 made from a .t7 keeps all that the file holds,
-but for gradients and buffers; the layers of a branching network are compared as far as it runs.
+but for gradients and buffers, and is for the CPU; the layers of a branching network are compared as far as it runs.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def _torch7_content(net: NetParameter) -> Any:
         whole = network.from_module(nn.network(content, net.path), net.path)
         if [layer.name for layer in whole.layers] == [layer.name for layer in net.layers]:
             nn.clear_gradients(content)
+            nn.to_cpu(content)
             return content
     return building.sequential(net)
 

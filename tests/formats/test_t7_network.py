@@ -126,6 +126,20 @@ def test_a_t7_from_a_t7_keeps_what_else_the_file_holds(tmp_path: Path) -> None:
     assert "the file says preprocessing: resnet" in shown
 
 
+def test_a_t7_of_a_gpu_becomes_one_for_the_cpu(tmp_path: Path) -> None:
+    content = t7.read(FIXTURE)
+    content.fields["_type"] = "torch.CudaTensor"
+    t7.write(tmp_path / "gpu.t7", content)
+    assert legacy_style("convert", tmp_path / "gpu.t7", tmp_path / "cpu.t7").exit_code == 0
+    written = t7.read(tmp_path / "cpu.t7")
+    objects = [item for item in nn.reachable(written) if isinstance(item, TorchObject)]
+    assert written.get("_type") == "torch.FloatTensor" and len(objects) == 19
+    assert not [item.typename for item in objects if item.typename.startswith("cudnn")]
+    versions = sorted(item.version for item in objects if item.typename == "nn.SpatialBatchNormalization")
+    assert versions == [1, 2]  # the one with deviations stays what Torch7 knows how to read
+    assert b"Cuda" not in (tmp_path / "cpu.t7").read_bytes()
+
+
 def vgg(blocks: tuple[int, ...]) -> TorchObject:
     """A plain VGG without names, of modules as torch/nn makes them."""
     modules, channels = [], 3

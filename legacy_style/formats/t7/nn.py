@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legacy_style.errors import FormatError, UnsupportedError
-from legacy_style.formats.t7.objects import Function, Pairs, TorchObject
+from legacy_style.formats.t7.objects import Function, Pairs, TorchObject, element_type
 
 # What a container hands to the next: the name of a layer's output, "data" for the input, or a table of these.
 Value = Any
@@ -289,6 +289,32 @@ def clear_gradients(content: Any) -> None:
                 if isinstance(value := item.fields[name], np.ndarray):
                     item.fields[name] = np.empty(0, value.dtype)
 
+
+def to_cpu(content: Any) -> None:
+    """Turn cudnn's modules into nn's, and the types that objects name into the CPU's, as cudnn.convert does.
+
+    In place, in every object that is reachable from `content`. Tensors are the CPU's since they were read.
+    """
+    for item in list(reachable(content)):
+        if not isinstance(item, TorchObject):
+            continue
+        package, _, kind = item.typename.partition(".")
+        if package == "cudnn" and kind in _CUDNN and item.get("groups", 1) == 1:
+            item.typename = f"nn.{kind}"
+            if "running_var" in item.fields:
+                item.version = 2  # what nn's class has held since it holds variances
+        named = item.get("_type")
+        if isinstance(named, str) and (twin := element_type(named)):
+            item.fields["_type"] = "torch.{}{}".format(*twin)
+
+
+# The classes that cudnn.convert exchanges (cudnn.torch, convert.lua).
+_CUDNN = {
+    "BatchNormalization", "LogSoftMax", "ReLU", "Sigmoid", "SoftMax", "SpatialAveragePooling",
+    "SpatialBatchNormalization", "SpatialConvolution", "SpatialCrossMapLRN", "SpatialFullConvolution",
+    "SpatialMaxPooling", "Tanh", "VolumetricAveragePooling", "VolumetricBatchNormalization",
+    "VolumetricConvolution", "VolumetricMaxPooling",
+}  # fmt: skip
 
 # What clearState and clear_gradients (fast-neural-style 813c834, utils.lua) empty.
 _TRANSIENT = {
