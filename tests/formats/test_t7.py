@@ -70,6 +70,12 @@ def test_tables(name: str) -> None:
     assert odd.items[1][0] is read["list"]
 
 
+def test_of_a_key_that_is_there_twice_the_last_counts() -> None:
+    number = np.array([1], "<i4").tobytes()
+    pair = [number + np.array([value], "<f8").tobytes() for value in (2, 5, 1, 6, 2, 7)]
+    assert t7.parse(b"\3\0\0\0\1\0\0\0\3\0\0\0" + b"".join(pair)) == [6, 7]
+
+
 @everywhere
 def test_functions_are_kept_and_not_run(name: str) -> None:
     old, legacy, recent, again = fixture(name)["functions"]

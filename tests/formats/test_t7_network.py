@@ -20,6 +20,7 @@ from recordings import SHARED, needs_shared
 
 from legacy_style.errors import FormatError, OptionError, UnsupportedError
 from legacy_style.formats import model_files, state_dict, t7
+from legacy_style.formats.caffe.geometry import geometries
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.formats.t7 import TorchObject, building, network, nn
 from legacy_style.toolkit import convert
@@ -249,6 +250,21 @@ def test_a_converted_network_computes_what_torch7_computed(tmp_path: Path) -> No
     with np.load(SHIPPED / "in_rs.npz") as arrays, torch.no_grad():
         found = model[10:16](torch.from_numpy(arrays["before"]))
         close(found, arrays["after"])
+
+
+def test_sizes_of_torch7s_own_layers_are_known() -> None:
+    known = geometries(model_files.load(SHIPPED / "in_rs.t7"), 20, 33)
+    # As recorded (layers.txt of m_in_rs_s33), but for the containers.
+    recorded = """
+        0 3x52x65, 1 8x52x65, 2 8x52x65, 3 8x52x65, 4 12x26x33, 5 12x26x33, 6 12x26x33, 7 16x13x17, 8 16x13x17,
+        9 16x13x17,
+        10.0.0.0 16x11x15, 10.0.0.1 16x11x15, 10.0.0.2 16x11x15, 10.0.0.3 16x9x13, 10.0.0.4 16x9x13, 10.0.1 16x9x13,
+        10.1 16x9x13, 11.0.0.0 16x7x11, 11.0.0.1 16x7x11, 11.0.0.2 16x7x11, 11.0.0.3 16x5x9, 11.0.0.4 16x5x9,
+        11.0.1 16x5x9, 11.1 16x5x9, 12 12x10x18, 13 12x10x18, 14 12x10x18, 15 8x20x36, 16 8x20x36, 17 8x20x36,
+        18 3x20x36, 19 3x20x36, 20 3x20x36, 21 3x20x36
+    """
+    expected = dict(line.split() for line in recorded.split(","))
+    assert {name: "x".join(map(str, each.shape)) for name, each in known.items()} == expected
 
 
 @needs_shared

@@ -109,7 +109,70 @@ def _output(layer: LayerParameter, inputs: list[Geometry]) -> Geometry | None:
         return _seen(first, first.channels, first.size, (side, side), (1, 1))
     if layer.type in _POINTWISE:
         return first
+    if layer.type in _TORCH7:
+        return _TORCH7[layer.type](layer, first)
     return None
+
+
+def _padding(layer: LayerParameter, image: Geometry) -> Geometry | None:
+    """SpatialReflectionPadding and its kin; ShaveImage cuts off what those add."""
+    if layer.type == "nn.ShaveImage":
+        top = bottom = left = right = -_number(layer, "size", 0)
+    else:
+        top, bottom, left, right = (_number(layer, f"pad_{side}", 0) for side in "tblr")
+    height, width = image.size
+    size = height + top + bottom, width + left + right
+    return replace(image, size=size) if min(size) > 0 else None
+
+
+def _full_convolution(layer: LayerParameter, image: Geometry) -> Geometry | None:
+    """A transposed convolution with adjW and adjH, which Caffe's do not have."""
+    if not layer.blobs or len(layer.blobs[0].shape) != 4:
+        return None
+    _inputs, channels, *_kernel = layer.blobs[0].shape
+    kernel = layer.blobs[0].shape[2], layer.blobs[0].shape[3]
+    stride = _number(layer, "dH", 1), _number(layer, "dW", 1)
+    pad = _number(layer, "padH", 0), _number(layer, "padW", 0)
+    more = _number(layer, "adjH", 0), _number(layer, "adjW", 0)
+    if min(stride) < 1:
+        return None
+    size = _each(lambda n, s, p, k, a: (n - 1) * s - 2 * p + k + a, image.size, stride, pad, kernel, more)
+    seen = _seen(image, channels, size, _each(lambda k, s: -(-k // s), kernel, stride), (1, 1))
+    return seen and replace(seen, step=(image.step[0] / stride[0], image.step[1] / stride[1]))
+
+
+def _enlarged(layer: LayerParameter, image: Geometry) -> Geometry | None:
+    factor = _number(layer, "scale_factor", 2)
+    if factor < 1:
+        return None
+    step = image.step[0] / factor, image.step[1] / factor
+    return replace(image, size=(image.size[0] * factor, image.size[1] * factor), step=step)
+
+
+def _number(layer: LayerParameter, name: str, default: int) -> int:
+    """A number of a Torch7 module, which formats.t7.network keeps among the fields that Caffe does not know."""
+    value = layer.unknown.get(name, [default])[0]
+    return int(value) if isinstance(value, (int, float)) and abs(value) < 2**31 else default
+
+
+# Layers that only Torch7 has, by their class.
+_TORCH7: dict[str, Callable[[LayerParameter, Geometry], Geometry | None]] = {
+    **dict.fromkeys(
+        (
+            "nn.SpatialReflectionPadding",
+            "nn.SpatialReplicationPadding",
+            "nn.SpatialZeroPadding",
+            "nn.ShaveImage",
+        ),
+        _padding,
+    ),
+    **dict.fromkeys(
+        ("nn.InstanceNormalization", "nn.SpatialBatchNormalization", "nn.TotalVariation"),
+        lambda layer, image: image,
+    ),
+    "nn.SpatialFullConvolution": _full_convolution,
+    "nn.SpatialUpSamplingNearest": _enlarged,
+}
 
 
 def _convolution(layer: LayerParameter, image: Geometry) -> Geometry | None:

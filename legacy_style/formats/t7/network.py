@@ -83,7 +83,14 @@ def _layer(layer: Layer, names: dict[str, str]) -> LayerParameter:
         [name],
         [_blob(values) for values in layer.weights.values()],
         params,
+        unknown={} if made else _numbers(layer),
     )
+
+
+def _numbers(layer: Layer) -> dict[int | str, list[Any]]:
+    """The numbers of a module that Caffe does not have, by name: its paddings, its sizes."""
+    fields = layer.module.fields.items()
+    return {name: [value] for name, value in fields if isinstance(name, str) and type(value) in (int, float)}
 
 
 def _blob(values: NDArray[Any]) -> Blob:

@@ -32,7 +32,8 @@ def resolve(value: Any, tables: Iterable[Table], holders: Iterable[TorchObject |
     for table in tables:
         container = made[id(table)]
         if isinstance(container, list):
-            container.extend(known(item) for _key, item in sorted(table.items, key=_key))
+            last = dict(table.items)
+            container.extend(known(last[place]) for place in range(1, len(last) + 1))
         elif isinstance(container, dict):
             container.update((key, known(item)) for key, item in table.items)
         else:
@@ -52,13 +53,7 @@ def is_name(key: Any) -> bool:
 
 def _container(table: Table) -> list[Any] | dict[Any, Any] | Pairs:
     """An empty list, dict or `Pairs`, as the keys of `table` ask for."""
-    keys = [key for key, _item in table.items]
-    if not all(is_name(key) for key in keys):
+    if not all(is_name(key) for key, _item in table.items):
         return Pairs()
-    if keys and set(keys) == set(range(1, len(keys) + 1)):
-        return []
-    return {}
-
-
-def _key(item: tuple[int, Any]) -> int:
-    return item[0]
+    keys = {key for key, _item in table.items}  # a key that is there twice counts once, as in Lua
+    return [] if keys and keys == set(range(1, len(keys) + 1)) else {}
