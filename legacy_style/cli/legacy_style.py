@@ -35,6 +35,8 @@ COMMANDS = {
         "Make the HDF5 file that th train.lua reads from folders of images.",
     ),
     "compare": ("tools.compare:main", "Compare pictures with what was published, recorded or made before."),
+    "colors": ("tools.colors:main", "Give an image the colours of another one."),
+    "plot": ("tools.plot:main", "Draw the losses of pictures that were made with --metadata."),
     "benchmark": (
         "tools.benchmark:main",
         "Measure how fast this machine is, and how much memory a run takes.",
