@@ -25,7 +25,7 @@ from legacy_style.programs.fast_neural_style import layers, network, options, ru
 from legacy_style.programs.fast_neural_style.median import median_filter
 from legacy_style.programs.fast_neural_style.preprocess import RESNET, VGG
 
-BARE = SHIPPED / "models" / "in_rs_bare.t7"
+BARE = Path(__file__).parents[1] / "golden" / "t7" / "in_rs.t7"
 
 CASES = [
     pytest.param(case, id=f"{root.parent.parent.name}-{name}")
@@ -272,7 +272,8 @@ def test_a_missing_model_prints_the_originals_lines_and_fails(models, capsys):
     assert status == 1
     assert caught.out.split("\t\n")[0] == "ERROR: Could not load model from nope.t7"
     assert caught.err == (
-        "fast_neural_style: nope.t7: No such file or directory; give a .t7 checkpoint of fast-neural-style to -model\n"
+        "fast_neural_style: nope.t7: No such file or directory; give a .t7 checkpoint of fast-neural-style to -model"
+        " (legacy-style models --list has those that were published)\n"
     )
 
 

@@ -1,7 +1,7 @@
 """Copy from ../shared what is shipped of the recordings: python tests/golden/fast_neural_style/ship.py
 
-Runs that end before an image is opened; one network as Torch7 wrote it; and, of one trace, feature maps behind the
-strides, which show no photograph any more.
+Runs that end before an image is opened; and, of one trace, feature maps behind the strides, which show no photograph any
+more.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ def main() -> None:
     for key in kept:
         (HERE / key).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(RECORDED / key / "stdout.txt", HERE / key / "stdout.txt")
-    (HERE / "models").mkdir(exist_ok=True)
-    shutil.copyfile(RECORDED / "runs/convert_ckpt/files/conv.t7", HERE / "models" / "in_rs_bare.t7")
     with np.load(RECORDED / "traces/m_in_rs_s33/arrays.npz") as archive:
         paths = {key[5:]: key for key in archive.files if key.startswith("L")}
         middle = {str(number): archive[paths[str(number)]] for number in range(FIRST, LAST + 1)}
