@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from legacy_style.engine import loadcaffe, machine
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import UnsupportedError
 from legacy_style.formats import model_files
-from legacy_style.toolkit import turns
+from legacy_style.programs.fast_neural_style import shapes
+from legacy_style.toolkit import forward_speed, turns
 from legacy_style.torch7 import optim
 
 
@@ -104,6 +106,22 @@ def test_bfloat16_is_timed_where_there_is_fast_bfloat16_and_refused_elsewhere(mo
     assert computed == [torch.float32, torch.bfloat16] * 2
     assert set(found["seconds"]) == {"float32", "bfloat16"}
     assert found["times as fast in bfloat16"] > 0
+
+
+def test_a_pass_of_a_trained_network_is_timed_against_its_modules():
+    text = legacy_style("benchmark", "forward", "--size", 48, "--rounds", 1).stdout
+    assert "times as fast as plain" in text
+    model = Path(__file__).parents[1] / "golden" / "t7" / "in_rs.t7"
+    words = ("benchmark", "forward", "--size", 48, "--rounds", 1, "--json", "--model", model)
+    result = json.loads(legacy_style(*words).stdout)
+    assert set(result["seconds"]) == {"ours", "plain", "plain, channels-last"}
+    assert result["times as fast as plain"] > 0
+
+
+def test_the_network_that_is_timed_has_as_many_weights_as_the_published_ones():
+    network = forward_speed.default_network()
+    assert sum(weights.numel() for weights in network.parameters()) == 1_679_235
+    assert shapes.output_shape(network, (3, 512, 256)) == (3, 512, 256)
 
 
 @pytest.mark.parametrize("command", ["speed", "precision"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from legacy_style.formats.t7 import TorchObject
 from legacy_style.programs.fast_neural_style import layers, network, options, run
 from legacy_style.programs.fast_neural_style.median import median_filter
 from legacy_style.programs.fast_neural_style.preprocess import RESNET, VGG
+from legacy_style.torch7 import image
 
 BARE = Path(__file__).parents[1] / "golden" / "t7" / "in_rs.t7"
 
@@ -403,3 +405,14 @@ def test_names_that_a_folder_gives():
 def test_every_deviation_is_told_in_the_docs():
     text = (Path(__file__).parents[2] / "docs" / "fidelity.md").read_text("utf-8")
     assert [name for name in fast_recordings.DEVIATIONS if f"`{name}`" not in text] == []
+
+
+def test_the_program_in_the_docs_paints_as_the_command_does(models, capsys, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "fast-neural-style.md").read_text("utf-8")
+    (source,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Forward" in block]
+    shutil.copy("models/in.t7", "candy.t7")
+    names = {}
+    exec(source, names)
+    painted = names["paint"](image.load("photo.png"))
+    assert program(capsys, "-input_image", "photo.png", "-image_size", "0", "-median_filter", "0")[0] == 0
+    assert np.abs(image.load("out.png") - painted).max() <= 1 / 255 + 1e-5

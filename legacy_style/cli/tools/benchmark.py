@@ -13,6 +13,7 @@ Examples:
   legacy-style benchmark start
   legacy-style benchmark tiles --size 4096
   legacy-style benchmark load
+  legacy-style benchmark forward --size 512
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from legacy_style.formats import model_files
 from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
 from legacy_style.programs.neural_style.options import Options
-from legacy_style.toolkit import turns
+from legacy_style.toolkit import forward_speed, turns
 from legacy_style.torch7 import optim
 
 
@@ -254,6 +255,29 @@ def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
         "time, of the rate at 512x512": round(seconds / (image.numel() / rate), 2),
         "peak GB predicted": round(plan.peak / 1e9, 2),
         "peak GB": round(peak / 1e9, 2),
+    }
+    _print(result, as_json)
+
+
+@main.command(
+    help="One pass of a fast-neural-style network on the CPU, against its modules in plain PyTorch, in turn."
+)
+@click.option("--size", default=512, show_default=True, help="Side of the square image.")
+@click.option("--rounds", default=7, show_default=True, help="Passes of each that are measured.")
+@click.option("--model", help="Checkpoint; the default architecture with random weights if not given.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def forward(size: int, rounds: int, model: str | None, as_json: bool) -> None:
+    speed = forward_speed.measure(model, size, size, rounds)
+    result = {
+        "size": f"{size}x{size}",
+        "threads": torch.get_num_threads(),
+        "seconds": {
+            "ours": round(speed.ours, 3),
+            "plain": round(speed.plain, 3),
+            "plain, channels-last": round(speed.channels_last, 3),
+        },
+        "times as fast as plain": round(speed.times, 2),
+        "times as fast as channels-last": round(speed.times_channels_last, 2),
     }
     _print(result, as_json)
 

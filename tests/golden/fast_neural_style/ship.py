@@ -1,7 +1,7 @@
 """Copy from ../shared what is shipped of the recordings: python tests/golden/fast_neural_style/ship.py
 
-Runs that end before an image is opened; and, of one trace, feature maps behind the strides, which show no photograph any
-more.
+Runs that end before an image is opened; and, of one trace, feature maps behind the strides, which show no photograph
+any more.
 """
 
 from __future__ import annotations
