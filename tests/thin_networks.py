@@ -18,6 +18,7 @@ from legacy_style.engine.objective import Objective
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.story import build_network
 
 FILES = {
     "vgg19": "VGG_ILSVRC_19_layers.caffemodel",
@@ -68,17 +69,13 @@ def build(
 ) -> Network:
     """`net` with losses, up to the last of them, on the CPU."""
     chain, _ = loadcaffe.modules(net, [*content, *style])
-    built = network.build(
-        chain,
-        content,
-        style,
-        content_weight=5,
-        style_weight=100,
-        tv_weight=1e-3,
+    options = Options(
+        content_layers=",".join(content),
+        style_layers=",".join(style),
         pooling=pooling,
-        normalize=normalize,
-        log=lambda line: None,
+        normalize_gradients=normalize,
     )
+    built = build_network(options, chain, lambda line: None)
     built.dtype = dtype
     network.place(built, [torch.device("cpu")], "")
     return built
@@ -99,15 +96,13 @@ def evaluate(
 ) -> tuple[list[float], torch.Tensor]:
     """All losses and the gradient at `image`, in tiles or (0) in one piece."""
     options = Options(tile=tile)
-    for loss in net.content_losses:
-        loss.target = {}
-    for style_loss in net.style_losses:
-        style_loss.target = None
+    for loss in net.losses:
+        loss.forget()
     content, style, image = (
         x.to(torch.promote_types(net.dtype, torch.float32)) for x in (content, style, image)
     )
     objective: Objective = machine.objective(net, content.shape[2], content.shape[3], options)
-    objective.capture(content, content=True)
-    machine.objective(net, style.shape[2], style.shape[3], options).capture(style, content=False)
-    content_losses, style_losses, grad = objective(image)
-    return content_losses + style_losses, grad
+    objective.capture(content, net.losses_from("content"))
+    machine.objective(net, style.shape[2], style.shape[3], options).capture(style, net.losses_from("style"))
+    values, grad = objective(image)
+    return [*net.values_from("content", values), *net.values_from("style", values)], grad

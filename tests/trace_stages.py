@@ -179,18 +179,19 @@ def _noise(given: Options, recorded: Array) -> Iterator[Difference]:
 
 
 def _with_recorded_targets(trace: Trace, net: Network) -> Objective:
-    for loss, target in zip(net.content_losses, trace.numbered("content_target"), strict=True):
-        loss.target = {0: _tensor(target)}
-    for style_loss, target in zip(net.style_losses, trace.numbered("style_target"), strict=True):
+    for loss, target in zip(net.losses_from("content"), trace.numbered("content_target"), strict=True):
+        height, width = target.shape[1:]
+        loss.target = {((0, height), (0, width)): _tensor(target)}
+    for style_loss, target in zip(net.losses_from("style"), trace.numbered("style_target"), strict=True):
         style_loss.target = torch.from_numpy(target)
     return Objective(net)
 
 
 def _targets(trace: Trace, net: Network) -> Iterator[Difference]:
-    for loss, target in zip(net.content_losses, trace.numbered("content_target"), strict=True):
-        yield from close("feature maps", "content target", loss.target[0], target, FEATURES)
+    for loss, target in zip(net.losses_from("content"), trace.numbered("content_target"), strict=True):
+        yield from close("feature maps", "content target", next(iter(loss.target.values())), target, FEATURES)
     for number, (style_loss, target) in enumerate(
-        zip(net.style_losses, trace.numbered("style_target"), strict=True), 1
+        zip(net.losses_from("style"), trace.numbered("style_target"), strict=True), 1
     ):
         assert style_loss.target is not None
         yield from close("Gram targets", f"style target {number}", style_loss.target, target, FEATURES)
@@ -213,15 +214,16 @@ class Evaluated:
 def evaluate(trace: Trace, objective: Objective, evaluation: int) -> Evaluated:
     """Losses and gradients at a recorded image."""
     layers = ModuleGradients(objective.network)
-    content, style, grad = objective(_tensor(trace.arrays[f"x_eval{evaluation:03d}"]))
+    values, grad = objective(_tensor(trace.arrays[f"x_eval{evaluation:03d}"]))
     layers.release()
+    content, style = (objective.network.values_from(source, values) for source in ("content", "style"))
     handed_on = {
         f"module_{module:02d}_gradInput_eval{evaluation:03d}": each
         for module, each in layers.gradients.items()
     }
     gradients = {name: each.numpy() for name, each in handed_on.items() if name in trace.arrays}
     gradients[f"grad_eval{evaluation:03d}"] = grad[0].numpy().copy()
-    grams = [loss.gram for loss in objective.network.style_losses]
+    grams = [loss.gram for loss in objective.network.losses_from("style")]
     return Evaluated(
         [sum(content) + sum(style), *content, *style],
         [gram.numpy().copy() for gram in grams if gram is not None],
@@ -276,8 +278,8 @@ def own_steps(
 
     def feval(x: torch.Tensor) -> tuple[float, torch.Tensor]:
         seen.append(x[0].numpy().copy())
-        content, style, grad = objective(x)
-        return sum(content) + sum(style), grad.view(-1)
+        values, grad = objective(x)
+        return sum(values.values()), grad.view(-1)
 
     x = start.clone()
     state = optimise(feval, x, given, iterations)

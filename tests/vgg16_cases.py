@@ -21,7 +21,8 @@ from recordings import SHARED
 
 from legacy_style.compare.objective import Meter
 from legacy_style.engine import network
-from legacy_style.engine.losses import ContentLoss
+from legacy_style.engine.losses import ContentLoss, StyleLoss
+from legacy_style.engine.tiles import Rectangle
 from legacy_style.programs.neural_style import options
 from legacy_style.programs.neural_style.story import (
     build_network,
@@ -153,16 +154,16 @@ def summed_as_recorded(words: list[str]) -> list[float]:
     objective = capture(net, images, given, _nowhere)
     apart: list[np.ndarray[Any, Any]] = []
 
-    def watching(loss: ContentLoss, x: torch.Tensor, tile: int = 0) -> None:
-        apart.append((x - loss.target[tile]).contiguous().numpy())
-        right(loss, x, tile)
+    def watching(loss: ContentLoss, x: torch.Tensor, where: Rectangle) -> None:
+        apart.append((x - loss.target[where]).contiguous().numpy())
+        right(loss, x, where)
 
     right = ContentLoss.accumulate
     with mock.patch.object(ContentLoss, "accumulate", watching):
         objective(initial_image(given, images))
     losses = [given.content_weight * _mean_square(difference) for difference in apart]
-    for loss in net.style_losses:
-        assert loss.gram is not None and loss.target is not None
+    for loss in net.losses_from("style"):
+        assert isinstance(loss, StyleLoss) and loss.gram is not None and loss.target is not None
         losses.append(given.style_weight * _mean_square((loss.gram.float() - loss.target.float()).numpy()))
     return [*losses, sum(losses)]
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import legacy_style.programs.neural_style.story as stylize
 from legacy_style.compare.results import Objective
 from legacy_style.engine import network
+from legacy_style.engine.losses import Loss, StyleLoss
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.pixels import preprocess
@@ -50,7 +51,6 @@ class Meter:
             stylize.check_sizes(net, images)
             options = stylize.lay_out(options, net, images, _ignore, Ranks())
             self._objective = stylize.capture(net, images, options, _ignore)
-        self._net = net
         self.height, self.width = images.content.shape[2:]
         self.content_layers = tuple(split_list(options.content_layers))
         self.style_layers = tuple(split_list(options.style_layers))
@@ -62,13 +62,15 @@ class Meter:
             picture = torch7_image.scale_to(picture, self.width, self.height)
         with torch.no_grad():
             x = torch.from_numpy(preprocess(picture).astype(np.float32)).unsqueeze(0)
-            content, style, _grad = self._objective(x)
+            values, _ = self._objective(x)
+        net = self._objective.network
+        content, style = (net.values_from(source, values) for source in ("content", "style"))
         return Objective(
-            content=tuple(content),
-            style=tuple(style),
+            content=content,
+            style=style,
             tv=tv_value(x, self._tv_weight),
             total=sum(content) + sum(style),
-            gram=tuple(_gram_distance(loss.gram, loss.target) for loss in self._net.style_losses),
+            gram=tuple(_gram_distance(loss) for loss in net.losses_from("style")),
         )
 
 
@@ -85,8 +87,8 @@ def tv_value(x: torch.Tensor, weight: float) -> float:
     return weight / 2 * float(across.square().sum() + down.square().sum())
 
 
-def _gram_distance(gram: torch.Tensor | None, target: torch.Tensor | None) -> float:
-    assert gram is not None and target is not None
-    norm = float(target.double().norm())
-    distance = float((gram.double() - target.double()).norm())
+def _gram_distance(loss: Loss) -> float:
+    assert isinstance(loss, StyleLoss) and loss.gram is not None and loss.target is not None
+    norm = float(loss.target.norm())
+    distance = float((loss.gram - loss.target).norm())
     return distance / norm if norm else float("inf") if distance else 0.0

@@ -1,12 +1,8 @@
-"""The loss modules of neural_style.lua: content, style (through Gram matrices), total variation.
+"""The losses of neural_style.lua: content, style (through Gram matrices), total variation; and what every loss is.
 
-Ports neural_style.lua 07c4b82: nn.ContentLoss, GramMatrix, nn.StyleLoss, nn.TVLoss. Each passes its input on
-unchanged and adds its own gradient on the way back. A loss sees its feature maps in one piece or in tiles, so it works
-in two stages: `accumulate` over all tiles, then `finish` with the sums, which may be those of several processes.
-Surprises: with `normalize`, a gradient is divided by its L1 norm *before* the strength is applied; `backward` gets what
-the input tensor holds *then*, which a following in-place ReLU has rectified; TVLoss has a gradient but no loss value.
-SeparateStyleLoss and MeanTVLoss are those of anishathalye/neural-style d0a1148 (stylize.py), whose content loss is the
-same as here.
+Ports neural_style.lua 07c4b82: nn.ContentLoss, GramMatrix, nn.StyleLoss, nn.TVLoss. Notes: with `normalize`, a gradient
+is divided by its L1 norm *before* the strength is applied; `backward` gets what the input tensor holds *then*, which a
+following in-place ReLU has rectified; TVLoss has a gradient but no value.
 
 Feature maps are (1, C, H, W) or (1, N), of any floating type; products are float32 (float64 where feature
 maps are), sums are float64.
@@ -14,17 +10,10 @@ maps are), sums are float64.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Mode = Literal["none", "capture", "loss"]
-
-Reduce = Callable[[list[Tensor]], list[Tensor]]
-"""Adds each tensor up over all processes that share the image; the identity where there is one process."""
+from legacy_style.engine.tiles import Rectangle
 
 NORM_EPSILON = 1e-8
 """neural_style.lua: added to the L1 norm under -normalize_gradients."""
@@ -41,6 +30,61 @@ _GRAM_BATCH = 2**18
 
 _GRAM_BLOCK_ON_GPU = 8192
 """GPUs split the sum themselves, and would wait for small blocks."""
+
+
+class Loss:
+    """What a program hands to `network.build`: a loss on the feature maps of a layer, or on the image itself.
+
+    A loss sees its maps in rectangles (tiles, the parts of several processes) or in one piece. Each call gets `x`, the
+    maps (1, C, h, w), and `where`, the rows and columns of the whole map that x covers, so that masks and targets can
+    be cut to fit. One evaluation is: `begin`; `accumulate` for each rectangle; `finish` with the `sums` of all
+    rectangles of all processes; `backward` for each rectangle. Targets are taken in the same way, with `capture` for
+    `accumulate` and without `backward`; several images may be captured one after the other. A process that has no
+    rectangle gets maps without pixels. The maps belong to the network: copy what is kept of them.
+
+    `name` is unique within a network. `source` names the image that targets are taken from ("content", "style"), ''
+    for none. `value` is the loss at the last evaluation, None where it has none. `keeps_maps` tells the memory plan
+    that the target is as large as the maps. `reach` matters for image losses alone: x then covers so many more pixels
+    on every side of `where`, as far as there are any; `pixels_around` tells them apart.
+    """
+
+    keeps_maps = False
+    reach = 0
+
+    def __init__(self, name: str, source: str = "") -> None:
+        self.name, self.source = name, source
+        self.value: float | None = None
+
+    def begin(self) -> None:
+        """Drop what was accumulated or captured, but not finished: new maps come."""
+
+    def capture(self, x: Tensor, where: Rectangle) -> None:
+        """Take in a rectangle of the maps of an image that targets are taken from."""
+
+    def accumulate(self, x: Tensor, where: Rectangle) -> None:
+        """Take in a rectangle of the maps that are evaluated."""
+
+    def sums(self) -> list[Tensor]:
+        """What was taken in since `begin` or the last `finish`: tensors that may be added up over processes."""
+        return []
+
+    def finish(self, sums: list[Tensor]) -> bool:
+        """Set the target or `value` from the sums over all rectangles.
+
+        Returns whether all maps must be accumulated once more before `backward`, as they are after the forward pass.
+        """
+        return False
+
+    def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:
+        """Add this loss's gradient at x to `grad`, in place."""
+
+    def forget(self) -> None:
+        """Forget the targets."""
+
+
+def pixels_around(where: Rectangle, reach: int) -> tuple[int, int]:
+    """How many rows and columns of an image loss's x lie above and to the left of `where`."""
+    return min(reach, where[0][0]), min(reach, where[1][0])
 
 
 def gram_matrix(x: Tensor) -> Tensor:
@@ -81,192 +125,197 @@ def _l1_norm(x: Tensor) -> float:
     return x.abs().sum(dtype=torch.float64).item()
 
 
-class ContentLoss:
+class ContentLoss(Loss):
     """strength * mean((x - target)^2) and its gradient strength * 2 (x - target) / N."""
 
-    def __init__(self, strength: float, normalize: bool) -> None:
-        self.strength = strength
-        self.normalize = normalize
-        self.mode: Mode = "none"
-        self.target: dict[int, Tensor] = {}  # tile -> feature maps of the content
-        self.loss = 0.0
-        self.norm = 0.0  # L1 norm of the gradient, with `normalize`
-        self._squares, self._count = 0.0, 0.0
+    keeps_maps = True
+
+    def __init__(self, name: str, strength: float, normalize: bool = False, source: str = "content") -> None:
+        super().__init__(name, source)
+        self.strength, self.normalize = strength, normalize
+        self.target: dict[Rectangle, Tensor] = {}  # rectangle -> feature maps of the content
+        self._capturing = self._measuring = False  # the target, the gradient's norm
+        self._total, self._count = 0.0, 0.0  # of squares, or of the gradient's absolute values
+        self._scale: float | None = None  # of the gradient
 
     def __str__(self) -> str:
         return "nn.ContentLoss"
 
-    def accumulate(self, x: Tensor, tile: int = 0) -> None:
-        """Take in one tile of the feature maps; `capture` keeps a copy of it as the target."""
-        self._count += x.numel()
-        if self.mode == "capture":
-            self.target[tile] = _precise(x).clone()
-        elif self.mode == "loss":
-            # Summed in double: Torch7's sequential float32 sum is off by up to 1% on large layers.
-            self._squares += (x - self.target[tile]).square_().sum(dtype=torch.float64).item()
+    def begin(self) -> None:
+        self._total = self._count = 0.0
+        self._capturing = self._measuring = False
 
-    def accumulate_norm(self, x: Tensor, tile: int = 0) -> None:
-        """Take in one tile of the gradient's L1 norm; needs the count, so it follows `finish`."""
-        self.norm += _l1_norm(x - self.target[tile]) * 2.0 / self._count
+    def capture(self, x: Tensor, where: Rectangle) -> None:
+        self._capturing = True
+        self._count += x.numel()
+        self.target[where] = _precise(x).clone()
+
+    def accumulate(self, x: Tensor, where: Rectangle) -> None:
+        difference = x - self.target[where]
+        if self._measuring:
+            self._total += _l1_norm(difference) * 2.0 / self._count
+            return
+        self._count += x.numel()
+        # Summed in double: Torch7's sequential float32 sum is off by up to 1% on large layers.
+        self._total += difference.square_().sum(dtype=torch.float64).item()
 
     def sums(self) -> list[Tensor]:
-        """What was accumulated: squares and their number, (2,), float64."""
-        return [torch.tensor([self._squares, self._count], dtype=torch.float64)]
+        """The sum of squares, or of the gradient's absolute values, and the number of values: (2,)."""
+        return [torch.tensor([self._total, self._count], dtype=torch.float64)]
 
-    def finish(self, sums: list[Tensor] | None = None) -> None:
-        """Set `loss` from the sums over all tiles; None for those of this process alone."""
-        (values,) = self.sums() if sums is None else sums
-        squares, self._count = values.tolist()
-        if self.mode == "loss":
-            self.loss = self.strength * squares / self._count
-        self._squares = self.norm = 0.0
+    def finish(self, sums: list[Tensor]) -> bool:
+        if self._measuring:
+            norm = sums[0][0].item()
+            self._measuring = False
+            self._scale = 2.0 / self._count / (norm + NORM_EPSILON) * self.weight(self._count)
+            return False
+        (total, self._count), self._total = sums[0].tolist(), 0.0
+        if self._capturing:
+            self._capturing = False
+            return False
+        self.value = self.weight(self._count) * total / self._count
+        self._scale = 2.0 / self._count * self.weight(self._count)
+        self._measuring = self.normalize
+        return self._measuring
 
-    def backward(self, x: Tensor, grad: Tensor, tile: int = 0) -> None:
-        """Add this loss's gradient at x to `grad`, in place."""
-        if self.mode != "loss":
-            return
-        scale = 2.0 / self._count
-        if self.normalize:
-            scale /= self.norm + NORM_EPSILON
-        grad.add_((x - self.target[tile]).to(grad.dtype), alpha=scale * self.strength)
+    def weight(self, count: float) -> float:
+        """What the mean of `count` squares is multiplied by."""
+        return self.strength
 
-    def restart(self) -> None:
-        """Forget what was accumulated."""
-        self._squares = self._count = self.norm = 0.0
+    def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:
+        if self._scale is not None:
+            grad.add_((x - self.target[where]).to(grad.dtype), alpha=self._scale)
+
+    def forget(self) -> None:
+        self.target = {}
 
 
-class StyleLoss:
+class StyleLoss(Loss):
     """strength * mean((G - target)^2) over the C * C entries of G = F F^T / (C H W), and its gradient.
 
-    While capturing, targets of several style images are blended: target = sum of blend_weight_i * G_i.
+    Targets of several style images are blended: target = sum of blend_weight_i * G_i, with `blend_weight` as it is
+    while an image is captured.
     """
 
-    def __init__(self, strength: float, normalize: bool) -> None:
-        self.strength = strength
-        self.normalize = normalize
+    def __init__(self, name: str, strength: float, normalize: bool = False, source: str = "style") -> None:
+        super().__init__(name, source)
+        self.strength, self.normalize = strength, normalize
         self.blend_weight = 1.0
-        self.mode: Mode = "none"
         self.target: Tensor | None = None  # (C, C), float64, as is gram
         self.gram: Tensor | None = None
-        self.loss = 0.0
-        self.norm = 0.0  # L1 norm of the gradient, with `normalize`
-        self.products: Tensor | None = None  # F F^T of the tiles seen so far
-        self._count = 0.0
+        self._capturing = self._measuring = False  # the target, the gradient's norm
+        self._products: Tensor | None = None  # F F^T of the rectangles seen so far
+        self._count = self._norm = 0.0
         self._both: Tensor | None = None  # dG + dG^T, (C, C): times F, the gradient
+        self._scale = 0.0  # of that
 
     def __str__(self) -> str:
         return "nn.StyleLoss"
 
-    def accumulate(self, x: Tensor, tile: int = 0) -> None:
-        """Take in one tile of the feature maps."""
-        if self.mode == "none":
-            return
-        self._count += x.numel()
-        gram = gram_matrix(x)
-        self.products = gram if self.products is None else self.products.add_(gram)
+    def begin(self) -> None:
+        self._products, self._count, self._norm = None, 0.0, 0.0
+        self._capturing = self._measuring = False
 
-    def accumulate_norm(self, x: Tensor, tile: int = 0) -> None:
-        """Take in one tile of the gradient's L1 norm; needs the whole Gram matrix, so it follows `finish`."""
+    def capture(self, x: Tensor, where: Rectangle) -> None:
+        self._capturing = True
+        self._take(x)
+
+    def accumulate(self, x: Tensor, where: Rectangle) -> None:
+        if not self._measuring:
+            self._take(x)
+            return
         assert self._both is not None
         flat = _pixels_by_channels(_precise(x))
-        self.norm += _l1_norm(flat @ self._both.to(flat.dtype))
+        self._norm += _l1_norm(flat @ self._both.to(flat.dtype))
+
+    def _take(self, x: Tensor) -> None:
+        self._count += x.numel()
+        gram = gram_matrix(x)
+        self._products = gram if self._products is None else self._products.add_(gram)
 
     def sums(self) -> list[Tensor]:
-        """What was accumulated, float64: the number of values, (), and F F^T, (C, C); nothing in mode none."""
-        if self.mode == "none":
-            return []
-        assert self.products is not None
-        return [torch.tensor(self._count, dtype=torch.float64), self.products]
+        """The number of values, (), and F F^T, (C, C); or the L1 norm of the gradient, ()."""
+        if self._measuring:
+            return [torch.tensor(self._norm, dtype=torch.float64)]
+        assert self._products is not None, "a loss without maps"
+        return [torch.tensor(self._count, dtype=torch.float64), self._products]
 
-    def finish(self, sums: list[Tensor] | None = None) -> None:
-        """Set `gram`, and `loss` or the blended `target`, from the sums over all tiles; see ContentLoss."""
-        if self.mode == "none":
-            return
-        count, products = self.sums() if sums is None else sums
-        self._count = count.item()
-        self.gram = products.div_(self._count)
-        self.products, self.norm = None, 0.0
-        if self.mode == "capture":
-            self._keep(self.gram)
-            return
-        squares, difference = self._compare(self.gram)
-        self.loss = self.strength * squares / difference.numel()
+    def finish(self, sums: list[Tensor]) -> bool:
+        if self._measuring:
+            self._measuring = False
+            self._scale /= sums[0].item() + NORM_EPSILON
+            return False
+        count, products = sums
+        gram = products.div_(count.item())
+        self._products, self._count = None, count.item()
+        if self._capturing:
+            self._capturing = False
+            self.keep(gram)
+            return False
+        self.gram = gram
+        squares, difference = self.compare(gram)
+        entries = difference.numel()
+        self._scale = self.weight(len(gram))
+        self.value = self._scale * squares / entries
         # dG = 2 (G - T) / C^2 / (C H W), and the gradient is (dG + dG^T) F.
-        d_gram = difference.mul_(2.0 / difference.numel() / self._count)
+        d_gram = difference.mul_(2.0 / entries / self._count)
         self._both = d_gram.add_(d_gram.T.contiguous())  # (C, C)
+        self._measuring = self.normalize
+        return self._measuring
 
-    def _keep(self, gram: Tensor) -> None:
+    def keep(self, gram: Tensor) -> None:
         """Take in the Gram matrix of one style image."""
         weighted = gram * self.blend_weight
         self.target = weighted if self.target is None else self.target.add_(weighted)
 
-    def _compare(self, gram: Tensor) -> tuple[float, Tensor]:
+    def compare(self, gram: Tensor) -> tuple[float, Tensor]:
         """The sum of the squared differences to the target, and half its derivative by `gram`, (C, C)."""
-        assert self.target is not None
+        assert self.target is not None, "no style was captured"
         difference = gram - self.target
         return difference.square().sum().item(), difference
 
-    def backward(self, x: Tensor, grad: Tensor, tile: int = 0) -> None:
-        """Add this loss's gradient at x to `grad`, in place, with G from the forward pass and F as x is *now*."""
-        if self.mode != "loss":
+    def weight(self, channels: int) -> float:
+        """What the mean over the entries of a Gram matrix of `channels` is multiplied by."""
+        return self.strength
+
+    def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:
+        """With G from the forward pass, and F as x is *now*."""
+        if self._both is None:
             return
-        assert self._both is not None
-        strength = self.strength / (self.norm + NORM_EPSILON) if self.normalize else self.strength
         flat = _pixels_by_channels(_precise(x))  # (H*W, C)
         both = self._both.to(flat.dtype)
         flat_grad = _pixels_by_channels(grad)
         # The same memory, unless the feature maps are a part of larger ones or not channels-last.
         if flat_grad.data_ptr() == grad.data_ptr() and grad.dtype == flat.dtype:
-            flat_grad.addmm_(flat, both, alpha=strength)
+            flat_grad.addmm_(flat, both, alpha=self._scale)
         else:
             own = (flat @ both).view(grad.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
-            grad.add_(own.to(grad.dtype), alpha=strength)
+            grad.add_(own.to(grad.dtype), alpha=self._scale)
 
-    def restart(self) -> None:
-        """Forget what was accumulated."""
-        self.products, self._count, self.norm = None, 0.0, 0.0
-
-
-class SeparateStyleLoss(StyleLoss):
-    """A StyleLoss that adds up blend_weight_i * mean((G - G_i)^2): each style image keeps its own target.
-
-    Where weights add up to 1, the gradient is that of the blended target, and the value larger by what the
-    style images differ among themselves.
-    """
-
-    def __init__(self, strength: float, normalize: bool) -> None:
-        super().__init__(strength, normalize)
-        self.targets: list[tuple[float, Tensor]] = []  # blend_weight_i, G_i
-
-    def _keep(self, gram: Tensor) -> None:
-        self.targets.append((self.blend_weight, gram))
-
-    def _compare(self, gram: Tensor) -> tuple[float, Tensor]:
-        differences = [(weight, gram - target) for weight, target in self.targets]
-        squares = sum(weight * difference.square().sum().item() for weight, difference in differences)
-        return squares, torch.stack([weight * difference for weight, difference in differences]).sum(0)
+    def forget(self) -> None:
+        self.target = None
 
 
-Loss = ContentLoss | StyleLoss
-
-
-class TVLoss:
-    """Gradient of strength / 2 * (squared differences to the right and lower neighbour); no loss value.
+class TVLoss(Loss):
+    """Gradient of strength / 2 * (squared differences to the right and lower neighbour); an image loss without value.
 
     Only the upper left (H-1) x (W-1) block has both neighbours and counts: the last row has no horizontal term, the
     last column no vertical one. Johnson et al. (2016) describe it; the halves are neural_style.lua's.
     """
 
+    reach = 1
     ROWS = 256  # worked on at a time, so that a large image needs no second one
 
-    def __init__(self, strength: float) -> None:
+    def __init__(self, name: str, strength: float) -> None:
+        super().__init__(name)
         self.strength = strength
 
     def __str__(self) -> str:
         return "nn.TVLoss"
 
-    def backward(self, x: Tensor, grad: Tensor) -> None:
-        """Add the gradient at the image x (1, 3, H, W) to `grad`, in place."""
+    def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:
+        above, left = pixels_around(where, self.reach)
+        x, grad = x[:, :, above:, left:], grad[:, :, above:, left:]
         last = x.shape[2] - 1
         for top in range(0, last, self.ROWS):
             bottom = min(top + self.ROWS, last)
@@ -276,26 +325,3 @@ class TVLoss:
             grad[:, :, top:bottom, :-1].add_(across + down, alpha=self.strength)
             grad[:, :, top:bottom, 1:].sub_(across, alpha=self.strength)
             grad[:, :, top + 1 : bottom + 1, :-1].sub_(down, alpha=self.strength)
-
-
-class MeanTVLoss:
-    """strength * (mean of squared differences downwards + mean of those to the right), and its gradient.
-
-    Unlike TVLoss, it counts every pair of neighbours, and its strength does not depend on the image's size.
-    """
-
-    def __init__(self, strength: float) -> None:
-        self.strength = strength
-        self.loss = 0.0
-
-    def backward(self, x: Tensor, grad: Tensor) -> None:
-        """Set `loss` at the image x (1, 3, H, W) and add the gradient there to `grad`, in place."""
-        self.loss = 0.0
-        for axis in (2, 3):
-            difference = x.diff(dim=axis)
-            n = x.shape[axis] - 1
-            count = difference.numel() or math.nan  # an image of one row has no mean
-            self.loss += self.strength * difference.square().sum(dtype=torch.float64).item() / count
-            difference *= 2 * self.strength / count
-            grad.narrow(axis, 1, n).add_(difference)
-            grad.narrow(axis, 0, n).sub_(difference)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from legacy_style.engine import tiling
 from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.processes import parts
@@ -95,16 +94,4 @@ def objective(
         return parts.objective(net, height, width, options.tile, ranks)
     if options.tile <= 0:
         return Objective(net)
-    return Objective(net, tiles(net, height, width, int(options.tile)))
-
-
-def tiles(net: Network, height: int, width: int, size: int) -> list[tiling.Tile]:
-    """The tiles of an image, each owning about size x size pixels."""
-    grid = []
-    for axis, n in ((0, height), (1, width)):
-        stride = tiling.total_stride(net.windows(axis))
-        grid.append(tiling.cut(n, -(-n // size), stride))
-    return [
-        net.tile(index, height, width, rows, columns)
-        for index, (rows, columns) in enumerate((r, c) for r in grid[0] for c in grid[1])
-    ]
+    return Objective(net, net.tiles(height, width, int(options.tile)))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from legacy_style.engine import sizes as shapes
-from legacy_style.engine import tiling
+from legacy_style.engine import tiles
 from legacy_style.engine.kernels import winograd
-from legacy_style.engine.losses import ContentLoss, Loss
+from legacy_style.engine.losses import Loss
 from legacy_style.engine.network import Network
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style.options import Options
@@ -93,7 +93,7 @@ def make(
     if options.tile:
         sides = (options.tile,)
         _check_can_tile(net, options)
-    elif tiling.local(net.steps):
+    elif tiles.local(net.steps):
         sides = (0, *_TILE_SIDES)
     else:
         sides = (0,)
@@ -160,20 +160,10 @@ def _channels(net: Network) -> Iterator[tuple[nn.Layer | Loss, int, int]]:
 
 
 def _tiles(net: Network, height: int, width: int, side: int) -> Iterator[Lengths]:
-    """One tile of each kind would do, but they are few and planning is cheap."""
-    strides = [tiling.total_stride(net.windows(axis)) for axis in (0, 1)]
-    rows, columns = (tiling.cut(n, -(-n // side), s) for n, s in zip((height, width), strides, strict=True))
-    losses = [not isinstance(step, nn.Layer) for step in net.steps]
-    plans = [
-        [tiling.axis(net.windows(axis), losses, n, own) for own in owns]
-        for axis, n, owns in ((0, height, rows), (1, width, columns))
-    ]
-    for vertical in plans[0]:
-        for horizontal in plans[1]:
-            yield tile_lengths(net, vertical, horizontal)
+    return (tile_lengths(net, tile.vertical, tile.horizontal) for tile in net.tiles(height, width, side))
 
 
-def tile_lengths(net: Network, vertical: tiling.Axis, horizontal: tiling.Axis) -> Lengths:
+def tile_lengths(net: Network, vertical: tiles.Axis, horizontal: tiles.Axis) -> Lengths:
     """The outputs of the steps that run for one tile."""
     lengths: Lengths = []
     for i in range(min(vertical.depth, horizontal.depth)):
@@ -245,7 +235,7 @@ def _pairs(options: Options) -> int:
 def _targets(net: Network, height: int, width: int) -> int:
     total = 0
     for (step, _, channels), (h, w, _, _) in zip(_channels(net), _whole(net, height, width), strict=True):
-        if isinstance(step, ContentLoss):
+        if isinstance(step, Loss) and step.keeps_maps:
             total += channels * h * w * _FLOAT
     return total
 

@@ -1,4 +1,4 @@
-"""The network of neural_style.lua: Caffe's layers with the loss modules between them, cut after the last loss.
+"""A network as neural_style.lua has it: Caffe's layers with loss modules between them, cut after the last loss.
 
 Ports neural_style.lua 07c4b82, main() (building) and setup_multi_gpu. A convolution and the in-place ReLU right behind
 it are run as one step, unless a loss module stands between them and must see both. Losses on a convolution see its
@@ -8,7 +8,7 @@ place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
@@ -16,15 +16,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from legacy_style.engine import tiling
+from legacy_style.engine import tiles
 from legacy_style.engine.loadcaffe import Module
-from legacy_style.engine.losses import ContentLoss, Loss, StyleLoss, TVLoss
-from legacy_style.engine.tiling import Tile
+from legacy_style.engine.losses import Loss
+from legacy_style.engine.tiles import Rectangle, Tile
 from legacy_style.errors import OptionError
 from legacy_style.torch7 import nn
 from legacy_style.torch7.cmdline import split_list
 
 Log = Callable[[str], None]
+
+Hook = Callable[[Loss, Tensor, Rectangle], None]
+"""Is called for a loss with its own part of the feature maps and where in the whole map that lies."""
 
 
 @dataclass
@@ -39,22 +42,35 @@ class Kept:
 
 
 class Network:
-    """Layers and losses in order. `listing` is what print(net) shows; `steps` what is run."""
+    """Layers and losses in order. `listing` is what print(net) shows; `steps` what is run.
 
-    def __init__(self, modules: Sequence[nn.Layer | Loss], tv: TVLoss | None) -> None:
-        self.tv = tv
-        self.listing: list[object] = ([tv] if tv else []) + list(modules)
+    `image_losses` look at the image itself, `losses` at feature maps.
+    """
+
+    def __init__(self, modules: Sequence[nn.Layer | Loss], image_losses: Sequence[Loss] = ()) -> None:
+        self.image_losses = list(image_losses)
+        self.listing: list[object] = [*image_losses, *modules]
         self.chunks: list[tuple[int, list[object]]] | None = None  # (GPU from 1, its part of the listing)
         self.steps = _fuse(modules)
-        self.content_losses = [step for step in self.steps if isinstance(step, ContentLoss)]
-        self.style_losses = [step for step in self.steps if isinstance(step, StyleLoss)]
+        self.losses = [step for step in self.steps if isinstance(step, Loss)]
         self.layers = [step for step in self.steps if isinstance(step, nn.Layer)]
+        names = sorted(loss.name for loss in (*self.losses, *image_losses))
+        if len(set(names)) < len(names):
+            raise ValueError(f"two losses have the same name: {names}")
         self.dtype = torch.float32
 
     @property
-    def losses(self) -> list[Loss]:
-        """All losses in the order in which they are printed and summed: content, then style."""
-        return [*self.content_losses, *self.style_losses]
+    def reach(self) -> int:
+        """How many pixels beyond its own a part of the image needs for the image losses."""
+        return max((loss.reach for loss in self.image_losses), default=0)
+
+    def losses_from(self, source: str) -> list[Loss]:
+        """The losses that take their targets from the image `source`."""
+        return [loss for loss in (*self.losses, *self.image_losses) if loss.source == source]
+
+    def values_from(self, source: str, values: Mapping[str, float]) -> tuple[float, ...]:
+        """Of the `values` of an evaluation, those of the losses that take their targets from the image `source`."""
+        return tuple(values[loss.name] for loss in self.losses_from(source) if loss.name in values)
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """Let the layers, which are in place, compute in `dtype` from now on; there is no way back, for weights are
@@ -79,16 +95,24 @@ class Network:
             for step in self.steps
         ]
 
-    def tile(
-        self, index: int, height: int, width: int, rows: tiling.Interval, columns: tiling.Interval
-    ) -> Tile:
-        """The plan of one tile of a height x width image."""
-        losses = [not isinstance(step, nn.Layer) for step in self.steps]
-        return Tile(
-            index,
-            tiling.axis(self.windows(0), losses, height, rows),
-            tiling.axis(self.windows(1), losses, width, columns),
-        )
+    def total_stride(self, axis: int) -> int:
+        """How many pixels of the image a step along the axis in the deepest feature maps is."""
+        return tiles.total_stride(self.windows(axis))
+
+    def tiles(self, height: int, width: int, side: int, own: Rectangle | None = None) -> list[Tile]:
+        """The tiles of a height x width image that make up `own`, the whole if None: of about side x side pixels each,
+        one for all if `side` is 0.
+        """
+        losses = [isinstance(step, Loss) for step in self.steps]
+        plans = []
+        for axis, n in enumerate((height, width)):
+            start, stop = own[axis] if own else (0, n)
+            pieces = -(-(stop - start) // side) if side else 1
+            parts = tiles.cut(stop - start, pieces, self.total_stride(axis))
+            windows = self.windows(axis)
+            plans.append([tiles.axis(windows, losses, n, (a + start, b + start)) for a, b in parts])
+        pairs = ((vertical, horizontal) for vertical in plans[0] for horizontal in plans[1])
+        return [Tile(vertical, horizontal) for vertical, horizontal in pairs]
 
     def prepare(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) as the first layer likes it: on its device, channels-last."""
@@ -103,19 +127,18 @@ class Network:
         x: Tensor,
         tile: Tile | None = None,
         *,
-        look: Callable[[Loss, Tensor], None] | None = None,
+        hook: Hook | None = None,
         keep: bool,
     ) -> Kept:
-        """Run `x` through all steps; `look` is called for each loss with its own part of the feature maps, as they are
-        then.
+        """Run `x` through all steps; `hook` gets the feature maps of each loss as they are then.
 
         With `keep`, returns what `backward` needs.
         """
         kept = Kept()
         for i, step in enumerate(self.steps[: _depth(tile, len(self.steps))]):
             if not isinstance(step, nn.Layer):
-                if look is not None:
-                    look(step, _own(x, tile, i))
+                if hook is not None:
+                    hook(step, _own(x, tile, i), _where(x, tile, i))
                 continue
             if x.device != step.device:
                 x = x.to(step.device)
@@ -128,34 +151,33 @@ class Network:
             kept.outputs.append(x)
         return kept
 
-    def visit(self, kept: Kept, tile: Tile | None, look: Callable[[Loss, Tensor], None]) -> None:
-        """Show each loss its feature maps as a backward pass would: as they are after the whole forward pass."""
+    def replay(self, kept: Kept, tile: Tile | None, hook: Hook) -> None:
+        """Call `hook` as a backward pass would: with the feature maps as they are after the whole forward pass."""
         inputs = iter([*kept.inputs, kept.outputs[-1]])
         x = next(inputs)
         for i, step in enumerate(self.steps[: _depth(tile, len(self.steps))]):
             if isinstance(step, nn.Layer):
                 x = next(inputs)
             else:
-                look(step, _own(x, tile, i))
+                hook(step, _own(x, tile, i), _where(x, tile, i))
 
-    def show_nothing(self) -> None:
-        """Let style losses that no tile has reached in this process see no pixels: then they have a sum, of zeros."""
-        channels, device = 3, torch.device("cpu")
+    def without_maps(self, losses: Iterable[Loss], hook: Hook) -> None:
+        """Call `hook` with maps without pixels for those of the `losses` that have no part of the image here."""
+        channels, device, left = 3, torch.device("cpu"), list(losses)
         for step in self.steps:
             if isinstance(step, nn.SpatialConvolution):
                 channels, device = step.weight.shape[0], step.device
-            elif isinstance(step, StyleLoss) and step.products is None:
-                step.accumulate(torch.empty((1, channels, 0, 0), device=device))
+            elif isinstance(step, Loss) and step in left:
+                hook(step, torch.empty((1, channels, 0, 0), device=device), ((0, 0), (0, 0)))
 
     def backward(self, kept: Kept, tile: Tile | None = None) -> Tensor:
         """The gradient of all losses with respect to the input; consumes `kept`, freeing it layer by layer."""
-        index = 0 if tile is None else tile.index
         x = kept.outputs.pop()
         grad = torch.zeros_like(x)
         for i in range(_depth(tile, len(self.steps)) - 1, -1, -1):
             step = self.steps[i]
             if not isinstance(step, nn.Layer):
-                step.backward(_own(x, tile, i), _own(grad, tile, i), index)
+                step.backward(_own(x, tile, i), _own(grad, tile, i), _where(x, tile, i))
                 continue
             y = kept.outputs.pop()
             x = kept.inputs.pop()
@@ -182,6 +204,12 @@ def _own(x: Tensor, tile: Tile | None, i: int) -> Tensor:
     return x[:, :, top:bottom, left:right]
 
 
+def _where(x: Tensor, tile: Tile | None, i: int) -> Rectangle:
+    if tile is not None:
+        return tile.vertical.where[i], tile.horizontal.where[i]
+    return ((0, x.shape[2]), (0, x.shape[3])) if x.dim() == 4 else ((0, 1), (0, 1))
+
+
 def _crop(y: Tensor, tile: Tile | None, i: int) -> Tensor:
     if tile is None or (tile.vertical.crops[i] is None and tile.horizontal.crops[i] is None):
         return y
@@ -199,7 +227,7 @@ def _uncrop(grad: Tensor, y: Tensor, tile: Tile | None, i: int) -> Tensor:
     return whole
 
 
-def _crops(y: Tensor, tile: Tile, i: int) -> tuple[tiling.Interval, tiling.Interval]:
+def _crops(y: Tensor, tile: Tile, i: int) -> tuple[tiles.Interval, tiles.Interval]:
     return (tile.vertical.crops[i] or (0, y.shape[2])), (tile.horizontal.crops[i] or (0, y.shape[3]))
 
 
@@ -225,92 +253,57 @@ def _listing(modules: Sequence[object]) -> str:
     return "\n".join([f"nn.Sequential {{\n  [{arrows}]", *lines, "}"])
 
 
-def check_layers(names: Sequence[str], content: Sequence[str], style: Sequence[str]) -> None:
-    """Raise OptionError for a layer name that the original would never come to.
-
-    It walked through the network with one pointer per list, so a name that is unknown, repeated or out of order
-    silently switched off itself and all names after it.
-    """
-    for option, wanted in (("content_layers", content), ("style_layers", style)):
-        position = -1
-        for name in wanted:
-            if name not in names:
-                near = get_close_matches(name, names, n=1, cutoff=0.4) or get_close_matches(
-                    name.strip(), names, n=1
-                )
-                hint = f"did you mean {near[0]}? " if near else ""
-                raise OptionError(
-                    f"-{option}: the model has no layer {name!r}; {hint}Its layers are {', '.join(names)}"
-                )
-            if names.index(name) <= position:
-                raise OptionError(
-                    f"-{option}: {name!r} is repeated or out of order, so it would never be found;"
-                    f" give the layers in the model's order: {', '.join(sorted(set(wanted), key=names.index))}"
-                )
-            position = names.index(name)
-
-
 def build(
     chain: Sequence[Module],
-    content: Sequence[str],
-    style: Sequence[str],
+    losses: Mapping[str, Sequence[Loss]],
+    image_losses: Sequence[Loss] = (),
     *,
-    content_weight: float,
-    style_weight: float,
-    tv_weight: float,
-    pooling: str,
-    normalize: bool,
-    log: Log,
-    style_loss: type[StyleLoss] = StyleLoss,
+    log: Log = lambda line: None,
 ) -> Network:
     """The network up to the last loss, built from `chain` layer by layer; what lies above is never read.
 
-    Pooling "avg" replaces max pooling by average pooling in floor mode. `log` takes the lines that the original prints.
-    `style_loss` is the kind of style loss to insert.
+    `losses` stand behind the layer that they are given for, `image_losses` look at the image; all have names of their
+    own. `log` takes the lines that the original prints. Raises OptionError for a layer that the chain has not.
     """
-    check_layers([module.name for module in chain], content, style)
+    names = [module.name for module in chain]
+    for name in losses:
+        if name not in names:
+            raise OptionError(f"the model has no layer {name!r}; {suggestion(name, names)}")
+    left = {name: some for name, some in losses.items() if some}
     modules: list[nn.Layer | Loss] = []
-    content_left, style_left = list(content), list(style)
     for index, module in enumerate(chain, 1):
-        if not content_left and not style_left:
+        if not left:
             break
-        layer = module.build()
-        if pooling == "avg" and isinstance(layer, nn.SpatialMaxPooling):
-            layer = _averaging(layer, index, log)
-        modules.append(layer)
-        if content_left and module.name == content_left[0]:
-            log(f"Setting up content layer\t{index}\t:\t{module.name}\t")
-            modules.append(ContentLoss(content_weight, normalize))
-            content_left.pop(0)
-        if style_left and module.name == style_left[0]:
-            log(f"Setting up style layer  \t{index}\t:\t{module.name}\t")
-            modules.append(style_loss(style_weight, normalize))
-            style_left.pop(0)
-    return Network(modules, TVLoss(tv_weight) if tv_weight > 0 else None)
+        modules.append(module.build())
+        for loss in left.pop(module.name, ()):
+            log(f"Setting up {loss.source + ' layer':13}\t{index}\t:\t{module.name}\t")
+            modules.append(loss)
+    return Network(modules, image_losses)
 
 
-def _averaging(layer: nn.SpatialMaxPooling, index: int, log: Log) -> nn.Layer:
-    if layer.pad != (0, 0):
-        raise OptionError(
-            f"-pooling avg: the max pooling {layer.name} is padded, and the original replaces only unpadded ones;"
-            " use -pooling max with this model"
-        )
-    log(f"Replacing max pooling at layer {index} with average pooling\t")
-    return nn.SpatialAveragePooling(layer.name, layer.kernel, layer.stride, ceil=False)
+def suggestion(name: str, names: Sequence[str]) -> str:
+    """Which of a model's layers `name` may stand for, and which there are."""
+    near = get_close_matches(name, names, n=1, cutoff=0.4) or get_close_matches(name.strip(), names, n=1)
+    return (f"did you mean {near[0]}? " if near else "") + f"Its layers are {', '.join(names)}"
 
 
-def repooled(
-    chain: Sequence[Module], kind: type[nn.SpatialMaxPooling | nn.SpatialAveragePooling]
+def replace_pooling(
+    chain: Sequence[Module], replacement: Callable[[nn.Pooling, int], nn.Layer]
 ) -> list[Module]:
-    """`chain` with pooling of `kind` everywhere, sizes rounded up: windows over the border take what is in."""
+    """`chain` with `replacement(layer, number)` for every pooling layer, `number` counting all layers from 1."""
 
-    def build(module: Module) -> nn.Layer:
+    def build(module: Module, number: int) -> nn.Layer:
         layer = module.build()
-        if isinstance(layer, nn.SpatialMaxPooling | nn.SpatialAveragePooling):
-            return kind(layer.name, layer.kernel, layer.stride, layer.pad)
-        return layer
+        return replacement(layer, number) if isinstance(layer, nn.Pooling) else layer
 
-    return [replace(module, build=partial(build, module)) for module in chain]
+    return [replace(module, build=partial(build, module, number)) for number, module in enumerate(chain, 1)]
+
+
+def pool_rounding_up(
+    kind: type[nn.SpatialMaxPooling | nn.SpatialAveragePooling],
+) -> Callable[[nn.Pooling, int], nn.Layer]:
+    """For `replace_pooling`: pooling of `kind`, sizes rounded up, so that windows over the border take what is in."""
+    return lambda layer, number: kind(layer.name, layer.kernel, layer.stride, layer.pad)
 
 
 # setup_multi_gpu: where the network is split when -multigpu_strategy is not given; one more with a TV module.
@@ -331,7 +324,7 @@ def place(network: Network, devices: Sequence[torch.device], strategy: str, gpus
                 f"-multigpu_strategy must be given for {len(devices)} GPUs: the layers after which to split, for"
                 " example 3,6"
             )
-        splits = [split + (1 if network.tv else 0) for split in _DEFAULT_SPLITS[len(devices)]]
+        splits = [split + len(network.image_losses) for split in _DEFAULT_SPLITS[len(devices)]]
     else:
         splits = [_layer_number(part) for part in split_list(strategy)]
     parts: list[list[object]] = [[]]

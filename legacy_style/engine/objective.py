@@ -1,9 +1,10 @@
-"""The function that is minimised: total loss and image gradient, of the image as a whole or in tiles.
+"""The function that is minimised: all losses and the image's gradient, of the image as a whole or in tiles.
 
 Ports the `feval` of neural_style.lua 07c4b82 as far as it computes. In one piece, losses are taken on the way forward
 and their gradients on the way back. In tiles, a first sweep adds up Gram matrices and losses over all tiles, and a
 second one computes each tile again and sends the gradient back, which is exactly the gradient of the whole image;
--normalize_gradients takes a sweep more, for the norms. Memory is bounded by the largest tile.
+a loss that must see all maps once more (-normalize_gradients) takes a sweep more. Memory is bounded by the largest
+tile.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from legacy_style.engine.losses import Loss, Mode, Reduce
-from legacy_style.engine.network import Kept, Network
-from legacy_style.engine.tiling import Tile
+from legacy_style.engine.losses import Loss
+from legacy_style.engine.network import Hook, Kept, Network
+from legacy_style.engine.tiles import Rectangle, Tile
+
+Reduce = Callable[[list[Tensor]], list[Tensor]]
+"""Adds each tensor up over all processes that share the image; the identity where there is one process."""
 
 
 def alone(tensors: list[Tensor]) -> list[Tensor]:
@@ -26,8 +30,8 @@ def alone(tensors: list[Tensor]) -> list[Tensor]:
 class Objective:
     """`network`'s losses and their gradient at images of one size; `tiles` is None for the image in one piece.
 
-    Where processes share an image, each has some of its tiles, `reduce` adds up over all processes, and `smoothed` are
-    the rows and columns whose total variation this one sees to.
+    Where processes share an image, each has some of its tiles, and `reduce` adds up over all processes. The image that
+    is evaluated is then the rectangle `held` of the whole, and this process's image losses are those of `own`.
     """
 
     def __init__(
@@ -36,55 +40,64 @@ class Objective:
         tiles: Sequence[Tile] | None = None,
         *,
         reduce: Reduce = alone,
-        smoothed: tuple[slice, slice] = (slice(None), slice(None)),
+        own: Rectangle | None = None,
+        held: Rectangle | None = None,
     ) -> None:
         self.network = network
         self.tiles: list[Tile | None] = [None] if tiles is None else list(tiles)
-        self.reduce, self.smoothed = reduce, smoothed
+        self.reduce, self.own, self.held = reduce, own, held
 
-    def capture(self, image: Tensor, *, content: bool, blend_weight: float = 1.0) -> None:
-        """Take the targets from `image` (1, 3, H, W): content's feature maps, or style's Gram matrices, blended in."""
-        modes: tuple[Mode, Mode] = ("capture", "none") if content else ("none", "capture")
-        for loss in self.network.content_losses:
-            loss.mode = modes[0]
-        for style_loss in self.network.style_losses:
-            style_loss.mode = modes[1]
-            style_loss.blend_weight = blend_weight
-        self._sweep(image, keep=False)
+    def capture(self, image: Tensor, losses: Sequence[Loss]) -> None:
+        """Let `losses` take their targets from `image` (1, 3, H, W)."""
+        network = self.network
+        for loss in losses:
+            loss.begin()
+        self._sweep(
+            image,
+            losses,
+            lambda loss, x, where: loss.capture(x, where),
+            lambda tile, hook: network.forward(self._part(image, tile), tile, hook=hook, keep=False),
+        )
+        self._finish(losses)
 
-    def __call__(self, image: Tensor) -> tuple[list[float], list[float], Tensor]:
-        """Content losses, style losses, and the gradient (1, 3, H, W) at `image`, of its type, contiguous."""
-        for loss in self.network.losses:
-            loss.mode = "loss"
+    def __call__(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
+        """The values of the losses that have one, by name, and the gradient at `image`, (1, 3, H, W), of its type."""
+        network, single = self.network, len(self.tiles) == 1
+
+        def forward(tile: Tile | None, hook: Hook | None = None, *, keep: bool = True) -> Kept:
+            return network.forward(self._part(image, tile), tile, hook=hook, keep=keep)
+
+        def take(loss: Loss, x: Tensor, where: Rectangle) -> None:
+            loss.accumulate(x, where)
+
+        losses = [*network.losses, *network.image_losses]
+        for loss in losses:
+            loss.begin()
         # Of a single tile, the first pass is kept for the way back; of several, each is computed again.
-        network, whole = self.network, len(self.tiles) == 1
-        kept = self._sweep(image, keep=whole)
-        if any(loss.normalize for loss in network.losses):
-            for tile in self.tiles:
-                again = kept if whole else network.forward(self._part(image, tile), tile, keep=True)
-                index = 0 if tile is None else tile.index
-                network.visit(again, tile, _norms(index))
-            norms = torch.tensor([loss.norm for loss in network.losses], dtype=torch.float64)
-            for loss, norm in zip(network.losses, self.reduce([norms])[0].tolist(), strict=True):
-                loss.norm = norm
-        grad = torch.zeros_like(image) if not whole or self.tiles[0] is not None else None
+        kept = self._sweep(image, losses, take, lambda tile, hook: forward(tile, hook, keep=single))
+
+        def again(tile: Tile | None, hook: Hook) -> Kept:
+            passed = kept if single else forward(tile)
+            network.replay(passed, tile, hook)
+            return passed
+
+        unfinished = self._finish(losses)
+        while unfinished:
+            self._sweep(image, unfinished, take, again)
+            unfinished = self._finish(unfinished)
+        grad = torch.zeros_like(image) if not single or self.tiles[0] is not None else None
         for tile in self.tiles:
-            again = kept if whole else network.forward(self._part(image, tile), tile, keep=True)
-            part = network.backward(again, tile)
+            part = network.backward(kept if single else forward(tile), tile)
             if tile is None or grad is None:
                 grad = part.to(image.device, image.dtype).contiguous()
             else:
                 (top, bottom), (left, right) = tile.vertical.held, tile.horizontal.held
                 grad[:, :, top:bottom, left:right] += part
         assert grad is not None
-        if network.tv is not None:
-            rows, columns = self.smoothed
-            network.tv.backward(image[:, :, rows, columns], grad[:, :, rows, columns])
-        return (
-            [loss.loss for loss in network.content_losses],
-            [loss.loss for loss in network.style_losses],
-            grad,
-        )
+        for loss in network.image_losses:
+            x, where = self._around_own(image, loss)
+            loss.backward(x, self._around_own(grad, loss)[0], where)
+        return {loss.name: loss.value for loss in losses if loss.value is not None}, grad
 
     def gather(self, image: Tensor) -> Tensor:
         """The whole image, of which this process may have but a part."""
@@ -96,28 +109,39 @@ class Objective:
             image = image[:, :, top:bottom, left:right]
         return self.network.prepare(image)
 
-    def _sweep(self, image: Tensor, *, keep: bool) -> Kept:
-        for loss in self.network.losses:
-            loss.restart()
-        kept = Kept()
+    def _around_own(self, image: Tensor, loss: Loss) -> tuple[Tensor, Rectangle]:
+        """What an image loss looks at of an image or a gradient: a view, and where its own part lies in the whole."""
+        if self.own is None or self.held is None:
+            return image, ((0, image.shape[2]), (0, image.shape[3]))
+        rows, columns = (
+            slice(max(own[0] - loss.reach, held[0]) - held[0], min(own[1] + loss.reach, held[1]) - held[0])
+            for own, held in zip(self.own, self.held, strict=True)
+        )
+        return image[:, :, rows, columns], self.own
+
+    def _sweep(
+        self, image: Tensor, losses: Sequence[Loss], take: Hook, run: Callable[[Tile | None, Hook], Kept]
+    ) -> Kept:
+        """`run` all tiles, and let `losses` take in what is theirs; returns what the last tile left."""
+        left, kept = set(losses), Kept()
+
+        def hook(loss: Loss, x: Tensor, where: Rectangle) -> None:
+            if loss in losses:
+                left.discard(loss)
+                take(loss, x, where)
+
         for tile in self.tiles:
-            index = 0 if tile is None else tile.index
-            kept = self.network.forward(self._part(image, tile), tile, look=_taking_in(index), keep=keep)
-        self.network.show_nothing()
-        self._finish()
+            kept = run(tile, hook)
+        for loss in self.network.image_losses:
+            hook(loss, *self._around_own(image, loss))
+        self.network.without_maps(left, take)
         return kept
 
-    def _finish(self) -> None:
-        """Add up over all processes, all losses in one go, and let each loss draw its conclusions."""
-        sums = [loss.sums() for loss in self.network.losses]
+    def _finish(self, losses: Sequence[Loss]) -> list[Loss]:
+        """Add up over all processes, all losses in one go; returns those that must see everything once more."""
+        sums = [loss.sums() for loss in losses]
         totals = iter(self.reduce([tensor for tensors in sums for tensor in tensors]))
-        for loss, tensors in zip(self.network.losses, sums, strict=True):
-            loss.finish([next(totals) for _ in tensors])
-
-
-def _taking_in(index: int) -> Callable[[Loss, Tensor], None]:
-    return lambda loss, x: loss.accumulate(x, index)
-
-
-def _norms(index: int) -> Callable[[Loss, Tensor], None]:
-    return lambda loss, x: loss.accumulate_norm(x, index)
+        done = [
+            loss.finish([next(totals) for _ in tensors]) for loss, tensors in zip(losses, sums, strict=True)
+        ]
+        return [loss for loss, more in zip(losses, done, strict=True) if more]

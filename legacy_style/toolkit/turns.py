@@ -25,6 +25,7 @@ from legacy_style.engine import loadcaffe, machine, network, sizes
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import DivergenceError, UnsupportedError
 from legacy_style.formats import model_files
+from legacy_style.programs.neural_style import story
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import image, nn, optim
 
@@ -37,19 +38,8 @@ def _quiet(line: str) -> None:
 
 
 def build_network(model: str | None) -> network.Network:
-    chain, _ = loadcaffe.modules(model_files.load(model or model_files.bundled()))
-    options = Options()
-    net = network.build(
-        chain,
-        CONTENT,
-        STYLE,
-        content_weight=options.content_weight,
-        style_weight=options.style_weight,
-        tv_weight=options.tv_weight,
-        pooling="max",
-        normalize=False,
-        log=_quiet,
-    )
+    options = Options(model_file=model or str(model_files.bundled()))
+    net = story.build_network(options, story.load_chain(options, _quiet, _quiet), _quiet)
     network.place(net, [torch.device("cpu")], "")
     return net
 
@@ -161,8 +151,8 @@ def _ours(turn: Turn, model: str | None, height: int, width: int, optimizer: str
     bowl, left = Bowl(height, width), _PAIRS
     with torch.no_grad():
         objective = Objective(build_network(model))
-        objective.capture(content, content=True)
-        objective.capture(style, content=False)
+        objective.capture(content, objective.network.losses_from("content"))
+        objective.capture(style, objective.network.losses_from("style"))
 
         # An iteration is all that happens from one return of this function to the next.
         def feval(x: Tensor) -> tuple[float, Tensor]:
@@ -171,9 +161,9 @@ def _ours(turn: Turn, model: str | None, height: int, width: int, optimizer: str
                 left -= 1
                 loss, grad = bowl(x)
                 return loss, grad.view(-1)
-            content_losses, style_losses, grad = objective(x)
+            values, grad = objective(x)
             turn()
-            return sum(content_losses) + sum(style_losses), grad.view(-1)
+            return sum(values.values()), grad.view(-1)
 
         x, state = _start(height, width), optim.AdamState()
         if optimizer == "lbfgs":

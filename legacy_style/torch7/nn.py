@@ -280,7 +280,7 @@ class ReLU(Layer):
         return "nn.ReLU"
 
 
-class _Pooling(Layer):
+class Pooling(Layer):
     """What both kinds of pooling share; `ceil` rounds sizes up, as Caffe does."""
 
     kind = ""
@@ -300,7 +300,7 @@ class _Pooling(Layer):
         return text + (f", {self.pad[1]},{self.pad[0]})" if self.pad != (0, 0) else ")")
 
 
-class SpatialMaxPooling(_Pooling):
+class SpatialMaxPooling(Pooling):
     """The largest value of each window; among equals the first counts for the gradient."""
 
     kind = "Max"
@@ -320,7 +320,7 @@ class SpatialMaxPooling(_Pooling):
         return y, indices
 
 
-class SpatialAveragePooling(_Pooling):
+class SpatialAveragePooling(Pooling):
     """The mean of each window; padding counts as zeros, what lies beyond it does not count."""
 
     kind = "Average"

@@ -30,9 +30,9 @@ def test_the_plain_program_computes_the_same_objective():
     with torch.no_grad():
         content, style = turns.images(48, 64)
         objective = Objective(turns.build_network(None))
-        objective.capture(content, content=True)
-        objective.capture(style, content=False)
-        content_losses, style_losses, grad = objective(content + style)
+        objective.capture(content, objective.network.losses_from("content"))
+        objective.capture(style, objective.network.losses_from("style"))
+        values, grad = objective(content + style)
     chain, _ = loadcaffe.modules(model_files.load(model_files.bundled()))
     image = (content + style).requires_grad_()
     total = turns.Plain(chain, content, style)(image)
@@ -40,7 +40,7 @@ def test_the_plain_program_computes_the_same_objective():
     # Its loss counts the total variation too, which the original never did.
     across, down = (image.detach().double().diff(dim=axis).square().sum() for axis in (3, 2))
     total = total.item() - 1e-3 / 2 * (across + down).item()
-    assert sum(content_losses) + sum(style_losses) == pytest.approx(total, rel=1e-4)
+    assert sum(values.values()) == pytest.approx(total, rel=1e-4)
     # The original leaves the last row and column out of the total variation.
     part = (slice(None), slice(None), slice(None, -2), slice(None, -2))
     assert (grad[part] - image.grad[part]).norm() < 1e-3 * grad[part].norm()

@@ -118,7 +118,7 @@ def test_the_value_of_tv_by_hand() -> None:
 def test_the_value_of_tv_belongs_to_its_gradient() -> None:
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 3, 5, 7)))
     grad = torch.zeros_like(x)
-    TVLoss(0.3).backward(x, grad)
+    TVLoss("tv", 0.3).backward(x, grad, ((0, 5), (0, 7)))
     for index in np.ndindex(1, 3, 5, 7):
         step = torch.zeros_like(x)
         step[index] = 1e-3

@@ -57,12 +57,12 @@ def like_vgg(normalize):
     """Losses before and behind ReLUs, on convolutions and pooling; average pooling drops windows that are not full."""
     random = torch.Generator().manual_seed(3)
     return [
-        *(convolution(random, 3, 6), StyleLoss(1.0, normalize), nn.ReLU()),
-        *(convolution(random, 6, 6), nn.ReLU(), StyleLoss(2.0, normalize)),
+        *(convolution(random, 3, 6), StyleLoss("s1", 1.0, normalize), nn.ReLU()),
+        *(convolution(random, 6, 6), nn.ReLU(), StyleLoss("s2", 2.0, normalize)),
         *(nn.SpatialMaxPooling("", (2, 2), (2, 2)), convolution(random, 6, 8), nn.ReLU()),
-        *(ContentLoss(5.0, normalize), nn.SpatialAveragePooling("", (2, 2), (2, 2), ceil=False)),
+        *(ContentLoss("c3", 5.0, normalize), nn.SpatialAveragePooling("", (2, 2), (2, 2), ceil=False)),
         *(convolution(random, 8, 8), nn.ReLU(), nn.SpatialMaxPooling("", (2, 2), (2, 2))),
-        *(ContentLoss(2.0, normalize), StyleLoss(1.0, normalize)),
+        *(ContentLoss("c4", 2.0, normalize), StyleLoss("s5", 1.0, normalize)),
     ]
 
 
@@ -70,14 +70,14 @@ def like_caffenet(normalize):
     """Large unpadded kernels, so that the last part of an image owns nothing of the deepest feature maps."""
     random = torch.Generator().manual_seed(4)
     return [
-        *(convolution(random, 3, 6, 11, 4, 0), nn.ReLU(), StyleLoss(1.0, normalize)),
+        *(convolution(random, 3, 6, 11, 4, 0), nn.ReLU(), StyleLoss("s6", 1.0, normalize)),
         *(nn.SpatialMaxPooling("", (3, 3), (2, 2)), convolution(random, 6, 8, 5, 1, 0), nn.ReLU()),
-        *(StyleLoss(1.0, normalize), ContentLoss(1.0, normalize)),
+        *(StyleLoss("s7", 1.0, normalize), ContentLoss("c8", 1.0, normalize)),
     ]
 
 
 def build(architecture, normalize):
-    net = Network(architecture(normalize), TVLoss(0.01))
+    net = Network(architecture(normalize), [TVLoss("tv", 0.01)])
     net.dtype = torch.float64
     place(net, [torch.device("cpu")], "")
     return net
@@ -95,9 +95,12 @@ def evaluate(make, images):
     """Losses and gradient of the objective that `make` makes for an image of (height, width)."""
     content, x, *styles = images
     objective = make(*content.shape[2:])
-    objective.capture(content, content=True)
+    net = objective.network
+    objective.capture(content, net.losses_from("content"))
     for style in styles:
-        make(*style.shape[2:]).capture(style, content=False, blend_weight=0.5)
+        for loss in net.losses_from("style"):
+            loss.blend_weight = 0.5
+        make(*style.shape[2:]).capture(style, net.losses_from("style"))
     return objective, objective(x)
 
 
@@ -110,10 +113,10 @@ def evaluate_a_part(architecture, normalize, sizes, side):
         if ranks.rank > 0:
             content, x, *styles = (torch.empty_like(each, device="meta") for each in (content, x, *styles))
         images = [content, objective.part.deal(x, halo=False), *styles]
-        _, (content_losses, style_losses, grad) = evaluate(
+        _, (values, grad) = evaluate(
             lambda h, w: parts.objective(net, h, w, side, ranks) if (h, w) != sizes[0] else objective, images
         )
-        return content_losses + style_losses, objective.gather(grad).numpy(), objective.part.layout.owned
+        return values, objective.gather(grad).numpy(), objective.part.layout.owned
 
 
 @SIZES
@@ -129,13 +132,13 @@ def evaluate_a_part(architecture, normalize, sizes, side):
 def test_losses_and_gradient_are_those_of_one_process(size, architecture, normalize, sizes, side):
     with torch.no_grad():
         net = build(architecture, normalize)
-        _, (content, style, grad) = evaluate(lambda h, w: Objective(net), draw(sizes))
+        _, (expected, grad) = evaluate(lambda h, w: Objective(net), draw(sizes))
     answers = together(size, evaluate_a_part, architecture, normalize, sizes, side)
-    for losses, _, owned in answers:
-        assert losses == answers[0][0], "not the same bits in all processes"
+    for values, _, owned in answers:
+        assert values == answers[0][0], "not the same bits in all processes"
         assert len(owned) == size
-    losses, ours, _ = answers[0]
-    np.testing.assert_allclose(losses, content + style, rtol=SUMS)
+    values, ours, _ = answers[0]
+    assert values == {name: pytest.approx(value, rel=SUMS) for name, value in expected.items()}
     np.testing.assert_allclose(ours, grad.numpy(), rtol=0, atol=SUMS * np.abs(grad.numpy()).max())
 
 
@@ -150,7 +153,7 @@ def test_parts_cover_the_image_once_and_hold_what_their_tiles_need(size, height,
     count = np.zeros((height, width), int)
     for number, ((top, bottom), (left, right)) in enumerate(layout.owned):
         count[top:bottom, left:right] += 1
-        for tile in parts.tiles(net, layout, number, 16):
+        for tile in parts.own_tiles(net, layout, number, 16):
             for axis, held in zip((tile.vertical, tile.horizontal), layout.held[number], strict=True):
                 assert held[0] <= axis.held[0] and axis.held[1] <= held[1]
     assert (count == 1).all()
@@ -523,9 +526,9 @@ def test_what_cannot_be_shared_is_refused_once(pictures, tmp_path, size, more, m
 
 
 def test_layers_that_see_the_whole_image_are_refused():
-    layers = [*like_vgg(False), nn.GlobalPooling("pool", maximum=True), ContentLoss(1.0, False)]
+    layers = [*like_vgg(False), nn.GlobalPooling("pool", maximum=True), ContentLoss("deep", 1.0)]
     with pytest.raises(OptionError, match="layers that look at the whole image"):
-        parts.check(Network(layers, None), 64, 64, Ranks(0, 2))
+        parts.check(Network(layers), 64, 64, Ranks(0, 2))
 
 
 @pytest.mark.parametrize("seconds", ["0", "-3", "soon", "inf", "nan", ""])

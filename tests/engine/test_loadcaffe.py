@@ -12,6 +12,7 @@ from caffe_networks import Row, chain
 from PIL import Image
 
 from legacy_style.engine import loadcaffe, network
+from legacy_style.engine.losses import ContentLoss
 from legacy_style.errors import FormatError, OptionError, UnsupportedError, WeightMismatchError
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe import prototxt, upgrade
@@ -200,10 +201,7 @@ def test_layers_beyond_a_join_are_refused(name, version, splits, tmp_path):
             f"layer {join.name} ({join.type}) joins {count} branches; networks run only up to there"
         )
         with pytest.raises(UnsupportedError, match=message):
-            network.build(
-                chain, [layer], [], content_weight=1, style_weight=1, tv_weight=0, pooling="max", normalize=False,
-                log=lambda line: None,
-            )  # fmt: skip
+            network.build(chain, {layer: [ContentLoss("content", 1.0)]})
 
 
 @pytest.mark.parametrize(

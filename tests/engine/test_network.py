@@ -5,13 +5,15 @@ import pytest
 import torch
 from recordings import SHIPPED
 
-from legacy_style.engine import loadcaffe, network
-from legacy_style.engine.network import check_layers, place
+from legacy_style.engine import loadcaffe
+from legacy_style.engine.network import place
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import Blob
-from legacy_style.torch7.cmdline import split_list
+from legacy_style.programs.neural_style.building import check_layers
+from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.story import build_network
 
 VGG = SHIPPED / "models" / "VGG_ILSVRC_19_layers.caffemodel"
 CPU = torch.device("cpu")
@@ -24,17 +26,8 @@ def nowhere(line):
 
 def build(content="relu2_2", style="relu1_1,relu2_1,relu3_1", *, tv=1e-3, normalize=False, log=nowhere):
     chain, _ = loadcaffe.modules(model_files.load(VGG))
-    return network.build(
-        chain,
-        split_list(content),
-        split_list(style),
-        content_weight=5,
-        style_weight=100,
-        tv_weight=tv,
-        pooling="max",
-        normalize=normalize,
-        log=log,
-    )
+    options = Options(content_layers=content, style_layers=style, tv_weight=tv, normalize_gradients=normalize)
+    return build_network(options, chain, log)
 
 
 # Layer names.
@@ -125,8 +118,8 @@ def test_without_losses_there_is_total_variation_alone():
     image = torch.zeros(1, 3, 4, 4)
     image[..., 1, 1] = 1.0
     with torch.no_grad():
-        content, style, grad = Objective(net)(image)
-    assert (content, style) == ([], [])
+        values, grad = Objective(net)(image)
+    assert values == {}
     assert grad[0, 0, 1, 1].item() == pytest.approx(4e-3)
 
 
@@ -141,8 +134,8 @@ IMAGES = {
 @torch.no_grad()
 def evaluate(net):
     objective = Objective(net)
-    objective.capture(IMAGES["content"], content=True)
-    objective.capture(IMAGES["style"], content=False)
+    objective.capture(IMAGES["content"], net.losses_from("content"))
+    objective.capture(IMAGES["style"], net.losses_from("style"))
     return objective(IMAGES["image"].clone())
 
 
@@ -154,9 +147,9 @@ def test_a_split_network_has_the_same_losses_and_gradient_to_the_last_bit(strate
     net, split = build(normalize=normalize), build(normalize=normalize)
     place(net, [CPU], "")
     place(split, [CPU] * (strategy.count(",") + 2), strategy)
-    (content, style, grad), ours = evaluate(net), evaluate(split)
-    assert ours[:2] == (content, style)
-    assert torch.equal(ours[2], grad)
+    (values, grad), ours = evaluate(net), evaluate(split)
+    assert ours[0] == values
+    assert torch.equal(ours[1], grad)
 
 
 def test_a_split_network_prints_as_nn_gpu_does():

@@ -18,6 +18,7 @@ from legacy_style.engine.objective import Objective
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.story import build_network
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -59,17 +60,7 @@ def test_the_peak_is_predicted_to_within_15_percent(words, tmp_path):
 @pytest.fixture(scope="module")
 def net():
     chain, _ = loadcaffe.modules(model_files.load(model_files.bundled()))
-    return network.build(
-        chain,
-        ("relu4_2",),
-        ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
-        content_weight=5.0,
-        style_weight=100.0,
-        tv_weight=1e-3,
-        pooling="max",
-        normalize=False,
-        log=lambda line: None,
-    )
+    return build_network(Options(), chain, lambda line: None)
 
 
 def make(net, side, available, **options):
@@ -84,8 +75,8 @@ def test_the_memory_of_winograds_way_is_what_a_run_takes(net, height, width, mon
     monkeypatch.setattr(winograd, "_scratch", scratch)
     objective = Objective(net)
     with torch.no_grad():
-        objective.capture(torch.zeros(1, 3, height, width), content=True)
-        objective.capture(torch.zeros(1, 3, 133, 100), content=False)
+        objective.capture(torch.zeros(1, 3, height, width), net.losses_from("content"))
+        objective.capture(torch.zeros(1, 3, 133, 100), net.losses_from("style"))
         objective(torch.zeros(1, 3, height, width))
     given = Options(optimizer="adam")
     planned = plan.make(net, height, width, [(133, 100)], given, resident=0, available=None)

@@ -74,8 +74,8 @@ def test_the_first_layer_losses_and_image_stay_in_float32():
     assert [layer.weight.dtype for layer in convolutions] == [torch.float32] + [torch.bfloat16] * 12
     _, grad = thin.evaluate(net, thin.smooth(40, 52, 1), thin.smooth(37, 44, 2), thin.smooth(40, 52, 3), 0)
     assert grad.dtype == torch.float32
-    assert {loss.target[0].dtype for loss in net.content_losses} == {torch.float32}
-    for loss in net.style_losses:
+    assert {x.dtype for loss in net.losses_from("content") for x in loss.target.values()} == {torch.float32}
+    for loss in net.losses_from("style"):
         assert loss.target is not None and loss.gram is not None
         assert (loss.target.dtype, loss.gram.dtype) == (torch.float64, torch.float64)
 

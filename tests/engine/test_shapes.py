@@ -34,7 +34,7 @@ def test_layers_that_take_the_whole_image():
     )
     flat = [nn.GlobalPooling("all", maximum=True), nn.View("flat"), nn.Linear("fc", torch.zeros(5, 2), None)]
     layers = [up, *flat, nn.softmax("prob")]
-    found = [after for _, _, after in sizes.walk(Network(layers, None), 7, 5)]
+    found = [after for _, _, after in sizes.walk(Network(layers), 7, 5)]
     # 6 strides of 2 and 4 rows, less a row of padding on either side; 4 strides of 3 and 5 columns.
     assert found == [(2, 14, 17), (2, 1, 1), (2, 1, 1), (5, 1, 1), (5, 1, 1)]
     x = torch.zeros(1, 3, 7, 5)
@@ -94,4 +94,4 @@ def test_weights_for_other_channels():
 
 
 def test_a_loss_changes_no_shape():
-    assert [after for _, _, after in sizes.walk(Network([StyleLoss(1.0, False)], None), 4, 9)] == [(3, 4, 9)]
+    assert [after for _, _, after in sizes.walk(Network([StyleLoss("s", 1.0)]), 4, 9)] == [(3, 4, 9)]

@@ -12,12 +12,13 @@ from PIL import Image
 from recordings import needs_shared
 
 from legacy_style.engine import network
-from legacy_style.engine.losses import MeanTVLoss, SeparateStyleLoss, StyleLoss
+from legacy_style.engine.losses import ContentLoss, StyleLoss
 from legacy_style.errors import DivergenceError, FormatError, LegacyStyleError, OptionError, UnsupportedError
 from legacy_style.formats import model_files
 from legacy_style.formats.state_dict import write_pth
 from legacy_style.programs.athalye import images as athalye_images
 from legacy_style.programs.athalye import story as athalye
+from legacy_style.programs.athalye.losses import MeanTVLoss, SeparateStyleLoss
 from legacy_style.torch7 import nn
 from legacy_style.torch7.random import Generator
 
@@ -176,46 +177,59 @@ def gram(x):
     return flat @ flat.T / x.numel()
 
 
+def capture(loss, x, weight=1.0):
+    loss.blend_weight = weight
+    loss.begin()
+    loss.capture(x, everywhere(x))
+    loss.finish(loss.sums())
+
+
+def evaluate(loss, x):
+    """The value and the gradient of a loss."""
+    loss.begin()
+    loss.accumulate(x, everywhere(x))
+    loss.finish(loss.sums())
+    grad = torch.zeros_like(x)
+    loss.backward(x, grad, everywhere(x))
+    return loss.value, grad
+
+
+def everywhere(x):
+    return (0, x.shape[2]), (0, x.shape[3])
+
+
 def test_separate_styles_are_summed_and_their_gradient_is_autograds():
-    loss = SeparateStyleLoss(3.0, False)
+    loss = SeparateStyleLoss("style", 3.0)
     weights = (0.75, 0.5, -0.25)
     for n, weight in enumerate(weights):
-        loss.mode, loss.blend_weight = "capture", weight
-        loss.restart()
-        loss.accumulate(features(n, height=3 + n))
-        loss.finish()
+        capture(loss, features(n, height=3 + n), weight)
     x = features(9).requires_grad_()
     expected = sum(
         3 * weight * (gram(x) - gram(features(n, height=3 + n))).square().mean()
         for n, weight in enumerate(weights)
     )
     expected.backward()
-    loss.mode = "loss"
-    loss.restart()
-    loss.accumulate(x.detach())
-    loss.finish()
-    grad = torch.zeros_like(x)
-    loss.backward(x.detach(), grad)
-    assert loss.loss == pytest.approx(expected.item(), rel=1e-12)
+    value, grad = evaluate(loss, x.detach())
+    assert value == pytest.approx(expected.item(), rel=1e-12)
     torch.testing.assert_close(grad, x.grad, rtol=1e-10, atol=1e-14)
 
 
 def test_one_separate_style_is_a_style_loss():
     values = []
     for kind in (StyleLoss, SeparateStyleLoss):
-        loss = kind(2.0, False)
-        loss.mode = "capture"
-        loss.accumulate(features(1))
-        loss.finish()
-        loss.mode = "loss"
-        loss.restart()
-        loss.accumulate(features(2))
-        loss.finish()
-        grad = torch.zeros(1, 5, 4, 3, dtype=torch.float64)
-        loss.backward(features(2), grad)
-        values.append((loss.loss, grad))
+        loss = kind("style", 2.0)
+        capture(loss, features(1))
+        values.append(evaluate(loss, features(2)))
     assert values[0][0] == values[1][0]
     torch.testing.assert_close(values[0][1], values[1][1], rtol=0, atol=0)
+
+
+def test_separate_styles_are_forgotten():
+    loss = SeparateStyleLoss("style", 2.0)
+    capture(loss, features(1))
+    loss.forget()
+    capture(loss, features(2))
+    assert evaluate(loss, features(2))[0] == 0
 
 
 @given(height=st.integers(2, 6), width=st.integers(2, 6))
@@ -225,10 +239,9 @@ def test_mean_tv_is_the_formula(height, width):
     down = (x[:, :, 1:] - x[:, :, :-1]).square().sum() / ((height - 1) * width * 3)
     right = (x[:, :, :, 1:] - x[:, :, :, :-1]).square().sum() / (height * (width - 1) * 3)
     (7 * (down + right)).backward()
-    tv, grad = MeanTVLoss(7.0), torch.ones_like(x)
-    tv.backward(x.detach(), grad)
-    assert tv.loss == pytest.approx(7 * (down + right).item(), rel=1e-12)
-    torch.testing.assert_close(grad - 1, x.grad, rtol=1e-10, atol=1e-12)
+    value, grad = evaluate(MeanTVLoss("tv", 7.0), x.detach())
+    assert value == pytest.approx(7 * (down + right).item(), rel=1e-12)
+    torch.testing.assert_close(grad, x.grad, rtol=1e-10, atol=1e-12)
 
 
 def test_layer_weights_rise_and_sum_to_one():
@@ -260,7 +273,7 @@ def test_shipped_start_image_has_the_recorded_gram_matrices_and_tv(thin, monkeyp
     descent = athalye.start(noise * 10, [noise * 50], None, thin, athalye.Settings())
     assert descent.losses.tv == pytest.approx(recorded["tv_loss"].item(), rel=LOSSES_AT_START)
     torch.testing.assert_close(descent.x, x, rtol=0, atol=0)
-    for name, loss in zip(athalye.STYLE_LAYERS, descent.objective.network.style_losses, strict=True):
+    for name, loss in zip(athalye.STYLE_LAYERS, descent.objective.network.losses_from("style"), strict=True):
         close(loss.gram, recorded[f"gram_x0/{name}"], STAGES["gram_x0"], name)
 
 
@@ -469,7 +482,14 @@ def test_a_step_of_adam_is_the_recorded_one_to_the_last_bit(case):
     names = ("learning_rate", "beta1", "beta2", "epsilon")
     settings = athalye.Settings(tv_weight=0.0, **{name: kwargs[name] for name in names})
     grad = recorded("grad_0")
-    descent = athalye.Descent(lambda x: ([0.0], [0.0], grad.clone()), recorded("x_0"), settings)
+
+    class Recorded:
+        network = network.Network([])
+
+        def __call__(self, x):
+            return {"tv": 0.0}, grad.clone()
+
+    descent = athalye.Descent(Recorded(), recorded("x_0"), settings)
     descent.step()
     for name, ours in (("x_1", descent.x), ("adam_m_1", descent.state.m), ("adam_v_1", descent.state.v)):
         torch.testing.assert_close(ours, recorded(name), rtol=0, atol=0, msg=name)
@@ -502,17 +522,8 @@ def compare_features(folder, model, settings, x):
         return
     deepest = "relu5_4"
     kind = nn.SpatialAveragePooling if settings.pooling == "avg" else nn.SpatialMaxPooling
-    whole = network.build(
-        network.repooled(model.chain, kind),
-        [deepest],
-        [],
-        content_weight=1.0,
-        style_weight=0.0,
-        tv_weight=0.0,
-        pooling="max",
-        normalize=False,
-        log=lambda line: None,
-    )
+    chain = network.replace_pooling(model.chain, network.pool_rounding_up(kind))
+    whole = network.build(chain, {deepest: [ContentLoss("content", 1.0)]})
     for layer in whole.layers:
         if isinstance(layer, nn.SpatialConvolution):
             layer.weight = layer.weight.transpose(2, 3)
@@ -527,7 +538,7 @@ def compare_features(folder, model, settings, x):
 
 def compare_targets(folder, descent):
     net = descent.objective.network
-    for index, (name, loss) in enumerate(zip(athalye.STYLE_LAYERS, net.style_losses, strict=True)):
+    for index, (name, loss) in enumerate(zip(athalye.STYLE_LAYERS, net.losses_from("style"), strict=True)):
         for i, (_, target) in enumerate(loss.targets):
             close(
                 target,
@@ -541,7 +552,7 @@ def compare_targets(folder, descent):
             STAGES["gram_x0"],
             f"{name} {index} of x_0",
         )
-    for name, loss in zip(athalye.CONTENT_LAYERS, net.content_losses, strict=False):
+    for name, loss in zip(athalye.CONTENT_LAYERS, net.losses_from("content"), strict=False):
         (target,) = loss.target.values()
         close(
             nhwc(target), np.load(folder / "content_target" / f"{name}.npy"), STAGES["content_target"], name
@@ -551,7 +562,7 @@ def compare_targets(folder, descent):
 def compare_parts(folder, descent):
     """The gradient of each loss alone."""
     net = descent.objective.network
-    kinds = {"content": net.content_losses, "style": net.style_losses, "tv": [descent.tv]}
+    kinds = {"content": net.losses_from("content"), "style": net.losses_from("style"), "tv": net.image_losses}
     for kind in kinds:
         others = [loss for other, losses in kinds.items() if other != kind for loss in losses]
         strengths = [loss.strength for loss in others]

@@ -49,7 +49,7 @@ def test_a_style_loss_without_its_square_is_found_in_the_losses(monkeypatch, tmp
 
 
 def test_a_missing_total_variation_is_found_in_the_gradient(monkeypatch, tmp_path):
-    monkeypatch.setattr(losses.TVLoss, "backward", lambda self, x, grad, **rows: None)
+    monkeypatch.setattr(losses.TVLoss, "backward", lambda self, x, grad, where: None)
     assert stage_of("wc_lbfgs", SHIPPED, tmp_path) == "gradient"
 
 
@@ -107,7 +107,7 @@ def test_the_command_counts_what_agrees(capsys):
 
 
 def test_the_command_says_what_differs_and_fails(monkeypatch, capsys):
-    monkeypatch.setattr(losses.TVLoss, "backward", lambda self, x, grad, **rows: None)
+    monkeypatch.setattr(losses.TVLoss, "backward", lambda self, x, grad, where: None)
     assert replay.main(["trace:wc_lbfgs", "m_missing", "--recordings", str(SHIPPED)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert "DIFFERS" in lines[0]

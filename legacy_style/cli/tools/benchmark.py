@@ -150,8 +150,8 @@ def precision(size: int, rounds: int, model: str | None, as_json: bool) -> None:
     with torch.no_grad():
         content, style = turns.images(height, width)
         for objective in objectives.values():
-            objective.capture(content, content=True)
-            objective.capture(style, content=False)
+            objective.capture(content, objective.network.losses_from("content"))
+            objective.capture(style, objective.network.losses_from("style"))
         objectives["bfloat16"].network.compute_in(coarse)
         for _ in range(rounds + 1):
             rows.append([_seconds(partial(objective, content + style)) for objective in objectives.values()])
@@ -226,15 +226,15 @@ def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
         machine.spare_memory()
         image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).mul_(50)
         small = torch.zeros(1, 3, 512, 512)
-        Objective(net).capture(small, content=False)
+        Objective(net).capture(small, net.losses_from("style"))
         objective = machine.objective(net, size, size, Options(tile=plan.tile))
         began = time.perf_counter()
-        objective.capture(image, content=True)
+        objective.capture(image, net.losses_from("content"))
         capture = time.perf_counter() - began
 
         def feval(x: Tensor) -> tuple[float, Tensor]:
-            content, style, grad = objective(x)
-            return sum(content) + sum(style), grad.view(-1)
+            values, grad = objective(x)
+            return sum(values.values()), grad.view(-1)
 
         # Moments that have their memory already, as in every iteration but the first.
         moments = (torch.empty(image.numel()).zero_() for _ in range(2))
@@ -242,7 +242,7 @@ def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
         seconds = _seconds(lambda: optim.adam(feval, image, state, learning_rate=10))
         peak = turns.peak_memory()
         whole = Objective(net)
-        whole.capture(small, content=True)
+        whole.capture(small, net.losses_from("content"))
         whole(small)
         rate = small.numel() / min(_seconds(lambda: whole(small)) for _ in range(3))
     result = {

@@ -153,7 +153,7 @@ def share(net: Network, height: int, width: int, count: int, side: int) -> Share
     busiest = areas.index(max(areas))
     rows, columns = layout.owned[busiest]
     owned = (rows[1] - rows[0]) * (columns[1] - columns[0])
-    tiles = parts.tiles(net, layout, busiest, side)
+    tiles = parts.own_tiles(net, layout, busiest, side)
     sweeps = 2 if len(tiles) == 1 else 3  # forward and backward; forward once more where there are several
     lengths = (memory.tile_lengths(net, tile.vertical, tile.horizontal) for tile in tiles)
     flops = sweeps * sum(memory.work(net, each).flops for each in lengths)

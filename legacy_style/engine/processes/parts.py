@@ -12,24 +12,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from legacy_style.engine import tiling
+from legacy_style.engine import tiles
+from legacy_style.engine.losses import Loss
 from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.processes.group import Ranks
-from legacy_style.engine.tiling import Interval, Tile
+from legacy_style.engine.tiles import Interval, Rectangle, Tile
 from legacy_style.errors import OptionError
 from legacy_style.torch7 import nn
 from legacy_style.torch7.random import Generator
-
-Rectangle = tuple[Interval, Interval]
-"""Rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Layout:
 
 def lay_out(net: Network, height: int, width: int, count: int) -> Layout:
     """Cut an image into as many rectangles as can be, `count` at most, with the least that is held twice."""
-    if not tiling.local(net.steps):
+    if not tiles.local(net.steps):
         whole = ((0, height), (0, width))
         return Layout(height, width, [whole], [whole])
     grids = (list(_grids(net, height, width, pieces)) for pieces in range(count, 0, -1))
@@ -71,25 +69,20 @@ class _Strip:
 
 def _grids(net: Network, height: int, width: int, count: int) -> Iterator[tuple[list[_Strip], list[_Strip]]]:
     """All ways to cut an image into count = rows x columns rectangles; more rows first."""
-    most = [len(tiling.cut(n, count, _stride(net, axis))) for axis, n in ((0, height), (1, width))]
+    most = [len(tiles.cut(n, count, net.total_stride(axis))) for axis, n in ((0, height), (1, width))]
     for across in range(1, most[1] + 1):
         if count % across == 0 and count // across <= most[0]:
             yield _strips(net, 0, height, count // across), _strips(net, 1, width, across)
-
-
-def _stride(net: Network, axis: int) -> int:
-    return tiling.total_stride(net.windows(axis))
 
 
 def _strips(net: Network, axis: int, n: int, count: int) -> list[_Strip]:
     windows = net.windows(axis)
     losses = [not isinstance(step, nn.Layer) for step in net.steps]
     strips = []
-    for own in tiling.cut(n, count, _stride(net, axis)):
-        low, high = tiling.axis(windows, losses, n, own).held
-        # Total variation looks at one neighbour to the right and one below.
-        beyond = min(own[1] + 1, n) if net.tv else own[1]
-        strips.append(_Strip(own, (min(low, own[0]), max(high, beyond))))
+    for own in tiles.cut(n, count, net.total_stride(axis)):
+        low, high = tiles.axis(windows, losses, n, own).held
+        first, last = max(own[0] - net.reach, 0), min(own[1] + net.reach, n)
+        strips.append(_Strip(own, (min(low, first), max(high, last))))
     return strips
 
 
@@ -215,34 +208,30 @@ def _cut(image: Tensor, rectangle: Rectangle, *, within: Rectangle) -> Tensor:
 class SharedObjective(Objective):
     """An objective that processes share: takes and returns what this one owns; losses are those of the whole.
 
-    `tiles` are this process's, in the whole image's coordinates.
+    `own_tiles` are this process's, in the whole image's coordinates.
     """
 
-    def __init__(self, network: Network, part: Part, tiles: list[Tile]) -> None:
+    def __init__(self, network: Network, part: Part, own_tiles: list[Tile]) -> None:
         (top, _), (left, _) = part.held
-        own_and_next = (
-            slice(own[0] - held[0], own[1] + 1 - held[0])
-            for own, held in zip(part.owned, part.held, strict=True)
-        )
-        rows, columns = own_and_next
         super().__init__(
             network,
             [
                 replace(tile, vertical=tile.vertical.moved(-top), horizontal=tile.horizontal.moved(-left))
-                for tile in tiles
+                for tile in own_tiles
             ],
             reduce=part.ranks.add_up,
-            smoothed=(rows, columns),
+            own=part.owned,
+            held=part.held,
         )
         self.part = part
 
-    def capture(self, image: Tensor, *, content: bool, blend_weight: float = 1.0) -> None:
+    def capture(self, image: Tensor, losses: Sequence[Loss]) -> None:
         """Take the targets from `image`, whole in process 0, of any content in the others."""
-        super().capture(self.part.deal(image, halo=True), content=content, blend_weight=blend_weight)
+        super().capture(self.part.deal(image, halo=True), losses)
 
-    def __call__(self, image: Tensor) -> tuple[list[float], list[float], Tensor]:
-        content, style, grad = super().__call__(self.part.fetch(image))
-        return content, style, self.part.give_back(grad)
+    def __call__(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
+        values, grad = super().__call__(self.part.fetch(image))
+        return values, self.part.give_back(grad)
 
     def gather(self, image: Tensor) -> Tensor:
         """The whole image on the CPU in process 0; in the others what they own."""
@@ -252,21 +241,14 @@ class SharedObjective(Objective):
 def objective(net: Network, height: int, width: int, side: int, ranks: Ranks) -> SharedObjective:
     """The function to minimise, for images of height x width; each part in tiles of `side` if not 0."""
     layout = lay_out(net, height, width, ranks.size)
-    return SharedObjective(net, Part(ranks, layout), tiles(net, layout, ranks.rank, side))
+    return SharedObjective(net, Part(ranks, layout), own_tiles(net, layout, ranks.rank, side))
 
 
-def tiles(net: Network, layout: Layout, number: int, side: int) -> list[Tile]:
-    """The tiles of process `number`: its rectangle in pieces of about side x side, in one if that is 0."""
-    if number >= len(layout.owned):
+def own_tiles(net: Network, layout: Layout, rank: int, side: int) -> list[Tile]:
+    """The tiles of process `rank`: its rectangle in pieces of about side x side, in one if that is 0."""
+    if rank >= len(layout.owned):
         return []
-    cuts = []
-    for axis, (start, stop) in enumerate(layout.owned[number]):
-        pieces = -(-(stop - start) // side) if side else 1
-        cuts.append([(a + start, b + start) for a, b in tiling.cut(stop - start, pieces, _stride(net, axis))])
-    return [
-        net.tile(index, layout.height, layout.width, rows, columns)
-        for index, (rows, columns) in enumerate((r, c) for r in cuts[0] for c in cuts[1])
-    ]
+    return net.tiles(layout.height, layout.width, side, layout.owned[rank])
 
 
 def held(net: Network, height: int, width: int, ranks: Ranks) -> tuple[int, int]:
@@ -284,12 +266,12 @@ def check(net: Network, height: int, width: int, ranks: Ranks) -> None:
     layout = lay_out(net, height, width, ranks.size)
     if len(layout.owned) == ranks.size:
         return
-    if not tiling.local(net.steps):
+    if not tiles.local(net.steps):
         raise OptionError(
             "the network has layers that look at the whole image, so that several processes cannot share it;"
             " start one process, or choose layers below those"
         )
-    stride = max(_stride(net, 0), _stride(net, 1))
+    stride = max(net.total_stride(0), net.total_stride(1))
     raise OptionError(
         f"an image of {layout.width}x{layout.height} cannot be cut for {ranks.size} processes: parts begin at"
         f" multiples of {stride} pixels; start {len(layout.owned)} processes, or give a larger -image_size"

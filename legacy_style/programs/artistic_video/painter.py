@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style.engine import loadcaffe, machine, network, sizes
+from legacy_style.engine.losses import StyleLoss
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import DivergenceError, LegacyStyleError, OptionError
 from legacy_style.formats import model_files
 from legacy_style.programs.artistic_video.settings import Descent, Losses, Model
 from legacy_style.programs.artistic_video.temporal import TemporalLoss
 from legacy_style.programs.neural_style import pixels
+from legacy_style.programs.neural_style.building import build, check_layers
 from legacy_style.torch7 import optim
 
 Array = NDArray[np.float64]
@@ -66,7 +68,7 @@ class Painter:
         if self.losses.temporal_weight > 0:
             self._log("Setting up temporal consistency.\t")
         model, losses = self._model, self.losses
-        self._net = network.build(
+        self._net = build(
             self._chain,
             model.content_layers,
             model.style_layers,
@@ -84,17 +86,20 @@ class Painter:
         """Take the style targets from RGB images (3, H, W) in [0,1], blended by `weights`."""
         for style, weight in zip(styles, weights, strict=True):
             sizes.check(self._net, "style", style.shape[1], style.shape[2])
-            self._objective.capture(caffe_units(style), content=False, blend_weight=weight)
+            for loss in self._net.losses_from("style"):
+                assert isinstance(loss, StyleLoss)
+                loss.blend_weight = weight
+            self._objective.capture(caffe_units(style), self._net.losses_from("style"))
 
     def set_content(self, content: Array) -> None:
         """Take the content targets of a frame from RGB (3, H, W) in [0,1]."""
         height, width = content.shape[1:]
         if self._shape != (height, width):
             sizes.check(self._net, "content", height, width)
-            if self._net.tv is not None and min(height, width) < 2:
+            if self._net.image_losses and min(height, width) < 2:
                 raise OptionError("-tv_weight needs frames of at least 2x2 pixels; give -tv_weight 0")
             self._shape = (height, width)
-        self._objective.capture(caffe_units(content), content=True)
+        self._objective.capture(caffe_units(content), self._net.losses_from("content"))
 
     def temporal_loss(self, warped: Array, weights: NDArray[np.float32]) -> TemporalLoss:
         """The loss that holds a frame to `warped`, RGB (3, H, W) in [0,1], by `weights` (1 or 3, H, W)."""
@@ -110,11 +115,12 @@ class Painter:
         self, x: Tensor, temporal: Sequence[TemporalLoss], iteration: int
     ) -> tuple[Evaluation, Tensor]:
         """The losses at x (1, 3, H, W), and their gradient, of its shape."""
-        content, style, grad = self._objective(x)
+        values, grad = self._objective(x)
+        content, style = (self._net.values_from(source, values) for source in ("content", "style"))
         for loss in reversed(temporal):
             loss.backward(x, grad)
         held = tuple(loss.loss for loss in temporal)
-        return Evaluation(iteration, tuple(content), held, tuple(style)), grad
+        return Evaluation(iteration, content, held, style), grad
 
     def optimise(
         self,
@@ -233,7 +239,7 @@ def _load(model: Model, log: Log, notice: Log) -> list[loadcaffe.Module]:
         log(f"Couldn't load {path}")
         raise
     log(f"Successfully loaded {net.path or path}")
-    network.check_layers(loadcaffe.layer_names(net), list(model.content_layers), list(model.style_layers))
+    check_layers(loadcaffe.layer_names(net), list(model.content_layers), list(model.style_layers))
     chain, lines = loadcaffe.modules(net, [*model.content_layers, *model.style_layers])
     for line in lines:
         log(line)

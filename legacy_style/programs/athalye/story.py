@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style.engine import loadcaffe, machine, network
-from legacy_style.engine.losses import MeanTVLoss, SeparateStyleLoss
+from legacy_style.engine.losses import ContentLoss, Loss
 from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import DivergenceError, OptionError, UnsupportedError
 from legacy_style.formats import matlab, model_files
 from legacy_style.programs.athalye.images import Array, check_channels
+from legacy_style.programs.athalye.losses import MeanTVLoss, SeparateStyleLoss
 from legacy_style.programs.neural_style import pixels
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import nn
@@ -120,29 +121,16 @@ def layer_weights(ratio: float) -> list[float]:
 def build_network(model: Model, settings: Settings, device: torch.device) -> Network:
     """The network up to its last loss; a content layer of weight 0 is left out."""
     average = settings.pooling == "avg"  # whatever else it says means max
+    pooling = network.pool_rounding_up(nn.SpatialAveragePooling if average else nn.SpatialMaxPooling)
     blend = settings.content_weight_blend
-    content = [
-        (name, settings.content_weight * weight)
-        for name, weight in zip(CONTENT_LAYERS, (blend, 1.0 - blend), strict=True)
-        if settings.content_weight * weight != 0
-    ]
-    net = network.build(
-        network.repooled(model.chain, nn.SpatialAveragePooling if average else nn.SpatialMaxPooling),
-        [name for name, _ in content],
-        STYLE_LAYERS,
-        content_weight=1.0,
-        style_weight=settings.style_weight,
-        tv_weight=0.0,
-        pooling="max",
-        normalize=False,
-        log=lambda line: None,
-        style_loss=SeparateStyleLoss,
-    )
-    for content_loss, (_, strength) in zip(net.content_losses, content, strict=True):
-        content_loss.strength = strength
-    weights = layer_weights(settings.style_layer_weight_exp)
-    for style_loss, weight in zip(net.style_losses, weights, strict=True):
-        style_loss.strength *= weight
+    losses: dict[str, list[Loss]] = {}
+    for name, share in zip(CONTENT_LAYERS, (blend, 1.0 - blend), strict=True):
+        if settings.content_weight * share != 0:
+            losses[name] = [ContentLoss(f"content {name}", settings.content_weight * share)]
+    for name, share in zip(STYLE_LAYERS, layer_weights(settings.style_layer_weight_exp), strict=True):
+        losses[name] = [SeparateStyleLoss(f"style {name}", settings.style_weight * share)]
+    chain = network.replace_pooling(model.chain, pooling)
+    net = network.build(chain, losses, [MeanTVLoss("tv", settings.tv_weight)])
     for layer in net.layers:
         if model.transposed and isinstance(layer, nn.SpatialConvolution):
             layer.weight = layer.weight.transpose(2, 3)
@@ -193,7 +181,6 @@ class Descent:
 
     def __init__(self, objective: Objective, x: Tensor, settings: Settings) -> None:
         self.objective, self.settings = objective, settings
-        self.tv = MeanTVLoss(settings.tv_weight)
         self.state = AdamState()
         self._betas = np.array((settings.beta1, settings.beta2), np.float32)
         self._powers = np.ones(2, np.float32)  # of the betas, to the number of the step
@@ -204,9 +191,10 @@ class Descent:
 
     def evaluate(self, x: Tensor) -> tuple[Losses, Tensor]:
         """The losses and the gradient at x."""
-        content, style, grad = self.objective(x)
-        self.tv.backward(x, grad)
-        parts = (sum(content), sum(style), self.tv.loss)
+        values, grad = self.objective(x)
+        net = self.objective.network
+        content, style = (sum(net.values_from(source, values)) for source in ("content", "style"))
+        parts = (content, style, values["tv"])
         return Losses(*(float(np.float32(value)) for value in (*parts, sum(parts)))), grad
 
     def step(self) -> None:
@@ -261,7 +249,7 @@ def start(
         machine.set_up_cuda(autotune=False)
     net = build_network(model, settings, device)
     objective = _objective(net, content)
-    objective.capture(to_network(content, model.mean_pixel).to(device), content=True)
+    objective.capture(to_network(content, model.mean_pixel).to(device), net.losses_from("content"))
     weights = blend_weights(settings, len(styles))
     if len(weights) < len(styles):
         raise OptionError(
@@ -271,7 +259,11 @@ def start(
         styles, weights, strict=False
     ):  # weights that are too many only count in the sum
         image = to_network(style, model.mean_pixel).to(device)
-        _objective(net, style).capture(image, content=False, blend_weight=weight)
+        style_losses = net.losses_from("style")
+        for loss in style_losses:
+            assert isinstance(loss, SeparateStyleLoss)
+            loss.blend_weight = weight
+        _objective(net, style).capture(image, style_losses)
     return Descent(objective, start_image(content, initial, model, settings).to(device), settings)
 
 

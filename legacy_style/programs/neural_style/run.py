@@ -212,8 +212,11 @@ class Run:
         self.deferral.end()
         if self.calls >= FLOAT32_EVALUATIONS:
             self.objective.network.compute_in(self.precision)
-        content, style, grad = self.objective(x)
-        losses = Losses(tuple(content), tuple(style), sum(content) + sum(style))
+        values, grad = self.objective(x)
+        content, style = (
+            self.objective.network.values_from(source, values) for source in ("content", "style")
+        )
+        losses = Losses(content, style, sum(content) + sum(style))
         self.print_losses(self.calls + 1, losses)
         if not math.isfinite(losses.total):
             self.give_up()

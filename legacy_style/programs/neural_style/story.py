@@ -20,6 +20,7 @@ from torch import Tensor
 from legacy_style.engine import checkpoint, loadcaffe, machine, network
 from legacy_style.engine import memory as planning
 from legacy_style.engine import sizes as shapes
+from legacy_style.engine.losses import StyleLoss
 from legacy_style.engine.memory import Plan
 from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
@@ -31,6 +32,7 @@ from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.programs.neural_style import pixels
 from legacy_style.programs.neural_style import record as metadata
+from legacy_style.programs.neural_style.building import build, check_layers
 from legacy_style.programs.neural_style.options import Options, as_words
 from legacy_style.programs.neural_style.run import (
     Array,
@@ -245,7 +247,7 @@ def load_chain(options: Options, log: Log, notice: Log) -> list[loadcaffe.Module
         raise
     log(f"Successfully loaded {net.path or options.model_file}")
     content, style = split_list(options.content_layers), split_list(options.style_layers)
-    network.check_layers(loadcaffe.layer_names(net), content, style)
+    check_layers(loadcaffe.layer_names(net), content, style)
     chain, lines = loadcaffe.modules(net, [*content, *style])
     for line in lines:
         log(line)
@@ -258,7 +260,7 @@ def list_layers(options: Options) -> list[str]:
 
 
 def build_network(options: Options, chain: Sequence[loadcaffe.Module], log: Log) -> Network:
-    return network.build(
+    return build(
         chain,
         split_list(options.content_layers),
         split_list(options.style_layers),
@@ -335,7 +337,7 @@ def check_sizes(net: Network, images: Images) -> None:
     """Raise OptionError where an image has a size that a layer, or the total variation, cannot take."""
     for what, image in (("content", images.content), *(("style", style) for style in images.styles)):
         shapes.check(net, what, image.shape[2], image.shape[3])
-    if net.tv is not None and min(images.content.shape[2:]) < 2:
+    if net.image_losses and min(images.content.shape[2:]) < 2:
         raise OptionError(
             "-tv_weight needs an image of at least 2x2 pixels; give a larger -image_size, or -tv_weight 0"
         )
@@ -420,12 +422,14 @@ def capture(
     log("Capturing content targets\t")
     for line in str(net).split("\n"):
         log(line)
-    objective.capture(images.content, content=True)
+    objective.capture(images.content, net.losses_from("content"))
     for number, (style, weight) in enumerate(zip(images.styles, blend_weights(options), strict=True), 1):
         log(f"Capturing style target {number}\t")
-        machine.objective(net, style.shape[2], style.shape[3], options, ranks).capture(
-            style, content=False, blend_weight=weight
-        )
+        style_losses = net.losses_from("style")
+        for loss in style_losses:
+            assert isinstance(loss, StyleLoss)
+            loss.blend_weight = weight
+        machine.objective(net, style.shape[2], style.shape[3], options, ranks).capture(style, style_losses)
     return objective
 
 

@@ -23,6 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from legacy_style.engine import loadcaffe, machine, network
+from legacy_style.engine.losses import ContentLoss, Loss, StyleLoss
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import DivergenceError, FormatError, OptionError
 from legacy_style.programs.neural_style import pixels
@@ -56,6 +57,21 @@ def up_to(layer: str) -> list[tuple[str, ...]]:
     return [LAYERS[: i + 1] for i in range(LAYERS.index(layer) + 1)]
 
 
+class SummedContentLoss(ContentLoss):
+    """strength / 2 * sum (F - P)^2."""
+
+    def weight(self, count: float) -> float:
+        return self.strength * count / 2
+
+
+class SummedStyleLoss(StyleLoss):
+    """strength / (4 N^2 M^2) * sum (G - A)^2, N being the number of feature maps and M that of their positions."""
+
+    def weight(self, channels: int) -> float:
+        # A StyleLoss's mean over N x N entries of (G - A) / (N M) is the paper's sum over N^4 M^2.
+        return self.strength * channels**2 / 4
+
+
 def build(
     chain: Sequence[loadcaffe.Module],
     terms: Terms,
@@ -66,19 +82,15 @@ def build(
     """The total loss and its gradient, for images (1, 3, H, W) as `to_network` makes them, all of one size.
 
     Content: 1/2 sum (F - P)^2. Style: sum of w_l / (4 N_l^2 M_l^2) * sum (G - A)^2, N_l being the number of
-    feature maps and M_l that of their positions. The loss modules take means; their strengths make up for it.
+    feature maps and M_l that of their positions.
     """
-    net = network.build(
-        network.repooled(chain, nn.SpatialAveragePooling),
-        [rectified(name) for name in terms.content],
-        [rectified(name) for name in terms.style],
-        content_weight=0.0,
-        style_weight=0.0,
-        tv_weight=0.0,
-        pooling="max",
-        normalize=False,
-        log=lambda line: None,
-    )
+    losses: dict[str, list[Loss]] = {rectified(name): [] for name in (*terms.content, *terms.style)}
+    for name in terms.content:
+        losses[rectified(name)].append(SummedContentLoss(f"content {name}", terms.alpha))
+    for name in terms.style:
+        losses[rectified(name)].append(SummedStyleLoss(f"style {name}", terms.beta / len(terms.style)))
+    pooling = network.pool_rounding_up(nn.SpatialAveragePooling)
+    net = network.build(network.replace_pooling(chain, pooling), losses)
     net.dtype = dtype
     machine.set_up_cpu()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,17 +101,9 @@ def build(
     height, width = images[0].shape[2:]
     objective = machine.objective(net, height, width, Options())
     if content is not None:
-        objective.capture(content.to(device), content=True)
+        objective.capture(content.to(device), net.losses_from("content"))
     if style is not None:
-        objective.capture(style.to(device), content=False)
-    for content_loss in net.content_losses:
-        count = sum(target.numel() for target in content_loss.target.values())
-        content_loss.strength = terms.alpha * count / 2
-    for style_loss in net.style_losses:
-        assert style_loss.target is not None
-        maps = style_loss.target.shape[0]
-        # The mean over N x N entries of (G - A) / (N M) is their sum over N^4 M^2.
-        style_loss.strength = terms.beta / len(terms.style) * maps**2 / 4
+        objective.capture(style.to(device), net.losses_from("style"))
     return objective
 
 
@@ -119,7 +123,8 @@ def minimise(objective: Objective, start: Tensor, iterations: int) -> tuple[Tens
 
     def closure() -> float:
         nonlocal best
-        content, style, x.grad = objective(x)
+        values, x.grad = objective(x)
+        content, style = (objective.network.values_from(source, values) for source in ("content", "style"))
         total = sum(content) + sum(style)
         if not math.isfinite(total):
             raise DivergenceError(

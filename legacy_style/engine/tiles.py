@@ -20,6 +20,9 @@ from legacy_style.torch7.nn import Layer, Window
 Interval = tuple[int, int]
 """First position and the one after the last, along one axis."""
 
+Rectangle = tuple[Interval, Interval]
+"""Rows and columns."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -27,12 +30,13 @@ class Axis:
 
     `crops[i]`: what to keep of step i's output, counted within it, or None for all. `owned[i]`: the tile's own
     positions of step i's *input*, counted within it: where a loss stands, they are what it may look at. Only the first
-    `depth` steps have anything to do with this tile.
+    `depth` steps have anything to do with this tile. `where`: the same positions, counted in the whole.
     """
 
     held: Interval
     crops: tuple[Interval | None, ...]
     owned: tuple[Interval, ...]
+    where: tuple[Interval, ...]
     lengths: tuple[int, ...]  # of every step's input
     depth: int
 
@@ -90,7 +94,7 @@ def axis(windows: Sequence[Window], losses: Sequence[bool], n: int, own: Interva
             crop = (low - start, high - start)
             start, stop = low, high
         crops.append(crop)
-    return Axis(held, tuple(crops), tuple(inside), tuple(lengths), depth)
+    return Axis(held, tuple(crops), tuple(inside), tuple(owned[:depth]), tuple(lengths), depth)
 
 
 def _covered(window: Window, outputs: Interval | None, n: int) -> Interval | None:
@@ -122,7 +126,6 @@ def cut(n: int, pieces: int, multiple: int) -> list[Interval]:
 class Tile:
     """One tile of an image: its plans along both axes."""
 
-    index: int
     vertical: Axis
     horizontal: Axis
 

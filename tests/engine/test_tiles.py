@@ -1,5 +1,7 @@
 """An image in tiles is the image in one piece: losses, gradients, targets, and the picture that comes out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import thin_networks as thin
@@ -8,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from legacy_style.engine import machine, tiling
 from legacy_style.engine import sizes as shapes
+from legacy_style.engine import tiles
 from legacy_style.engine.losses import ContentLoss, StyleLoss
 from legacy_style.engine.network import Network
 from legacy_style.errors import OptionError
@@ -49,7 +51,7 @@ def test_losses_and_gradient_are_those_of_the_whole_image(name, pooling, normali
         net = thin.build(thin.load(name), *layers[name], dtype=dtype, pooling=pooling, normalize=normalize)
         whole = thin.evaluate(net, *images(name), 0)
         for side in sides:
-            assert len(machine.tiles(net, HEIGHT, WIDTH, side)) >= 4
+            assert len(net.tiles(HEIGHT, WIDTH, side)) >= 4
             tiled = thin.evaluate(net, *images(name), side)
             assert tiled[1].dtype == whole[1].dtype == dtype
             assert max(differences(whole, tiled)) < tolerance, (dtype, side)
@@ -60,15 +62,16 @@ def test_a_halo_that_is_too_small_would_be_seen(direction, monkeypatch):
     """Of conv1_1's three pixels, one is taken away: what the comparison above makes of it."""
     net = thin.build(thin.load("vgg19"), [], ["relu1_1"], dtype=torch.float64)
     whole = thin.evaluate(net, *images("vgg19"), 0)
-    planned = net.tile
+    planned = net.tiles
 
     def narrower(*arguments):
-        tile = planned(*arguments)
-        first, last = getattr(tile, direction).held
-        axis = tiling.Axis((first, last - 1), *list(vars(getattr(tile, direction)).values())[1:])
-        return tiling.Tile(**{**vars(tile), direction: axis})
+        found = []
+        for tile in planned(*arguments):
+            axis = getattr(tile, direction)
+            found.append(replace(tile, **{direction: replace(axis, held=(axis.held[0], axis.held[1] - 1))}))
+        return found
 
-    monkeypatch.setattr(net, "tile", narrower)
+    monkeypatch.setattr(net, "tiles", narrower)
     assert min(differences(whole, thin.evaluate(net, *images("vgg19"), 32))) > 1e-4
 
 
@@ -97,9 +100,9 @@ stacks = st.lists(st.tuples(st.one_of(convolutions, poolings), st.booleans()), m
 def test_tiles_partition_every_layer_and_hold_what_their_part_looks_at(stack, n, pieces):
     windows = [window for window, _ in stack]
     losses = [loss for _, loss in stack]
-    lengths = tiling.sizes(windows, n)
+    lengths = tiles.sizes(windows, n)
     assume(min(lengths) > 0)
-    owns = tiling.cut(n, pieces, tiling.total_stride(windows))
+    owns = tiles.cut(n, pieces, tiles.total_stride(windows))
     assert [first for first, _ in owns[1:]] == [last for _, last in owns[:-1]]
     assert (owns[0][0], owns[-1][1]) == (0, n)
     for i, length in enumerate(lengths[:-1]):
@@ -107,12 +110,13 @@ def test_tiles_partition_every_layer_and_hold_what_their_part_looks_at(stack, n,
             continue
         seen = []
         for own in owns:
-            axis = tiling.axis(windows, losses, n, own)
+            axis = tiles.axis(windows, losses, n, own)
             assert 0 <= axis.held[0] <= axis.held[1] <= n
             if i >= axis.depth:
                 continue
             start = _place(axis, windows, i)
             first, last = axis.owned[i]
+            assert axis.where[i] == (start + first, start + last)
             assert first == last or 0 <= first <= last <= axis.lengths[i]
             seen += range(start + first, start + last)
         assert seen == list(range(length))
@@ -142,8 +146,8 @@ def _layers(draw, vertical, horizontal, kinds):
             pooling = nn.SpatialMaxPooling if kind == "max" else nn.SpatialAveragePooling
             modules.append(pooling("", kernel, stride, pad, ceil=down.ceil))
         if loss:
-            modules += [StyleLoss(1.0, False), ContentLoss(1.0, True)]
-    return [*modules, StyleLoss(1.0, False)]
+            modules += [StyleLoss(f"s{len(modules)}", 1.0), ContentLoss(f"c{len(modules)}", 1.0, True)]
+    return [*modules, StyleLoss("s", 1.0)]
 
 
 @given(st.data())
@@ -151,7 +155,7 @@ def _layers(draw, vertical, horizontal, kinds):
 def test_any_network_of_windows_gives_the_same_in_tiles(data):
     kinds = data.draw(st.lists(st.sampled_from(["conv", "conv", "max", "avg"]), min_size=1, max_size=5))
     axes = [data.draw(st.lists(stacks.map(lambda s: s[0]), min_size=5, max_size=5)) for _ in range(2)]
-    net = Network(_layers(data.draw, *axes, kinds), None)
+    net = Network(_layers(data.draw, *axes, kinds))
     net.dtype = torch.float64
     for layer in net.layers:
         layer.to(torch.device("cpu"), torch.float64)
@@ -167,7 +171,7 @@ def test_any_network_of_windows_gives_the_same_in_tiles(data):
 
 def test_a_tile_whose_last_outputs_see_only_padding():
     layer = nn.SpatialConvolution("", torch.ones(2, 3, 1, 1).double(), None, pad=(0, 2))
-    net = Network([layer, ContentLoss(1.0, False), StyleLoss(1.0, False)], None)
+    net = Network([layer, ContentLoss("c", 1.0), StyleLoss("s", 1.0)])
     net.dtype = torch.float64
     content, style, image = (thin.smooth(3, 5, seed) for seed in (1, 2, 3))
     whole, tiled = (thin.evaluate(net, content, style, image, side) for side in (0, 1))
@@ -185,8 +189,8 @@ def test_no_tile_is_larger_than_its_part_and_halo_also_of_large_style_images(mon
     # relu3_1 sees 1 + 1 + 2 + 2 + 4 and two poolings' 1 + 2: 13 pixels, rounded up to 16; a part has up to 35 itself.
     assert max(max(size) for size in seen) <= 35 + 2 * 16
     # Content and start in 2 x 1 parts and 2 + 1 sweeps, the style in 6 x 4.
-    assert len(seen) == 3 * len(machine.tiles(net, 70, 50, 32)) + len(machine.tiles(net, 210, 150, 32))
-    assert len(machine.tiles(net, 210, 150, 32)) >= 24
+    assert len(seen) == 3 * len(net.tiles(70, 50, 32)) + len(net.tiles(210, 150, 32))
+    assert len(net.tiles(210, 150, 32)) >= 24
 
 
 # End to end.
