@@ -90,7 +90,7 @@ def test_a_state_dict_of_them_fits_torch_nn(tmp_path: Path) -> None:
     assert layer[1] == "0" and "joins 2 branches" in result.stdout
 
 
-@pytest.mark.parametrize("extension", ["npz", "pth", "t7"])
+@pytest.mark.parametrize("extension", ["npz", "pth", "safetensors", "t7"])
 def test_every_kind_of_layer_survives(tmp_path: Path, extension: str) -> None:
     output = tmp_path / f"net.{extension}"
     assert legacy_style("convert", FIXTURE, output).exit_code == 0
