@@ -4,6 +4,7 @@ The engine is a few lines where only the front end is meant; the last test inter
 """
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -475,6 +476,19 @@ def test_th_without_another_th_says_what_it_serves(our_th, words, what):
         f"th: {what}, and there is no other th on PATH; this th runs neural_style.lua"
     )
     assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", th.ADVICE)
+def test_th_says_what_to_do_instead_of_a_fork_s_script(script, our_th):
+    answer = run("th", f"forks/{script}", "-gpu", "0", env=environment(PATH=str(our_th)), text=True)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert f"th: forks/{script} is not served" in answer.stderr
+    assert f"Instead, {th.ADVICE[script]}" in answer.stderr
+
+
+@pytest.mark.parametrize("module", th.SCRIPTS.values())
+def test_every_script_that_th_serves_has_its_program(module):
+    assert callable(importlib.import_module(f"legacy_style.cli.{module}").main)
 
 
 def test_th_serves_the_script_whatever_its_folder(our_th, other_th):
