@@ -9,6 +9,8 @@ from pathlib import Path
 from legacy_style.cli import athalye_options
 from legacy_style.programs.artistic_video import options as artistic_video
 from legacy_style.programs.fast_neural_style import options as fast_neural_style
+from legacy_style.programs.fast_neural_style import slow_options as slow_neural_style
+from legacy_style.programs.fast_neural_style import train_options as train
 from legacy_style.programs.neural_style import options as neural_style
 from legacy_style.torch7.cmdline import Option, tostring
 
@@ -89,6 +91,60 @@ TWIN = {
     "-save_iter": "taken and not used",
 }
 
+# train.lua.
+TRAINING = {
+    "-arch": "the layers of the network that is trained, separated by commas",
+    "-use_instance_norm": "1: instance normalisation; 0: batch normalisation, as in the paper of 2016",
+    "-task": "`style`, or `upsample`",
+    "-h5_file": "the training images: an HDF5 file, which `legacy-style style-dataset` makes",
+    "-padding_type": "how the image is padded: `reflect-start`, `zero`, `reflect` or `replicate`",
+    "-tanh_constant": "the factor of the last layer, a tanh",
+    "-preprocessing": "`vgg` or `resnet`: the units of the network's input",
+    "-resume_from_checkpoint": "the checkpoint (.t7) whose weights training begins with",
+    "-pixel_loss_type": "the distance of the pixel loss: `L2`, `L1` or `SmoothL1`",
+    "-pixel_loss_weight": "the weight of the pixel loss",
+    "-percep_loss_weight": "the weight of the losses on the loss network's layers",
+    "-tv_strength": "the weight of the total variation",
+    "-content_weights": "the weights of the content layers: one for all, or one for each",
+    "-content_layers": "the layers of the content loss, by their numbers",
+    "-loss_network": "the network whose layers the losses compare, in any format that is read",
+    "-style_image": "the image whose style is learnt",
+    "-style_image_size": "its longer side",
+    "-style_weights": "the weights of the style layers: one for all, or one for each",
+    "-style_layers": "the layers of the style loss, by their numbers",
+    "-style_target_type": "`gram`, or `mean`",
+    "-upsample_factor": "the factor of the task `upsample`",
+    "-num_iterations": "steps of training",
+    "-max_train": "use this many training images at most; -1: all",
+    "-batch_size": "images in a step",
+    "-learning_rate": "the learning rate of Adam",
+    "-lr_decay_every": "multiply the learning rate every so many steps; -1: never",
+    "-lr_decay_factor": "by this",
+    "-weight_decay": "taken and not used, as in the original",
+    "-checkpoint_name": "the name of the checkpoint: NAME.t7 and NAME.json",
+    "-checkpoint_every": "write it every so many steps",
+    "-num_val_batches": "batches of the validation at each checkpoint",
+    "-gpu": "the number of a GPU, or -1 for the CPU",
+    "-use_cudnn": "taken and not needed",
+    "-backend": "`cuda`; `opencl` is not served",
+}
+
+# What slow_neural_style.lua has besides, or with another meaning.
+SLOW = {
+    "-content_image": "the image whose content stays",
+    "-style_image": "the image whose style is taken",
+    "-image_size": "the longer side of the result",
+    "-loss_type": "the distance of the losses: `L2`, or `SmoothL1`",
+    "-deepdream_layers": "layers whose activations are made larger, by their numbers",
+    "-deepdream_weights": "their weights: one for all, or one for each",
+    "-learning_rate": "the learning rate",
+    "-optimizer": "`lbfgs`, `adam` or `sgd`",
+    "-num_iterations": "evaluations of the network",
+    "-output_image": "the file to write",
+    "-print_every": "print the losses every so many iterations",
+    "-save_every": "save the image every so many iterations",
+}
+
 _INTRODUCTION = """# The options of every program
 
 This page is written by [make_options.py](make_options.py) from the option tables of the programs themselves.
@@ -110,6 +166,12 @@ def page() -> str:
         "## th fast_neural_style.lua\n",
         _table(fast_neural_style.ORIGINAL, dict(fast_neural_style.HELP)),
         _table(fast_neural_style.EXTENSIONS),
+        "## th train.lua\n",
+        _table(train.ORIGINAL, TRAINING),
+        _table(train.EXTENSIONS),
+        "## th slow_neural_style.lua\n",
+        _table(slow_neural_style.ORIGINAL, TRAINING | SLOW),
+        _table(slow_neural_style.EXTENSIONS),
         f"## th {single}\n",
         _table(artistic_video.ORIGINAL[single], MEANINGS | VIDEO),
         _table(artistic_video.EXTENSIONS),

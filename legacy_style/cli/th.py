@@ -1,6 +1,7 @@
 """`th SCRIPT.lua …`: stands where Torch's launcher stood, and serves the scripts in SCRIPTS by their name alone.
 
-With any other script, or none, it hands over to the next `th` on PATH, which may be the real one.
+With any other script, or none, it hands over to the next `th` on PATH, which may be the real one. So it does with the
+names that many projects gave to a script of theirs; they are served where there is no other `th`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ SCRIPTS = {
     "show_opts.lua": "show_opts",
 }
 
+COMMON = {"train.lua", "print_options.lua", "show_opts.lua"}
+
 # Scripts of forks, which are not served, and what to do instead.
 ADVICE = {
     "neural_style_multires.lua": "run neural_style.lua at growing -image_size, each time with -init image and"
@@ -37,8 +40,9 @@ ADVICE = {
 def main() -> int:
     """Run `th`; returns the exit status, or does not return where another `th` takes over."""
     words = sys.argv[1:]
-    module = SCRIPTS.get(Path(words[0]).name) if words else None
-    if module is None:
+    script = Path(words[0]).name if words else ""
+    module = SCRIPTS.get(script)
+    if module is None or (script in COMMON and next_on_path(sys.argv[0], os.environ.get("PATH", ""))):
         return process.run(lambda interrupts: hand_over(words), "th")
     status: int = importlib.import_module(f"legacy_style.cli.{module}").main(words[1:])
     return status

@@ -467,7 +467,7 @@ def test_th_hands_over_to_the_next_th(our_th, other_th, words):
 
 
 @pytest.mark.parametrize(
-    ("words", "what"), [(["train.lua"], "train.lua is not served"), ([], "no script was named")]
+    ("words", "what"), [(["other.lua"], "other.lua is not served"), ([], "no script was named")]
 )
 def test_th_without_another_th_says_what_it_serves(our_th, words, what):
     answer = run("th", *words, env=environment(PATH=str(our_th)), text=True)
@@ -476,6 +476,13 @@ def test_th_without_another_th_says_what_it_serves(our_th, words, what):
         f"th: {what}, and there is no other th on PATH; this th runs neural_style.lua"
     )
     assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", sorted(th.COMMON))
+def test_th_serves_a_name_that_many_projects_use_where_there_is_no_other_th(script, our_th):
+    answer = run("th", script, "-help", env=environment(PATH=str(our_th)), text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("Usage: ")
 
 
 @pytest.mark.parametrize("script", th.ADVICE)
