@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+import _checkout  # noqa: F401 (for its effect on the path)
+
 from legacy_style.files import sha256
 from legacy_style.formats import t7
 from legacy_style.programs.fast_neural_style import network, painter

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from legacy_style import files
 from legacy_style.cli.tools.paint import paint
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
 from legacy_style.formats import t7
@@ -148,3 +151,37 @@ def test_a_painters_file_that_makes_no_sense_is_refused(folder, change):
     torch.save({**content, **change}, "bad.pth")
     with pytest.raises(FormatError, match=r"bad\.pth"):
         painter.load("bad.pth")
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_the_painter_in_the_box_draws_ink_on_paper(folder):
+    """Hardly any colour but the paper's, much paper, some ink, and the lines of the photograph where they were."""
+    assert run(str(EXAMPLES / "chelsea.png"), "ink.png", "--size", "256").exit_code == 0
+    picture = pixels("ink.png")
+    with Image.open(EXAMPLES / "chelsea.png") as image:
+        photograph = np.asarray(image.convert("L").resize(picture.shape[1::-1])).astype(float)
+    assert picture.shape == (170, 256, 3)
+    red, _, blue = picture.reshape(-1, 3).T
+    assert 4 < np.mean(red - blue) < 50  # paper is a little yellow; the cat itself is ginger, 61
+    gray = picture.mean(2)
+    assert np.percentile(gray, 2) < 100
+    assert np.percentile(gray, 50) > 150
+
+    def lines(values: np.ndarray) -> np.ndarray:
+        across, down = np.diff(values, axis=1)[:-1], np.diff(values, axis=0)[:, :-1]
+        return np.hypot(across, down)
+
+    assert np.corrcoef(lines(gray).ravel(), lines(photograph).ravel())[0, 1] > 0.2
+
+
+def test_the_painter_in_the_box_is_small_and_of_the_documented_architecture():
+    brush = painter.load("ink")
+    assert painter.bundled().with_name(painter.STYLES["ink"]).stat().st_size < 1_000_000
+    assert sum(each.numel() for each in brush.model.parameters()) == 425_091
+
+
+def test_the_checksum_of_the_painter_is_the_documented_one():
+    path = painter.bundled().with_name(painter.STYLES["ink"])
+    assert f"`{files.sha256(path)}`" in (EXAMPLES.parent / "models" / "README.md").read_text("utf-8")

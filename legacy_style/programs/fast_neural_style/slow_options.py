@@ -34,14 +34,14 @@ ORIGINAL = (
     Option("-deepdream_layers", ""),
     Option("-deepdream_weights", ""),
     Option("-learning_rate", 1.0),
-    Option("-optimizer", "lbfgs", "lbfgs|adam|sgd"),
+    Option("-optimizer", "lbfgs"),
     Option("-num_iterations", 500.0),
     Option("-output_image", "out.png"),
     Option("-print_every", 1.0),
     Option("-save_every", 50.0),
     Option("-preprocessing", "vgg"),
     Option("-gpu", -1.0),
-    Option("-backend", "cuda", "cuda|opencl"),
+    Option("-backend", "cuda"),
     Option("-use_cudnn", 1.0),
 )
 

@@ -55,7 +55,7 @@ ORIGINAL = (
     Option("-num_val_batches", 10.0),
     Option("-gpu", 0.0),
     Option("-use_cudnn", 1.0),
-    Option("-backend", "cuda", "cuda|opencl"),
+    Option("-backend", "cuda"),
 )
 
 EXTENSIONS = (
