@@ -4,8 +4,9 @@
     checkpoint["model"].typename              # "nn.Sequential"
     t7.write("mine.t7", {"opt": {"preprocessing": "vgg"}, "model": model})
 
-What comes in is a path or bytes and what goes out is plain Python objects. It imports nothing but the errors
-and the atomic write; `nn`, on top of it, knows Torch7's modules as layers.
+What comes in is a path or bytes and what goes out is plain Python objects; for that nothing is imported but the
+errors and the atomic write. On top of it, `nn` knows Torch7's modules as named layers, `network` turns them into a
+NetParameter, and `building` turns one back into modules.
 """
 
 from legacy_style.formats.t7.objects import Function, Pairs, Storage, TorchObject
