@@ -68,6 +68,8 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
         width=options.width,
         style_scales=options.style_scales,
         flavour=options.flavour,
+        exif_rotate=options.exif_rotate,
+        notice=_notice,
     )
     if not current and options.checkpoint_output and "%s" not in options.checkpoint_output:
         parser.error("--checkpoint-output must contain %s, such as out_%s.jpg")

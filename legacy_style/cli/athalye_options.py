@@ -34,6 +34,7 @@ def parser(flavour: Flavour) -> argparse.ArgumentParser:
     ours.add_argument(
         "--seed", type=int, metavar="N", help="repeat the noise of a run (default: another each time)"
     )
+    ours.add_argument("--exif-rotate", action="store_true", help="turn photographs upright as EXIF says")
     ours.add_argument(
         "--matconvnet-orientation",
         choices=("wh", "hw"),

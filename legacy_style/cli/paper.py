@@ -92,6 +92,9 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--output", "-output_image", default="paper.png", help="default %(default)s")
         command.add_argument("--network", "-model_file", help="the network (default: the bundled VGG-16)")
+        command.add_argument(
+            "--exif-rotate", action="store_true", help="turn photographs upright as EXIF says"
+        )
         for names, default, text in (
             (("--image-size", "-image_size"), 224, "longer side of each image"),
             (("--iterations", "-num_iterations"), 200, "iterations of L-BFGS for each image"),
@@ -135,14 +138,21 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     return 0
 
 
+def _notice(line: str) -> None:
+    print(f"{NAME}: {line}", file=sys.stderr, flush=True)
+
+
 def _painted(cells: Sequence[Cell], chain: Sequence[Module], options: argparse.Namespace) -> Iterator[Cell]:
     """The cells with their images, each as soon as it is there."""
     from legacy_style.programs.paper import experiments as paper
 
-    content = None if options.content is None else paper.load(options.content, options.image_size)
+    def load(path: str, size: int | tuple[int, int]) -> Image.Image:
+        return paper.load(path, size, exif_rotate=options.exif_rotate, notice=_notice)
+
+    content = None if options.content is None else load(options.content, options.image_size)
     style = None
     if options.style is not None:
-        style = paper.load(options.style, options.image_size if content is None else content.size)
+        style = load(options.style, options.image_size if content is None else content.size)
     first = content or style
     assert first is not None
     noise = paper.white_noise(first.size, options.seed)

@@ -4,40 +4,32 @@ Ports torch/image 5aa1881: init.lua (load, scale, save, rgb2yuv, yuv2rgb), gener
 (scaleLinear_rowcol), generic/png.c, jpeg.c and ppm.c. An image is a float64 array of shape (3, H, W), red,
 green, blue, nominally in [0,1].
 
-Surprises. Alpha is dropped, never blended, and EXIF orientation is ignored. 'bilinear' is an area average
-when it shrinks, and keeps its positions and sums in float32. Saving truncates to bytes and never rounds, so
-an image that is loaded and saved comes back up to one level darker. Kinds that the original could not load
-(GIF, BMP, TIFF, WebP, gray with alpha) or garbled (palettes with transparency, 16-bit PGM) are loaded as one
+Notes. Alpha is dropped, never blended, and EXIF orientation is ignored unless somebody asks for it. 'bilinear'
+is an area average when it shrinks, and keeps its positions and sums in float32. Saving truncates to bytes and
+never rounds, so an image that is loaded and saved comes back up to one level darker. Kinds that the original could
+not load (GIF, BMP, TIFF, WebP, gray with alpha) or garbled (palettes with transparency, 16-bit PGM) are loaded as one
 would expect; see docs/fidelity.md.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import io
 import os
 import re
 import sys
-import threading
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from legacy_style.errors import FormatError, OptionError, UnsupportedError
+from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.files import write_whole
 from legacy_style.torch7 import png16
+from legacy_style.torch7.image_files import DEFAULT_MAX_PIXELS, Notice, opened, pillow_to_ourselves
 
 Array = NDArray[np.float64]
-
-# Pillow's own limit, where it stops warning and refuses. As doubles, three to a pixel, such an image takes 4
-# GiB.
-DEFAULT_MAX_PIXELS = 178_956_970
 
 # What image.save knows by name, spelled exactly so (init.lua, `filetypes`), and Pillow's names for them.
 _SAVED_AS = {
@@ -49,42 +41,26 @@ _ROWS = 256  # of an image, worked on at a time
 
 _JPEG_QUALITY = 75  # init.lua, saveJPG
 
-# A JPEG that breaks off: libjpeg, which the original used, goes on as if end-of-image markers followed for
-# ever (jdatasrc.c, fill_input_buffer). 64 KiB of them suffice to end any segment.
-_END_OF_IMAGE_MARKERS = b"\xff\xd9" * 2**15
-_JPEG_MAGIC = b"\xff\xd8\xff"
-_PNG_MAGIC = b"\x89PNG"
 
-
-def load(path: str | os.PathLike[str], *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Array:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    exif_rotate: bool = False,
+    notice: Notice | None = None,
+) -> Array:
     """Load a file of any kind that Pillow reads as RGB in [0,1], (3, H, W) (init.lua, `image.load(path, 3)`).
 
     The kind is told by the content. A value is byte*(1/255), or v*(1/65535) where the file has 16 bits. A
-    JPEG that breaks off is accepted, as in the original. Raises OptionError for a missing file and for more
-    than `max_pixels` pixels, which it finds out before it decodes them; FormatError for a file that cannot be
-    read or is broken; UnsupportedError for numbers without a known range.
+    JPEG that breaks off is accepted, as in the original. `exif_rotate` turns the picture upright, `notice` gets what
+    is remarkable about the file. Raises as `image_files.opened` does, and UnsupportedError for numbers without a
+    known range.
     """
-    name = os.fspath(path)
-    data = _read(name)
-    with _pillow_to_ourselves():
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                width, height = image.size
-                pixels = width * height
-                if pixels > max_pixels:
-                    raise OptionError(
-                        f"{name}: {width}x{height} is {pixels} pixels, more than the limit of {max_pixels};"
-                        f" scale the image down, or lift the limit with --max-pixels {pixels}"
-                    )
-                channels, white = _channels(image, name, data)
-            return _to_double(channels, white)
-        except (OptionError, UnsupportedError):
-            raise
-        except MemoryError:
-            raise OptionError(f"{name}: not enough memory to load this image; scale it down first") from None
-        # Pillow's decoders let through whatever goes wrong in them, from struct.error to KeyError.
-        except Exception as error:
-            raise FormatError(_explain_broken(name, data, error)) from error
+    with opened(
+        path, max_pixels=max_pixels, complete_jpeg=True, exif_rotate=exif_rotate, notice=notice
+    ) as file:
+        channels, white = _channels(file.image, file.name, file.data)
+        return _to_double(file.upright(channels), white)
 
 
 def scaled_size(width: int, height: int, size: float) -> tuple[int, int]:
@@ -165,7 +141,7 @@ def save(path: str | os.PathLike[str], image: NDArray[np.floating]) -> None:
     image_format = _format_to_save(name)
     encoded = io.BytesIO()
     try:
-        with _pillow_to_ourselves():
+        with pillow_to_ourselves():
             Image.fromarray(_to_bytes(image)).save(encoded, image_format, quality=_JPEG_QUALITY)
         write_whole(name, encoded.getvalue())
     except OSError as error:
@@ -191,40 +167,6 @@ def yuv2rgb(image: Array) -> Array:
     """YUV to RGB, both (3, H, W) (init.lua, `image.yuv2rgb`); inverts `rgb2yuv` to about five digits."""
     y, u, v = image
     return np.stack([y + 1.13983 * v, y - 0.39465 * u - 0.58060 * v, y + 2.03211 * u])
-
-
-def _read(name: str) -> bytes:
-    try:
-        if not name:  # Path("") would be the current folder
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        data = Path(name).read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise OptionError(f"{name}: {error.strerror}") from None
-    except IsADirectoryError:
-        raise FormatError(f"{name}: a folder, not an image; give the name of a file in it") from None
-    except PermissionError:
-        raise FormatError(f"{name}: cannot be read; ask its owner for permission, or copy it") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise FormatError(f"{name}: cannot be read ({error})") from None
-    if not data:
-        raise FormatError(f"{name}: an empty file (0 bytes), not an image; save or download it again")
-    return data + _END_OF_IMAGE_MARKERS if data.startswith(_JPEG_MAGIC) else data
-
-
-_pillow_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _pillow_to_ourselves() -> Iterator[None]:
-    """Without Pillow's warnings and its limit on pixels (`load` has its own); both are put back."""
-    with _pillow_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _channels(image: Image.Image, name: str, data: bytes) -> tuple[NDArray[Any], float]:
@@ -262,14 +204,6 @@ def _to_double(channels: NDArray[Any], white: float) -> Array:
         plane = channels if channels.ndim == 2 else channels[..., channel]
         np.multiply(plane, 1 / white, out=image[channel], dtype=np.float64)
     return image
-
-
-def _explain_broken(name: str, data: bytes, error: Exception) -> str:
-    kind = "JPEG" if data.startswith(_JPEG_MAGIC) else "PNG" if data.startswith(_PNG_MAGIC) else None
-    if kind is None and isinstance(error, UnidentifiedImageError):
-        return f"{name}: not an image (begins with {data[:8]!r}); give a JPEG or a PNG, or convert it to one"
-    reason = "its header makes no sense" if isinstance(error, UnidentifiedImageError) else error
-    return f"{name}: a broken {kind or 'image'} ({reason}); save or download it again"
 
 
 def _scale_axis(plane: Array, n: int, *, axis: int) -> Array:

@@ -15,15 +15,18 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from legacy_style.errors import FormatError, OptionError, UnsupportedError
+from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.files import write_whole
+from legacy_style.torch7 import image_files
+from legacy_style.torch7.image_files import Notice
 
 Array = NDArray[Any]
 
@@ -52,13 +55,16 @@ def load_images(
     width: int | None,
     style_scales: Sequence[float] | None,
     flavour: Flavour,
+    exif_rotate: bool = False,
+    notice: Notice | None = None,
 ) -> Images:
     """Read all images, make the content `width` wide, and each style its scale times as wide as the content.
 
-    Raises OSError, FormatError, UnsupportedError for what cannot be read, OptionError for impossible sizes.
+    Raises what `read` does, and OptionError for impossible sizes.
     """
-    picture = read(content, flavour)
-    pictures = [read(style, flavour) for style in styles]
+    reading = partial(read, flavour=flavour, exif_rotate=exif_rotate, notice=notice)
+    picture = reading(content)
+    pictures = [reading(style) for style in styles]
     if flavour == "2017":
         for name, image in zip((content, *styles), (picture, *pictures), strict=True):
             check_channels(name, image)
@@ -74,29 +80,21 @@ def load_images(
         factor = (1.0 if style_scales is None else style_scales[i]) * picture.shape[1] / style.shape[1]
         pictures[i] = scale(style, factor, flavour)
     height, width = picture.shape[:2]
-    start = None if initial is None else resize(read(initial, flavour), height, width, flavour)
+    start = None if initial is None else resize(reading(initial), height, width, flavour)
     return Images(picture, pictures, start)
 
 
-def read(path: str, flavour: Flavour) -> Array:
+def read(path: str, flavour: Flavour, *, exif_rotate: bool = False, notice: Notice | None = None) -> Array:
     """The numbers of an image file, (H, W, C), unscaled, float32 ("2017": float64); gray three times.
 
-    C is 3, but for gray with alpha, which has 2 and fails later. Raises OSError, FormatError,
-    UnsupportedError.
+    C is 3, but for gray with alpha, which has 2 and fails later. Raises as `image_files.opened` does.
     """
-    with Path(path).open("rb") as file:
-        try:
-            image: Image.Image = Image.open(file)
-            if flavour == "2017" and image.mode in ("1", "P"):
-                transparent = "transparency" in image.info
-                image = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
-            numbers = np.array(image)
-        except UnidentifiedImageError as error:
-            raise FormatError(f"{path}: not an image; give a JPEG or a PNG, or convert it to one") from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise FormatError(f"{path}: a broken image ({error}); save or download it again") from error
-        except Image.DecompressionBombError as error:
-            raise UnsupportedError(f"{path}: {error}; make it smaller") from error
+    with image_files.opened(path, exif_rotate=exif_rotate, notice=notice) as file:
+        image = file.image
+        if flavour == "2017" and image.mode in ("1", "P"):
+            transparent = "transparency" in image.info
+            image = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
+        numbers = file.upright(np.array(image))
     numbers = numbers.astype(np.float64 if flavour == "2017" else np.float32)
     if numbers.ndim == 2:
         return np.dstack((numbers, numbers, numbers))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from legacy_style.errors import OptionError
-from legacy_style.torch7 import cmdline, image
+from legacy_style.torch7 import cmdline, image, image_files
 from legacy_style.torch7.cmdline import Option, Value
 
 ORIGINAL = (
@@ -34,7 +34,7 @@ EXTENSIONS = (
     Option("--version", False, "Print the version, then exit"),
     Option("--print-options", False, "Print the options as one JSON object, then exit; nothing is opened"),
     Option("--list-layers", False, "Print the layers of the model, then exit"),
-    Option("--max-pixels", float(image.DEFAULT_MAX_PIXELS), "Refuse input images with more pixels"),
+    Option("--max-pixels", float(image_files.DEFAULT_MAX_PIXELS), "Refuse input images with more pixels"),
 )
 
 HELP = (

@@ -72,6 +72,7 @@ class Options:
     resume: str = ""
     metadata: bool = False
     matconvnet_orientation: str = "hw"
+    exif_rotate: bool = False
 
     def __post_init__(self) -> None:
         self._given: frozenset[str] = frozenset()
@@ -112,6 +113,7 @@ EXTENSIONS = (
     ),
     Option("--resume", Options.resume, "File of --checkpoint to go on from"),
     Option("--matconvnet-orientation", Options.matconvnet_orientation, "hw|wh, the kernels of a .mat file"),
+    Option("--exif-rotate", Options.exif_rotate, "Turn photographs upright, as their EXIF orientation says"),
 )
 
 _ACTIONS = ("--version", "--print-options", "--list-layers", "--print-plan")

@@ -83,7 +83,7 @@ def stylize(
         precision = machine.dtype(options.precision, devices)
         ranks.use(devices[0])
         chain = load_chain(options, log, notice)
-        images = share_images(options, ranks)
+        images = share_images(options, ranks, notice)
         net = build_network(options, chain, log)
         network.place(net, devices, options.multigpu_strategy, gpus)
         check_sizes(net, images)
@@ -294,25 +294,30 @@ def input_files(options: Options) -> list[str]:
     return [options.content_image, *split_list(options.style_image), *init]
 
 
-def load_images(options: Options) -> Images:
+def load_images(options: Options, notice: Log = _ignore) -> Images:
     """Load and scale the content image, the style images and the init image, in the original's order."""
-    content = torch_image.scale(_load(options.content_image, options), options.image_size)
+
+    def load(path: str) -> Array:
+        return torch_image.load(
+            path, max_pixels=options.max_pixels, exif_rotate=options.exif_rotate, notice=notice
+        )
+
+    content = torch_image.scale(load(options.content_image), options.image_size)
     style_size = math.ceil(options.style_scale * options.image_size)
     styles = [
-        _caffe_units(torch_image.scale(_load(path, options), style_size))
-        for path in split_list(options.style_image)
+        _caffe_units(torch_image.scale(load(path), style_size)) for path in split_list(options.style_image)
     ]
     init = None
     if options.init_image != "":
-        loaded = _load(options.init_image, options)
+        loaded = load(options.init_image)
         if options.init == "image":
             init = _caffe_units(torch_image.scale_to(loaded, content.shape[2], content.shape[1]))
     return Images(_caffe_units(content), styles, init, content if options.original_colors == 1 else None)
 
 
-def share_images(options: Options, ranks: Ranks) -> Images:
+def share_images(options: Options, ranks: Ranks, notice: Log = _ignore) -> Images:
     """The images in the first process; in the others tensors that have but their sizes (device "meta")."""
-    images = load_images(options) if ranks.rank == 0 else None
+    images = load_images(options, notice) if ranks.rank == 0 else None
     known = [] if images is None else [images.content, *images.styles, images.init]
     sizes = ranks.told([n for image in known if image is not None for n in image.shape[2:]])
     if images is not None:
@@ -323,10 +328,6 @@ def share_images(options: Options, ranks: Ranks) -> Images:
     )
     count = len(split_list(options.style_image))
     return Images(content, more[:count], more[count] if len(more) > count else None, None)
-
-
-def _load(path: str, options: Options) -> Array:
-    return torch_image.load(path, max_pixels=options.max_pixels)
 
 
 def _caffe_units(rgb: Array) -> Tensor:

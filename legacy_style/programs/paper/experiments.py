@@ -19,16 +19,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from legacy_style.engine import loadcaffe, machine, network
 from legacy_style.engine.losses import ContentLoss, Loss, StyleLoss
 from legacy_style.engine.objective import Objective
-from legacy_style.errors import DivergenceError, FormatError, OptionError
+from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.programs.neural_style import pixels
 from legacy_style.programs.neural_style.options import Options
-from legacy_style.torch7 import nn
+from legacy_style.torch7 import image_files, nn
+from legacy_style.torch7.image_files import Notice
 from legacy_style.torch7.random import Generator
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -147,13 +148,15 @@ def minimise(objective: Objective, start: Tensor, iterations: int) -> tuple[Tens
     return best, losses
 
 
-def load(path: str, size: int | tuple[int, int]) -> Image.Image:
-    """An image as RGB, `size` pixels on its longer side, or cut to (width, height)."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise FormatError(f"{path}: not an image, or a broken one ({error})") from error
+def load(
+    path: str, size: int | tuple[int, int], *, exif_rotate: bool = False, notice: Notice | None = None
+) -> Image.Image:
+    """An image as RGB, `size` pixels on its longer side, or cut to (width, height).
+
+    Raises as `image_files.opened` does; `exif_rotate` and `notice` are its options.
+    """
+    with image_files.opened(path, exif_rotate=exif_rotate, notice=notice) as file:
+        image = Image.fromarray(file.upright(np.asarray(file.image.convert("RGB"))))
     if isinstance(size, tuple):
         return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     scale = size / max(image.size)

@@ -1,0 +1,245 @@
+"""Image files of any kind, opened for every program by one function, with one set of errors and remarks.
+
+The kind is told by the content. What holds no pixels decides nothing: a PNG opens whatever its texts and profiles are
+(`png`). Pixels that are missing are an error, or, in a JPEG that Torch7's libjpeg completed, a remark that says how
+many rows they are. Kinds that cannot be read are named for what they are (`kinds`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
+from legacy_style.torch7 import color_profile, kinds, png
+
+Notice = Callable[[str], None]
+
+# Pillow's own limit, where it stops warning and refuses. As doubles, three to a pixel, such an image takes 4 GiB.
+DEFAULT_MAX_PIXELS = 178_956_970
+
+# A JPEG that breaks off: libjpeg, which the original used, goes on as if end-of-image markers followed for ever
+# (jdatasrc.c, fill_input_buffer). 64 KiB of them suffice to end any segment.
+_END_OF_IMAGE = b"\xff\xd9"
+_END_OF_IMAGE_MARKERS = _END_OF_IMAGE * 2**15
+_JPEG_MAGIC = b"\xff\xd8\xff"
+
+_ORIENTATION = 0x0112  # EXIF
+# What the numbers mean: how the picture is to be turned to stand upright.
+_TURNS = {
+    2: "mirrored", 3: "turned by 180 degrees", 4: "mirrored top to bottom", 5: "mirrored and turned by 270 degrees",
+    6: "turned by 90 degrees", 7: "mirrored and turned by 90 degrees", 8: "turned by 270 degrees",
+}  # fmt: skip
+
+
+@dataclass
+class Opened:
+    """An image whose pixels are not decoded yet; `data` is what Pillow reads it from, `orientation` 1 if upright."""
+
+    image: Image.Image
+    name: str
+    data: bytes
+    orientation: int
+
+    def upright(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Pixels (H, W) or (H, W, C) turned as the file's EXIF orientation says."""
+        if self.orientation >= 5:
+            rows = rows.swapaxes(0, 1)
+        if self.orientation in (3, 4, 7, 8):
+            rows = rows[::-1]
+        return rows[:, ::-1] if self.orientation in (2, 3, 6, 7) else rows
+
+
+@contextlib.contextmanager
+def opened(
+    path: str | os.PathLike[str],
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    complete_jpeg: bool = False,
+    exif_rotate: bool = False,
+    notice: Notice | None = None,
+) -> Iterator[Opened]:
+    """Open an image file; what is raised while it is decoded within the block becomes one of our errors.
+
+    `complete_jpeg` accepts a JPEG that breaks off, as libjpeg does; `notice` gets a sentence on that, on an EXIF
+    orientation unless it is obeyed (`exif_rotate`: the caller calls `upright`), and on colours of a wide gamut. Raises
+    OptionError for a missing file and for more than `max_pixels` pixels, before anything is decoded; FormatError for
+    a file that cannot be read or is broken; UnsupportedError for a kind that is not read.
+    """
+    name = os.fspath(path)
+    data = _read(name)
+    kinds.refuse(data, name)
+    with pillow_to_ourselves():
+        try:
+            scanned = png.scan(data) if data.startswith(png.SIGNATURE) else None
+            given = data if scanned is None else scanned.cleaned
+            is_jpeg = data.startswith(_JPEG_MAGIC)
+            with Image.open(
+                io.BytesIO(given + _END_OF_IMAGE_MARKERS if is_jpeg and complete_jpeg else given)
+            ) as image:
+                _check_size(image, name, max_pixels)
+                if scanned is not None and (missing := png.missing_rows(scanned)):
+                    raise FormatError(
+                        f"{name}: a broken PNG ({missing} of its {image.height} rows are missing at its end); save or"
+                        " download it again"
+                    )
+                orientation = _orientation(image)
+                if notice is not None:
+                    profile = image.info.get("icc_profile") if scanned is None else scanned.profile
+                    _remark(name, notice, image, orientation, profile, scanned, exif_rotate=exif_rotate)
+                    if is_jpeg and complete_jpeg and not _ends(data):
+                        _remark_missing_rows(name, notice, data)
+                yield Opened(image, name, given, orientation if exif_rotate else 1)
+        except LegacyStyleError:
+            raise
+        except MemoryError:
+            raise OptionError(f"{name}: not enough memory to load this image; scale it down first") from None
+        # Pillow's decoders let through whatever goes wrong in them, from struct.error to KeyError.
+        except Exception as error:
+            raise _explained(name, data, error) from error
+
+
+def _read(name: str) -> bytes:
+    try:
+        if not name:  # Path("") would be the current folder
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        data = Path(name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise OptionError(f"{name}: {error.strerror}") from None
+    except IsADirectoryError:
+        raise FormatError(f"{name}: a folder, not an image; give the name of a file in it") from None
+    except PermissionError:
+        raise FormatError(f"{name}: cannot be read; ask its owner for permission, or copy it") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise FormatError(f"{name}: cannot be read ({error})") from None
+    if not data:
+        raise FormatError(f"{name}: an empty file (0 bytes), not an image; save or download it again")
+    return data
+
+
+_pillow_lock = threading.RLock()
+
+
+@contextlib.contextmanager
+def pillow_to_ourselves() -> Iterator[None]:
+    """Without Pillow's warnings and its limit on pixels (`opened` has its own); both are put back."""
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    pixels = width * height
+    if pixels > max_pixels:
+        raise OptionError(
+            f"{name}: {width}x{height} is {pixels} pixels, more than the limit of {max_pixels};"
+            f" scale the image down, or lift the limit with --max-pixels {pixels}"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 where there is none. Pillow turns a TIFF upright by itself."""
+    if image.format == "TIFF" or (
+        image.format == "PNG" and "exif" not in image.info
+    ):  # which would decode it
+        return 1
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # whatever goes wrong in a damaged EXIF block, the pixels do not depend on it
+        return 1
+    return found if isinstance(found, int) and found in _TURNS else 1
+
+
+def _remark(
+    name: str,
+    notice: Notice,
+    image: Image.Image,
+    orientation: int,
+    profile: object,
+    scanned: png.Scanned | None,
+    *,
+    exif_rotate: bool,
+) -> None:
+    if orientation != 1 and not exif_rotate:
+        notice(
+            f"{name}: its EXIF orientation ({orientation}: to be {_TURNS[orientation]}) is ignored, as it always was;"
+            " --exif-rotate obeys it"
+        )
+    wide = color_profile.wide_gamut(profile) if isinstance(profile, bytes) and image.mode != "CMYK" else ""
+    wide = wide or ("" if scanned is None else color_profile.wide_primaries(scanned.primaries))
+    if wide:
+        notice(
+            f"{name}: its colour profile ({wide}) is ignored, so its colours are taken for sRGB's and come out duller;"
+            " convert it to sRGB first"
+        )
+
+
+def _ends(data: bytes) -> bool:
+    """Whether a JPEG ends as it should, or Pillow can do without more."""
+    if data.rstrip(b"\0").endswith(_END_OF_IMAGE):
+        return True
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except OSError:
+        return False
+    return True
+
+
+def _remark_missing_rows(name: str, notice: Notice, data: bytes) -> None:
+    rows, height = _missing_rows(data)
+    # Of a progressive JPEG all rows come at once, the coarse ones first.
+    what = (
+        f"{rows} of its {height} rows are missing and come out gray"
+        if rows < height
+        else "it comes out gray or blurred"
+    )
+    notice(f"{name}: the file ends too early: {what}; download or copy it again")
+
+
+def _missing_rows(data: bytes) -> tuple[int, int]:
+    """How many rows a JPEG leaves untouched, of how many: it is decoded onto black, and onto white."""
+    with Image.open(io.BytesIO(data)) as image:
+        (tile,) = cast(Any, image).tile
+        left = np.ones(image.height, bool)
+        for shade in (0, 255):
+            canvas = Image.new(image.mode, image.size, (shade,) * len(image.getbands()))
+            # As ImageFile.load makes and feeds it; the file may be as long as a decoder's argument is.
+            decoder = cast(Any, Image)._getdecoder(
+                image.mode, tile[0], tile[3], cast(Any, image).decoderconfig
+            )
+            decoder.setimage(canvas.im, (0, 0, *image.size))
+            decoder.decode(data)
+            left &= (np.asarray(canvas).reshape(image.height, -1) == shade).all(axis=1)
+        return int(left.sum()), image.height
+
+
+def _explained(name: str, data: bytes, error: Exception) -> LegacyStyleError:
+    what = kinds.name(data)
+    if what:
+        return UnsupportedError(f"{name}: {what}")
+    kind = "JPEG" if data.startswith(_JPEG_MAGIC) else "PNG" if data.startswith(png.SIGNATURE[:4]) else None
+    if kind is None and isinstance(error, UnidentifiedImageError):
+        return FormatError(
+            f"{name}: not an image (begins with {data[:8]!r}); give a JPEG or a PNG, or convert it to one"
+        )
+    reason = "its header makes no sense" if isinstance(error, UnidentifiedImageError) else error
+    return FormatError(f"{name}: a broken {kind or 'image'} ({reason}); save or download it again")
