@@ -4,7 +4,7 @@
 
     result = stylize(Options(content_image="photo.jpg", style_image="painting.jpg"))
 
-Surprise: each name is loaded when it is first used, for PyTorch takes seconds to import, and command lines
+Note: each name is loaded when it is first used, for PyTorch takes seconds to import, and command lines
 that need no network are answered without it.
 """
 

@@ -1,7 +1,7 @@
 """The command line of anishathalye/neural-style: its checks, streams, files and exit statuses.
 
 Ports anishathalye/neural-style d0a1148, neural_style.py; `--flavour 2017` is
-TONYCHANBB/Chinese_painting-style 0755ae8. Surprises: "current" writes a black image to --output before it
+TONYCHANBB/Chinese_painting-style 0755ae8. Notes: "current" writes a black image to --output before it
 begins, which stays where a run fails later; checkpoints and output hold the best image so far, not the last;
 a checkpoint is named after the steps before it, but "current" names the last one after all; "2017" prints on
 stderr, and overwrites silently.

@@ -1,6 +1,6 @@
 """The program itself: reads the command line, runs `stylize`, prints what the original prints.
 
-Surprises: stdout is an interface, flushed line by line, with the tabs that Torch's `th` adds after what Lua
+Notes: stdout is an interface, flushed line by line, with the tabs that Torch's `th` adds after what Lua
 prints; everything of ours goes to stderr. torch is imported only after the command line has parsed. Usage
 after an error goes to stdout, the message to stderr without a line end, as in the original.
 """

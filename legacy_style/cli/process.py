@@ -1,6 +1,6 @@
 """What every entry point shares: its streams, its signals, and how each kind of end becomes an exit status.
 
-Surprises: file names that are no valid text are printed as the bytes that they are, as Lua does; a reader
+Notes: file names that are no valid text are printed as the bytes that they are, as Lua does; a reader
 that goes away ends the program silently with status 141, as SIGPIPE ended the original; SIGINT is taken even
 where the shell set it to be ignored (a job in the background of a script), as LuaJIT takes it.
 """

@@ -1,7 +1,7 @@
 """How far two pictures are apart, pixel by pixel: levels, PSNR, SSIM, histograms, CIE colour difference.
 
 Formulas: PSNR and SSIM as in Wang, Bovik, Sheikh, Simoncelli (2004); CIELAB for sRGB under D65 and
-CIEDE2000 as in Sharma, Wu, Dalal (2005). Surprises: pictures are compared as the bytes that their files
+CIEDE2000 as in Sharma, Wu, Dalal (2005). Notes: pictures are compared as the bytes that their files
 hold (H, W, 3), so what image.save truncated is what counts; SSIM's outer five pixels, where its window
 does not fit, are left out of the mean.
 """

@@ -1,7 +1,7 @@
 """What the network makes of a picture: the objective of a command line, measured on any picture.
 
 The engine's own functions build the network and capture the targets (stylize.py), so a picture is
-measured by what would have been minimised. Surprises: a picture of another size is scaled as the
+measured by what would have been minimised. Notes: a picture of another size is scaled as the
 original scales images; the value of the TV term, which the original never computes, is the one whose
 gradient it uses.
 """

@@ -2,7 +2,7 @@
 
 After "MAT-File Format" (The MathWorks, matfile_format.pdf), in its words: data elements with tags, miMATRIX,
 array flags. Struct arrays become lists of dicts and cell arrays lists, both in MATLAB's order, column by
-column; char arrays become str, numeric ones arrays. Surprises: numbers may be stored in a smaller type than
+column; char arrays become str, numeric ones arrays. Notes: numbers may be stored in a smaller type than
 the array's own, and level 7 files are zlib streams whose promised sizes need not be true. Nothing is believed
 that the file's bytes do not hold, nesting is bounded, and a variable that is not asked for stays packed.
 

@@ -1,6 +1,6 @@
 """Any model file -> NetParameter, recognised by its content, never by its name.
 
-Surprise: a .caffemodel is the one format without a signature, so whatever is not recognisably something else
+Note: a .caffemodel is the one format without a signature, so whatever is not recognisably something else
 is read as one. Files that people take for models (web pages, git-lfs pointers, archives, images) are named
 for what they are.
 """

@@ -1,6 +1,6 @@
 """NumPy archives (.npz) of weights, read lazily and without pickle.
 
-Surprises: what np.savez wrote lies in the file as it is and is mapped, not read; what np.savez_compressed
+Notes: what np.savez wrote lies in the file as it is and is mapped, not read; what np.savez_compressed
 wrote is unpacked when it is asked for. The list of layers travels as prototxt text in the archive's comment,
 where np.load does not see it.
 """

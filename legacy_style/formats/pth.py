@@ -1,7 +1,7 @@
 """PyTorch files (.pth, .pt) of weights, opened lazily and so that a broken or hostile one does no harm.
 
 Read by torch.load with weights_only=True and, but for the format of before PyTorch 1.6, mmap=True: a tensor's
-bytes stay in the file until they are used. Surprises: a pickle is checked before torch.load sees it, because
+bytes stay in the file until they are used. Notes: a pickle is checked before torch.load sees it, because
 even its restricted unpickler can be led to fill memory or to overflow the stack; and whatever still goes
 wrong in there is reported as a broken file, since the errors are those of whatever the bytes lead it into.
 """

@@ -1,7 +1,7 @@
 """VGG networks known by the names of their weights alone, as state dicts have them.
 
 A state dict names no ReLU and no pooling: they follow from the published architecture (K. Simonyan, A.
-Zisserman, arXiv:1409.1556, table 1) and the names of Oxford's prototxt files. Surprise: torchvision's own VGG
+Zisserman, arXiv:1409.1556, table 1) and the names of Oxford's prototxt files. Note: torchvision's own VGG
 has the same shapes and, in its first layer, weights of the same magnitude, but was trained on RGB images of
 unit deviation; only its values tell it apart.
 """

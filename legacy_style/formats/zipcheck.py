@@ -1,6 +1,6 @@
 """Zip archives (.pth, .npz), checked before anything in them is believed.
 
-Surprises: a zip's directory may promise anything, so what it promises is held against the file's own size
+Notes: a zip's directory may promise anything, so what it promises is held against the file's own size
 first. A zip bomb, members that overlap and members beyond the end are refused before memory is filled.
 """
 

@@ -1,6 +1,6 @@
 """One model file to another, with proof: every blob read back bit for bit, and one image through both.
 
-What the output is follows from its extension. Surprises: a .caffemodel or .t7 is always for BGR images and in
+What the output is follows from its extension. Notes: a .caffemodel or .t7 is always for BGR images and in
 single precision, since nothing in it could say otherwise; a .t7 made from a .t7 keeps all that the file holds,
 but for gradients and buffers, and is for the CPU; the layers of a branching network are compared as far as it runs.
 """

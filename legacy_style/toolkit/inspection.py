@@ -1,6 +1,6 @@
 """What is in a network: layers, shapes, statistics, receptive fields, names for losses; and its filters.
 
-Surprise: a network with branches is described in full, but names behind the first layer that joins
+Note: a network with branches is described in full, but names behind the first layer that joins
 branches cannot be used, because the main program runs a network as one chain.
 """
 

@@ -1,6 +1,6 @@
 """The model files that this program knows, by models/registry.json, and what a file turns out to be.
 
-Surprises: an entry may pin a SHA-256, a SHA-1, an MD5, only the first digits of a SHA-256, or nothing, since
+Notes: an entry may pin a SHA-256, a SHA-1, an MD5, only the first digits of a SHA-256, or nothing, since
 that is what was published. Where no full SHA-256 is pinned, the first file that was accepted leaves its own
 in `NAME.sha256` beside it (in sha256sum's format), and later files of that name are held to it.
 """

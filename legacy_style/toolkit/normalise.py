@@ -3,7 +3,7 @@
 L. A. Gatys, A. S. Ecker, M. Bethge, "Texture Synthesis Using Convolutional Neural Networks",
 arXiv:1505.07376, section 3: each ReLU channel's weights and bias are divided by its mean activation over
 images and positions, and the weights that read the channel are multiplied by it. Works wherever a
-positive factor passes through: ReLU, pooling, dropout. Surprise: a channel that is never active cannot
+positive factor passes through: ReLU, pooling, dropout. Note: a channel that is never active cannot
 be scaled and stays as it is.
 """
 

@@ -1,6 +1,6 @@
 """Option parsing and usage text. Ports torch7 814ea4a, CmdLine.lua, with the tonumber of LuaJIT 2.1.
 
-Surprises, all kept: an option that takes a value takes the next word whatever it is (`-style_image -seed`);
+Notes, all kept: an option that takes a value takes the next word whatever it is (`-style_image -seed`);
 an option given twice counts once, the last one; a boolean option takes no value and turns its default round;
 help wins over whatever follows it, an error over help that follows it; the type of an option is the type of
 its default, and numbers are doubles that are never forced to be whole or in a range.

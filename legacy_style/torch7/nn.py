@@ -5,7 +5,7 @@ Sigmoid, View, Linear, Dropout, SoftMax; and adds what Caffe has and loadcaffe h
 deconvolution, PReLU, negative slopes, AbsVal, Power, LRN within channels, BatchNorm and Scale.
 
 As in nn, a layer has `forward(x)` and `backward(x, y, grad)`, which is updateGradInput: weights are never trained.
-`grad` belongs to the layer once it is handed over. Surprises: ReLU works in place, so what stands before it sees its
+`grad` belongs to the layer once it is handed over. Notes: ReLU works in place, so what stands before it sees its
 output afterwards; Dropout does nothing, as in evaluation; pooling follows Caffe's sizes (ceil) unless told otherwise.
 Feature maps are (1, C, H, W) float32, channels-last where the device likes that; a fully connected layer has (1, N).
 """

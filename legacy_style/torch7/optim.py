@@ -1,6 +1,6 @@
 """The two optimisers of neural_style.lua, with Torch7's arithmetic, stopping rules and log lines.
 
-Ports torch/optim a5ceed7, lbfgs.lua and adam.lua. Neither has a line search. Surprises: the first L-BFGS step has
+Ports torch/optim a5ceed7, lbfgs.lua and adam.lua. Neither has a line search. Notes: the first L-BFGS step has
 length min(1, 1/||g||_1); the function is not evaluated after the last update; a direction along which f would rise
 ends the run silently; tolerances may be negative, which switches their tests off.
 """

@@ -1,7 +1,7 @@
 """Torch7's random numbers: the same seed gives the same start image as in 2015.
 
 Ports torch7 814ea4a, lib/TH/THRandom.c: MT19937 seeded by init_genrand, normals by Box and Muller. PyTorch's
-`torch.randn` uses other algorithms and gives other numbers for the same seed. Surprises: a seed counts modulo
+`torch.randn` uses other algorithms and gives other numbers for the same seed. Notes: a seed counts modulo
 2^32, a fractional seed is truncated, and normals are made in pairs, the second of which waits for the next
 call.
 """

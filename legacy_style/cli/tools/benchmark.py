@@ -325,7 +325,9 @@ print(time.perf_counter() - began, peak() - before, 0)
 def load(rounds: int, as_json: bool) -> None:
     root = Path(__file__).parents[3]
     if not (root / "tests" / "caffe_messages.py").is_file():
-        raise UnsupportedError("this measurement needs a checkout, with the packages of its development")
+        raise UnsupportedError(
+            "this measurement runs in a clone of the repository: pip install -e '.[dev]' there first"
+        )
     environment = {**os.environ, "PYTHONPATH": str(root)}
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "vgg19.caffemodel")

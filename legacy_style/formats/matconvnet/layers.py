@@ -1,6 +1,6 @@
 """The layers of MatConvNet, one by one, as Caffe's.
 
-After matlab/vl_*.m and matlab/+dagnn of vlfeat/matconvnet. Surprises: MatConvNet pads top, bottom, left and
+After matlab/vl_*.m and matlab/+dagnn of vlfeat/matconvnet. Notes: MatConvNet pads top, bottom, left and
 right, Caffe both sides alike; its LRN multiplies by alpha where Caffe multiplies by alpha / n; its batch
 normalisation stores standard deviations, and scales and shifts in the same layer, which are two layers in
 Caffe.

@@ -2,7 +2,7 @@
 
 The inverse of vlfeat/matconvnet's utils/import-caffe.py: kernels (H, W, C, O) become (O, C, H, W), the first
 ones' input channels go from RGB back to BGR, convolutions called fc become inner products. Fields are found
-by name, since their order differs from file to file. Surprises: Caffe's pooling rounds up, which MatConvNet
+by name, since their order differs from file to file. Notes: Caffe's pooling rounds up, which MatConvNet
 imitates by padding bottom and right; files up to beta16 have a mean image where later ones have a mean pixel.
 With `orientation="wh"` kernels are read transposed, which is wrong but is how anishathalye/neural-style reads
 them.
