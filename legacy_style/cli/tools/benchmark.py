@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -28,11 +27,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,12 +37,9 @@ from legacy_style.cli.tools import scaling
 from legacy_style.engine import machine
 from legacy_style.engine import memory as planning
 from legacy_style.engine.objective import Objective
-from legacy_style.errors import UnsupportedError
 from legacy_style.formats import model_files
-from legacy_style.formats.caffe import caffemodel
-from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
 from legacy_style.programs.neural_style.options import Options
-from legacy_style.toolkit import forward_speed, turns
+from legacy_style.toolkit import forward_speed, reading_speed, turns
 from legacy_style.torch7 import optim
 
 
@@ -282,99 +276,21 @@ def forward(size: int, rounds: int, model: str | None, as_json: bool) -> None:
     _print(result, as_json)
 
 
-_VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
-_VGG19_FULLY_CONNECTED = (("fc6", 4096, 25088), ("fc7", 4096, 4096), ("fc8", 1000, 4096))
-
-# Run in a process of its own each: PATH -> seconds, bytes that the process grew by, bytes of the layers used.
-_READ_OURS = """
-import sys, time
-from legacy_style.formats.caffe import caffemodel
-def peak():
-    # Not getrusage: its figure includes what the parent process held.
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-before, began = peak(), time.perf_counter()
-used = []
-for layer in caffemodel.read(sys.argv[1]).layers:
-    used += [blob.copy() for blob in layer.blobs]
-    if layer.name == "conv5_1":
-        break
-print(time.perf_counter() - began, peak() - before, sum(array.nbytes for array in used))
-"""
-_READ_PROTOBUF = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, str(Path(sys.argv[2]) / "tests"))
-import caffe_messages
-def peak():
-    # Not getrusage: its figure includes what the parent process held.
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-before, began = peak(), time.perf_counter()
-message = caffe_messages.CLASSES["NetParameter"]()
-message.ParseFromString(Path(sys.argv[1]).read_bytes())
-print(time.perf_counter() - began, peak() - before, 0)
-"""
-
-
 @main.command(
     help="Hand over the convolutions of a full VGG-19 .caffemodel, against Google's protobuf (development only)."
 )
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def load(rounds: int, as_json: bool) -> None:
-    root = Path(__file__).parents[3]
-    if not (root / "tests" / "caffe_messages.py").is_file():
-        raise UnsupportedError(
-            "this measurement runs in a clone of the repository: pip install -e '.[dev]' there first"
-        )
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "vgg19.caffemodel")
-        caffemodel.write(path, _random_vgg19(), "V1")
-        rows: dict[str, list[list[float]]] = {"ours": [], "protobuf": []}
-        for _ in range(rounds):
-            for name, program in (("ours", _READ_OURS), ("protobuf", _READ_PROTOBUF)):
-                command = [sys.executable, "-c", program, path, str(root)]
-                output = subprocess.run(
-                    command, env=environment, check=True, capture_output=True, text=True
-                ).stdout
-                rows[name].append([float(word) for word in output.split()])
-        size = Path(path).stat().st_size
-    ours, protobuf = (
-        [statistics.median(column) for column in zip(*rows[name], strict=True)] for name in rows
-    )
+    size, ours, protobuf, times = reading_speed.measure(rounds)
     result = {
         "file MB": round(size / 1e6),
-        "seconds": {"ours": round(ours[0], 3), "protobuf": round(protobuf[0], 3)},
-        "times as fast": round(
-            statistics.median(b[0] / a[0] for a, b in zip(rows["ours"], rows["protobuf"], strict=True)), 1
-        ),
-        "grows by MB": {"ours": round(ours[1] / 1e6), "protobuf": round(protobuf[1] / 1e6)},
-        "of the layers used": round(ours[1] / ours[2], 2),
+        "seconds": {"ours": round(ours.seconds, 3), "protobuf": round(protobuf.seconds, 3)},
+        "times as fast": round(times, 1),
+        "grows by MB": {"ours": round(ours.grown / 1e6), "protobuf": round(protobuf.grown / 1e6)},
+        "of the layers used": round(ours.grown / ours.used, 2),
     }
     _print(result, as_json)
-
-
-def _random_vgg19() -> NetParameter:
-    rng = np.random.default_rng(0)
-    layers = []
-
-    def add(name: str, kind: str, *shape: int) -> None:
-        blobs = [
-            Blob.from_array(rng.random(size, np.float32))
-            for size in (shape, (1, 1, 1, max(shape[0], shape[2])))
-        ]
-        layers.append(LayerParameter(name, kind, blobs=blobs))
-
-    inside = 3
-    for block, (channels, count) in enumerate(_VGG19_BLOCKS, 1):
-        for number in range(1, count + 1):
-            add(f"conv{block}_{number}", "Convolution", channels, inside, 3, 3)
-            inside = channels
-    for name, outputs, inputs in _VGG19_FULLY_CONNECTED:
-        add(name, "InnerProduct", 1, 1, outputs, inputs)
-    return NetParameter("VGG_ILSVRC_19_layers", layers)
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
