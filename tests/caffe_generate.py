@@ -107,7 +107,8 @@ def _odd_numbers(rng: random.Random, field: Kind, values: list[Any], exact: bool
 
 def _payload(rng: random.Random, field: Kind, value: Any, exact: bool) -> bytes:
     if field.type == Kind.TYPE_STRING:
-        return _varint(rng, len(value.encode())) + value.encode()
+        encoded: bytes = value.encode()
+        return _varint(rng, len(encoded)) + encoded
     if field.type == Kind.TYPE_FLOAT:
         return struct.pack("<f", value)
     if field.type == Kind.TYPE_DOUBLE:

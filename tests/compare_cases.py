@@ -15,9 +15,9 @@ from legacy_style.compare.manifest import File, Manifest, Printed, Row, Toleranc
 from legacy_style.compare.results import Outcome
 from legacy_style.compare.rows import Settings, Tick
 from legacy_style.compare.runner import run_manifest
+from legacy_style.files import sha256
 from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
-from legacy_style.programs.neural_style.record import sha256
 
 THIN = RECORDED / "models/vgg19_thin.caffemodel"
 

@@ -37,7 +37,7 @@ def kernel_as_stored(name: str, weight: np.ndarray[Any, Any]) -> np.ndarray[Any,
     """A Caffe weight as MatConvNet has it: (H, W, C, O), the first one's channels RGB."""
     if weight.ndim == 2:
         weight = weight.reshape(len(weight), *(FC6_INPUT if name == "fc6" else (-1, 1, 1)))
-    stored = weight.transpose(2, 3, 1, 0)
+    stored: np.ndarray[Any, Any] = weight.transpose(2, 3, 1, 0)
     return stored[:, :, ::-1] if name == "conv1_1" else stored
 
 

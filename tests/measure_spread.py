@@ -91,7 +91,7 @@ def measure(
     environment: object = None, onednn: bool = True, threads: int = 1, order: tuple[int, int] | None = None
 ) -> dict[str, Any]:
     """Everything that is recorded, computed by one kind of processor (its environment is this process's)."""
-    torch.backends.mkldnn.enabled = onednn
+    torch.backends.mkldnn.set_flags(onednn)  # type: ignore[no-untyped-call]
     torch.set_num_threads(threads)
     found: dict[str, Any] = {}
     with OtherProcessor(*order) if order else contextlib.nullcontext():

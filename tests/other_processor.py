@@ -29,11 +29,11 @@ ULP = 2.0**-23
 """The distance of float32 numbers next to each other, relative to them."""
 
 
-class OtherProcessor(TorchDispatchMode):
+class OtherProcessor(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, what this thread computes with PyTorch is what another processor might have computed."""
 
     def __init__(self, seed: int, times: float = 1) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seed, self.times = seed, times
         self._orders: dict[int, Tensor] = {}
 

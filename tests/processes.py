@@ -23,7 +23,7 @@ def together(size: int, function: Callable[..., Any], *arguments: Any, timeout: 
 
     Fails where one raises an error or takes longer than `timeout` seconds.
     """
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     running = []
     for rank in range(size):
         ours, theirs = _context.Pipe()

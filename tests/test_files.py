@@ -27,7 +27,7 @@ def calls(monkeypatch):
         return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
 
     watch(os, "fsync", lambda descriptor: f"sync {what(descriptor)} of {os.fstat(descriptor).st_size}")
-    watch(type(files.Path()), "replace", lambda old, new: f"name {new.name}")
+    watch(type(Path()), "replace", lambda old, new: f"name {new.name}")
     return seen
 
 

@@ -40,7 +40,6 @@ AT_START = 2e-5
 # Where ReLUs and maxima switch at other steps, the recordings know of more, and so much more is allowed.
 LATER, LATER_LEVELS, LATER_SHARE = 1e-4, 2, 0.05
 
-HELD: list[str] = []
 RECORDED = [case for case in cases("cli") if case["id"] not in OURS]
 
 
@@ -73,7 +72,7 @@ def printed_losses(text):
 
 @needs_shared
 @pytest.mark.parametrize("case", RECORDED, ids=lambda case: case["id"])
-def test_recorded_command_line(case, folder, capsys):
+def test_recorded_command_line(case, folder, capsys, record_property):
     for made in case.get("pre", []):
         kind, name = made.split(":")
         (folder / name).mkdir() if kind == "mkdir" else (folder / name).write_bytes(b"placeholder")
@@ -97,19 +96,14 @@ def test_recorded_command_line(case, folder, capsys):
             np.testing.assert_allclose(np.loadtxt(path), np.loadtxt(recorded / name), rtol=LATER)
             assert path.read_text().startswith("# itr content style tv total\n")
             assert len(path.read_text()) == len((recorded / name).read_text())
-    HELD.append(case["id"])
+    record_property("held", "recorded command lines of anishathalye/neural-style")
 
 
 @needs_shared
-def test_every_recorded_command_line_is_there(capsys):
-    """And says how many of them were held by this run."""
+def test_every_recorded_command_line_is_there(record_property):
     assert len(RECORDED) == 184
-    with capsys.disabled():
-        print(
-            f"\n{len(HELD)} of {len(RECORDED)} recorded command lines held; {len(OURS)} deviate on purpose:"
-        )
-        for name, why in OURS.items():
-            print(f"    {name}: {why}")
+    for name, why in OURS.items():
+        record_property("said", f"{name} deviates on purpose: {why}")
 
 
 def compare_losses(blocks, expected, later):

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_both_collect_all_pairs_of_lbfgs_before_they_are_timed(monkeypatch):
     def turn():
         raise Timed
 
-    kept = []
+    kept: list[Any] = []
 
     class Stepper(torch.optim.LBFGS):
         def __init__(self, *arguments, **named):

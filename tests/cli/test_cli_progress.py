@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def at(iteration, seconds, total=1234.5, of=100.0):
 def clock(monkeypatch):
     """A clock that the test moves, and terminals of 40 columns."""
     now = types.SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now.seconds)
+    monkeypatch.setattr(time, "monotonic", lambda: now.seconds)
     monkeypatch.setattr(progress, "columns", lambda stream: 40)
     return now
 

@@ -12,8 +12,8 @@ from recordings import SHARED, needs_shared
 from legacy_style.compare import manifest
 from legacy_style.compare.manifest import File, Manifest, Printed, Row, Tolerances
 from legacy_style.errors import FormatError, OptionError
+from legacy_style.files import sha256
 from legacy_style.programs.neural_style import options
-from legacy_style.programs.neural_style import record as metadata
 
 
 def good() -> dict[str, Any]:
@@ -191,5 +191,5 @@ def test_the_published_manifest_says_what_was_published() -> None:
 @needs_shared
 def test_the_published_manifest_knows_the_recorded_network() -> None:
     known = manifest.read(manifest.PUBLISHED).models["VGG-16"]
-    digest = metadata.sha256(SHARED / "models/VGG_ILSVRC_16_layers_conv.caffemodel")
+    digest = sha256(SHARED / "models/VGG_ILSVRC_16_layers_conv.caffemodel")
     assert any(digest.startswith(each) for each in known)

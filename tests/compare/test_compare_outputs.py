@@ -29,6 +29,7 @@ import legacy_style.programs.neural_style.story as stylize
 from legacy_style.compare import manifest, record
 from legacy_style.compare.manifest import File, Row, Tolerances
 from legacy_style.errors import FormatError, OptionError
+from legacy_style.files import sha256
 from legacy_style.programs.neural_style import record as metadata
 from legacy_style.programs.neural_style.options import Options, parse
 
@@ -268,11 +269,11 @@ def test_what_is_missing_is_fetched_by_url_and_checked(call: Call, folder: Path)
     for name in ("content.png", "expected.png"):
         Path(name).rename(Path("served") / name)
     wrong = "0" * 64
-    for digest, word in ((metadata.sha256("served/content.png"), "different"), (wrong, "not comparable")):
+    for digest, word in ((sha256("served/content.png"), "different"), (wrong, "not comparable")):
         with serving(folder / "served") as address:
             urls = {
                 "content.png": File(digest, f"{address}/content.png"),
-                "expected.png": File(metadata.sha256("served/expected.png"), f"{address}/expected.png"),
+                "expected.png": File(sha256("served/expected.png"), f"{address}/expected.png"),
             }
             manifest.write(dataclasses.replace(made, files=urls), Path("first.json"))
             words = ("run", "first.json", "--model-file", "small.caffemodel", "--work", f"work-{digest[:4]}")

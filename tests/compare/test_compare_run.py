@@ -29,6 +29,7 @@ from legacy_style.compare.results import Outcome
 from legacy_style.compare.rows import Settings, Tick
 from legacy_style.engine import losses
 from legacy_style.errors import DivergenceError, OptionError
+from legacy_style.files import sha256
 from legacy_style.programs.neural_style import options, pixels
 from legacy_style.programs.neural_style import record as metadata
 from legacy_style.torch7 import image, nn
@@ -149,12 +150,12 @@ def small(tmp_path: Path) -> Small:
         expected="expected.png",
         model="small",
     )
-    digest = metadata.sha256(folder / "small.caffemodel")
+    digest = sha256(folder / "small.caffemodel")
     made = Manifest(
         folder / "manifest.json",
         "small",
         (row,),
-        {"expected.png": File(metadata.sha256(folder / "expected.png"))},
+        {"expected.png": File(sha256(folder / "expected.png"))},
         {"small": (digest,)},
     )
     settings = Settings(models=(folder / "small.caffemodel",), work=folder / "work")
@@ -167,7 +168,7 @@ def bless(small: Small, seed: int | None = None) -> None:
     run = next(each for each in outcome.runs if each.seed == seed)
     expected = small.folder / "expected.png"
     expected.write_bytes(Path(run.picture).read_bytes())
-    files = {"expected.png": File(metadata.sha256(expected))}
+    files = {"expected.png": File(sha256(expected))}
     small.manifest = dataclasses.replace(small.manifest, files=files)
 
 
@@ -265,11 +266,11 @@ def test_a_run_that_was_made_otherwise_is_made_again(
 def test_each_result_carries_its_record(small: Small) -> None:
     run = small.run().runs[0]
     record = json.loads(Path(run.picture + ".json").read_text())
-    assert record.pop("picture") == metadata.sha256(run.picture)
+    assert record.pop("picture") == sha256(run.picture)
     assert record["options"]["num_iterations"] == 4
     assert record["model"] == {
         "file": "small.caffemodel",
-        "sha256": metadata.sha256(small.folder / "small.caffemodel"),
+        "sha256": sha256(small.folder / "small.caffemodel"),
     }
     assert record["command"][:3] == ["python", "-m", "legacy_style"]
     assert len(record["losses"]["total"]) == 4
@@ -401,7 +402,7 @@ def test_a_loss_that_is_not_finite_is_different(small: Small, monkeypatch: pytes
 def test_files_are_fetched_by_url_and_checked(small: Small) -> None:
     content = (small.folder / "content.png").read_bytes()
     (small.folder / "content.png").unlink()
-    digest = metadata.sha256(small.folder / "expected.png")
+    digest = sha256(small.folder / "expected.png")
     right = File(hashlib.sha256(content).hexdigest(), "https://example.org/content.png")
     small.manifest = dataclasses.replace(
         small.manifest, files={"content.png": right, "expected.png": File(digest)}
@@ -441,7 +442,7 @@ def test_a_comma_in_a_path_is_refused(small: Small, tmp_path: Path) -> None:
 
 def test_a_model_is_known_by_its_first_digits_or_its_sha1(small: Small) -> None:
     path = small.folder / "small.caffemodel"
-    sha256, sha1 = metadata.sha256(path), hashlib.sha1(path.read_bytes()).hexdigest()
-    for digest, name in ((sha256[:8], "known"), (f"sha1:{sha1}", "known"), ("0" * 8, "")):
+    whole, sha1 = sha256(path), hashlib.sha1(path.read_bytes()).hexdigest()
+    for digest, name in ((whole[:8], "known"), (f"sha1:{sha1}", "known"), ("0" * 8, "")):
         made = dataclasses.replace(small.manifest, models={"known": (digest,)})
         assert rows.identify(path, made).name == name

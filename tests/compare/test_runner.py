@@ -31,7 +31,7 @@ def run(monkeypatch):
     monkeypatch.setattr(runner, "_work", work)
 
     def go(names, tell):
-        return runner._in_processes([Task(name) for name in names], 2, tell)
+        return runner._in_processes([Task(name) for name in names], 2, tell)  # type: ignore[misc]
 
     return go
 

@@ -14,8 +14,7 @@ def cuda_settings():
     backends = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [each.allow_tf32 for each in backends], torch.backends.cudnn.benchmark
     yield
-    for each, allowed in zip(backends, before[0], strict=True):
-        each.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before[0]
     torch.backends.cudnn.benchmark = before[1]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ CPU = [torch.device("cpu")]
 
 @pytest.mark.parametrize("flags", ["fpu avx2 avx512f", "avx512_bf16_not_quite", ""])
 def test_a_processor_without_instructions_for_it_is_refused(flags, monkeypatch):
-    monkeypatch.setattr(machine.Path, "read_text", lambda path: f"flags\t\t: {flags}\n")
+    monkeypatch.setattr(Path, "read_text", lambda path: f"flags\t\t: {flags}\n")
     message = "--precision bfloat16: this processor has no instructions for bfloat16 .* leave the option out"
     with pytest.raises(OptionError, match=message):
         machine.dtype("bfloat16", CPU)
@@ -31,7 +32,7 @@ def test_a_processor_without_instructions_for_it_is_refused(flags, monkeypatch):
 
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16"])
 def test_a_processor_with_instructions_for_it_is_taken(flag, monkeypatch):
-    monkeypatch.setattr(machine.Path, "read_text", lambda path: f"flags\t\t: fpu {flag} sse\n")
+    monkeypatch.setattr(Path, "read_text", lambda path: f"flags\t\t: fpu {flag} sse\n")
     assert machine.dtype("bfloat16", CPU) == torch.bfloat16
 
 
@@ -39,7 +40,7 @@ def test_where_the_system_tells_nothing_it_is_refused(monkeypatch):
     def read_text(path):
         raise FileNotFoundError
 
-    monkeypatch.setattr(machine.Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "read_text", read_text)
     with pytest.raises(OptionError):
         machine.dtype("bfloat16", CPU)
 

@@ -1,5 +1,7 @@
 """legacy_style.programs.neural_style.pixels against the recorded arrays."""
 
+from typing import Any
+
 import numpy as np
 from recordings import both_roots, component
 
@@ -18,7 +20,7 @@ def test_every_recorded_array_is_reproduced(root):
     untouched = rgb.copy()
     yuv = image.rgb2yuv(rgb)
     generated = arrays["orig_colors_generated_in"]
-    ours = {
+    ours: dict[str, np.ndarray[Any, Any]] = {
         "preprocess_double": pixels.preprocess(rgb),
         "preprocess_float": pixels.preprocess(rgb).astype(np.float32),
         "deprocess_double": pixels.deprocess(arrays["preprocess_float"]),

@@ -11,6 +11,7 @@ from recordings import SHIPPED
 
 from legacy_style import Interrupted, Options
 from legacy_style.errors import DivergenceError, FormatError, OptionError
+from legacy_style.files import sha256
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import Blob
@@ -96,7 +97,7 @@ def test_with_metadata_the_final_image_keeps_how_it_was_made_and_its_pixels(tmp_
     assert record == metadata.read("out.png")
     assert record["options"]["init_image"] == "style.png"
     assert sorted(record["inputs"]) == ["content.png", "style.png"]
-    assert record["model"] == {"file": VGG.name, "sha256": metadata.sha256(VGG)}
+    assert record["model"] == {"file": VGG.name, "sha256": sha256(VGG)}
     assert record["losses"]["total"] == pytest.approx([each.total for each in made.losses], rel=1e-8)
     assert record["seconds"] > 0
 
@@ -120,7 +121,7 @@ def test_without_a_final_image_there_is_no_record(tmp_path):
 
 def test_the_record_names_the_bundled_network_where_that_was_used():
     stylize(options(metadata=True, num_iterations=1, model_file=Options.model_file))
-    assert metadata.read("out.png")["model"]["sha256"] == metadata.sha256(model_files.bundled())
+    assert metadata.read("out.png")["model"]["sha256"] == sha256(model_files.bundled())
 
 
 def test_the_same_options_give_the_same_image_again():

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -271,7 +272,7 @@ def test_pauses_double_and_heed_retry_after(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     patient = Patience(attempts=5, pause=0.2, longest_pause=10, connect=2, read=0.3)
     entry = replace(KNOWN, urls=(server.url("503,503,503,429,good"),))
     fetch(entry, tmp_path, patience=patient)
@@ -333,7 +334,7 @@ def test_a_full_disk_is_said_before_anything_is_written(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(DownloadError, match="needs 200000 bytes more, the disk has 1000"):
         get(server, tmp_path, "good")
     assert names(tmp_path) == []

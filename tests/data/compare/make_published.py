@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from legacy_style.compare.manifest import PUBLISHED, File, Manifest, Printed, Row, Tolerances, write
-from legacy_style.programs.neural_style.record import sha256
+from legacy_style.files import sha256
 
 SHARED = Path(__file__).parents[3].parent / "shared"
 GALLERY = SHARED / "published"

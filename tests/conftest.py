@@ -1,0 +1,38 @@
+"""What concerns every test: what a run has to say at its end, and running all of it as another processor would."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from other_processor import OtherProcessor
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--processor",
+        type=int,
+        metavar="SEED",
+        help="compute in the order of another processor (tests/other_processor.py), one for each number",
+    )
+
+
+@pytest.fixture(autouse=True)
+def processor(request: pytest.FixtureRequest) -> Iterator[None]:
+    seed = request.config.getoption("--processor")
+    with OtherProcessor(seed) if seed is not None else contextlib.nullcontext():
+        yield
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests noted with `record_property`: "held" is a kind of recording, "said" a line."""
+    reports = [each for some in terminalreporter.stats.values() for each in some]
+    notes = [note for each in reports for note in getattr(each, "user_properties", ())]
+    for what, count in Counter(what for name, what in notes if name == "held").items():
+        terminalreporter.write_line(f"{count} {what} held")
+    for name, line in notes:
+        if name == "said":
+            terminalreporter.write_line(line)
