@@ -2,9 +2,9 @@
 
     python tests/measure_spread.py [--keep FOLDER]
 
-Each recorded run and trace is computed here as it is, and then as other processors would: with other
-instruction sets, without oneDNN, with two threads, and with sums in other orders whose roundings count eight
-times (other_processor.py). What is written is the largest distance of any two of all these; spread.py reads it
+Each recorded run and trace is computed here as it is, and then as other processors would: with another
+instruction set, without oneDNN, and with sums in other orders whose roundings count eight times
+(other_processor.py). What is written is the largest distance of any two of all these; spread.py reads it
 and derives the tolerances. Nothing in it is taken from the recordings, or compared with them. Takes
 about half an hour of one core; --keep lets it be interrupted and continued. Needs the full recordings.
 """
@@ -49,15 +49,12 @@ BEYOND = 1e9
 """Written where a distance is larger, or no number."""
 
 SSE = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
-AVX = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX", "MKL_ENABLE_INSTRUCTIONS": "AVX"}
 
-# Environment, threads, and the orders of sums; "im2col": without oneDNN.
+# Environment, oneDNN or not, and the orders of sums.
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "SSE4.1": {"environment": SSE},
-    "AVX": {"environment": AVX},
     "im2col": {"onednn": False},
-    "two threads": {"threads": 2},
     **{
         f"order {seed} x {times}": {"order": (seed, times)} for seed in (1, 2, 3) for times in (TIMES, -TIMES)
     },
@@ -88,11 +85,11 @@ def main(words: list[str]) -> int:
 
 
 def measure(
-    environment: object = None, onednn: bool = True, threads: int = 1, order: tuple[int, int] | None = None
+    environment: object = None, onednn: bool = True, order: tuple[int, int] | None = None
 ) -> dict[str, Any]:
     """Everything that is recorded, computed by one kind of processor (its environment is this process's)."""
     torch.backends.mkldnn.set_flags(onednn)  # type: ignore[no-untyped-call]
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     found: dict[str, Any] = {}
     with OtherProcessor(*order) if order else contextlib.nullcontext():
         for name, run in runs.recorded(RECORDED).items():
@@ -107,7 +104,7 @@ def measure(
 def measure_run(run: runs.Run) -> dict[str, Any]:
     """The losses of each evaluation that is printed, and the images that are written."""
     with tempfile.TemporaryDirectory() as folder:
-        outcome = runs.perform(run, Path(folder), quick=False)
+        outcome = runs.perform(run, Path(folder))
         images = {}
         for name in run.images:
             with Image.open(Path(folder) / name) as image:

@@ -109,13 +109,13 @@ def recorded(root: Path) -> dict[str, Run]:
     return {run.name: run for run in runs}
 
 
-def perform(run: Run, folder: Path, *, quick: bool = True) -> Outcome:
-    """Run the recorded command line in the empty `folder`, on the CPU and (`quick`) one thread, as it was recorded."""
+def perform(run: Run, folder: Path) -> Outcome:
+    """Run the recorded command line in the empty `folder`, on the CPU and one thread, as it was recorded."""
     lend(run.root, run.words, folder)
     for image in run.images:
         (folder / image).parent.mkdir(exist_ok=True)
     with working_in(folder), mock.patch("torch.cuda.is_available", return_value=False):
-        return in_this_process(run.words, folder, quick=quick)
+        return in_this_process(run.words, folder)
 
 
 def in_this_process(words: list[str], folder: Path, *, quick: bool = True) -> Outcome:

@@ -81,8 +81,48 @@ def test_the_first_layer_losses_and_image_stay_in_float32():
         assert (loss.target.dtype, loss.gram.dtype) == (torch.float64, torch.float64)
 
 
+ROUNDED = 2.0**-8
+"""What one layer in bfloat16 may lose, relative (L2): weights, input and result are each rounded to 8 bits, which is
+2^-9 at most and half of that on average; what has no weights loses less."""
+SATURATED = 2.0**-7
+"""The gradient of tanh and of a sigmoid: 1 - y^2 loses a digit where y is near 1."""
+
+
 @pytest.mark.parametrize(("name", "pooling"), thin.POOLINGS)
-def test_losses_and_gradient_are_near_those_of_float32(name, pooling):
+@torch.no_grad()
+def test_each_layer_loses_a_rounding_and_no_more(name, pooling):
+    """Forward and backward of every layer, at the input that float32 gives it, against float64."""
+    kinds = {
+        dtype: thin.build(thin.load(name), *thin.LAYERS[name], pooling=pooling, dtype=dtype).layers
+        for dtype in (torch.bfloat16, torch.float32, torch.float64)
+    }
+    x = thin.smooth(71, 84, 1, 1 if name == "oddconv" else 60).float()
+    random = torch.Generator().manual_seed(1)
+    compared = 0
+    for number, (ours, plain, exact) in enumerate(zip(*kinds.values(), strict=True)):
+        y = exact.forward(x.double())
+        grad = torch.randn(y.shape, generator=random, dtype=torch.float64)
+        wide, narrow = (torch.float64, torch.float32) if number == 0 else (torch.float64, torch.bfloat16)
+        # At bfloat16's own values: which unit of a ReLU or a pooling decides is the same then.
+        given, given_y, given_grad = (each.to(narrow).to(wide) for each in (x, y, grad))
+        result = ours.forward(given.to(narrow))
+        expected = exact.forward(given.clone())
+        assert apart(result, expected) < ROUNDED, f"{ours}, forward"
+        back = ours.backward(given.to(narrow), given_y.to(narrow), given_grad.to(narrow))
+        expected_back = exact.backward(given.clone(), given_y.clone(), given_grad.clone())
+        allowed = SATURATED if str(exact) in ("nn.Tanh", "nn.Sigmoid") else ROUNDED
+        assert apart(back, expected_back) < allowed, f"{ours}, backward"
+        compared += 1
+        x = plain.forward(x)
+    assert compared >= 5
+
+
+def apart(ours, exact):
+    return ((ours.double() - exact).norm() / exact.norm()).item()
+
+
+@pytest.mark.parametrize(("name", "pooling"), thin.POOLINGS)
+def test_all_layers_together_are_near_float32(name, pooling):
     unit = 1 if name == "oddconv" else 60
     images = thin.smooth(71, 84, 1, unit), thin.smooth(96, 75, 2, 2 * unit), thin.smooth(71, 84, 3, unit)
     exact, ours = (
@@ -91,11 +131,14 @@ def test_losses_and_gradient_are_near_those_of_float32(name, pooling):
         )
         for dtype in (torch.float32, torch.bfloat16)
     )
-    # 2^-9 a rounding, thirteen layers deep; under max pooling, the gradient may take another way.
     assert ours[0] == pytest.approx(exact[0], rel=0.05)
-    assert (ours[1] - exact[1]).norm() < (0.02 if pooling == "avg" and name != "caffenet" else 0.3) * exact[
-        1
-    ].norm()
+    # Where maxima are, or are next to each other, the gradient takes another way through some windows: then it is
+    # held above, layer by layer, and here that it still points downhill.
+    if pooling == "avg" and name != "caffenet":
+        assert apart(ours[1], exact[1].double()) < 0.02
+    else:
+        cosine = (ours[1] * exact[1]).sum() / (ours[1].norm() * exact[1].norm())
+        assert cosine > 0.95
 
 
 @pytest.fixture
