@@ -137,6 +137,21 @@ def test_a_resumed_training_is_the_uninterrupted_one_to_the_last_bit(folder, cap
         assert half[key] == whole[key]
 
 
+def test_a_checkpoints_state_has_the_decay_of_its_iteration(folder, monkeypatch):
+    """Whoever is killed after it must not go on with the old learning rate."""
+    written = []
+    monkeypatch.setattr(
+        "legacy_style.programs.fast_neural_style.training_state.write", lambda *rest: written.append(rest)
+    )
+    assert (
+        train(words("--state", "s", "-checkpoint_every", "4", "-lr_decay_every", "4", "-num_iterations", "4"))
+        == 0
+    )
+    assert [(content["iteration"], content["learning_rate"]) for _, content, _ in written] == [
+        (4, 0.0005)
+    ] * 2
+
+
 def test_padding_that_began_with_the_first_image_is_resumed_too(folder):
     more = ("-padding_type", "reflect-start", "-checkpoint_every", "4", "--state", "s")
     assert train(words("-num_iterations", "4", "-checkpoint_name", "whole", *more)) == 0
@@ -272,7 +287,9 @@ def test_bfloat16_trains_nearly_as_float32_does(folder, capsys, monkeypatch):
         ),
         (("-gpu", "0.5"), "-gpu takes a whole number"),
         (("-padding_type", "reflect-start", "--crop", "17"), "-padding_type reflect-start: images of 17x17"),
-        (("--state", "nowhere/s"), "--state nowhere/s: could not be written"),
+        (("--state", "nowhere/s"), "--state nowhere/s: the folder nowhere is missing"),
+        (("-checkpoint_every", "1", "-checkpoint_name", "loss.t7/ck"), "-checkpoint_name loss.t7/ck: "),
+        (("-checkpoint_every", "1", "--picture", "none.png"), "none.png: No such file or directory"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(folder, capsys, more, told):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from legacy_style.engine import machine
+from legacy_style.errors import OptionError
 from legacy_style.programs.fast_neural_style import architecture, loading, printout, saving, training_state
 from legacy_style.programs.fast_neural_style.data import Batches, open_batches
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
@@ -47,6 +50,7 @@ def train(
 
     `log` takes the lines that the original prints, `notice` ours. Raises LegacyStyleError.
     """
+    _check_outputs(settings)
     device = loading.choose_device(settings.device, notice)
     machine.dtype(settings.precision, [device])  # raises where that would be slow
     state = training_state.read(settings.resume) if settings.resume else None
@@ -86,13 +90,33 @@ def _run(trainer: Trainer, batches: Batches, log: Log, on_progress: Callable[[Pr
                 f"{trainer.learning_rate:.14g}\t"
             )
             on_progress(Progress(t, settings.num_iterations, loss, len(x)))
-            if settings.checkpoint_every > 0 and math.fmod(t, settings.checkpoint_every) == 0:
-                _checkpoint(trainer, batches, log)
+            # Before the checkpoint, whose state is to have it.
             if settings.lr_decay_every > 0 and math.fmod(t, settings.lr_decay_every) == 0:
                 trainer.decay()
+            if settings.checkpoint_every > 0 and math.fmod(t, settings.checkpoint_every) == 0:
+                _checkpoint(trainer, batches, log)
     finally:
         if settings.state:
             training_state.write(settings.state, before or training_state.collect(trainer), trainer.history)
+
+
+def _check_outputs(settings: Settings) -> None:
+    """Raise OptionError where a file could not be written, or a picture not painted, after the first hours."""
+    if settings.state:
+        folder = Path(settings.state).parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise OptionError(
+                f"--state {settings.state}: the folder {folder} is missing or not writable; choose another"
+            )
+    if 0 < settings.checkpoint_every <= settings.num_iterations:
+        there = next(each for each in Path(settings.checkpoint_name).absolute().parents if each.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise OptionError(
+                f"-checkpoint_name {settings.checkpoint_name}: {there} is not a folder that can be written to; choose"
+                " another name"
+            )
+        if settings.picture:
+            image.load(settings.picture)
 
 
 def _what_is_kept(settings: Settings) -> str:
