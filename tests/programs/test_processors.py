@@ -114,7 +114,12 @@ def test_enough_is_compared():
 def strength(kind, monkeypatch):
     """Multiply the strength of a loss by 1.001."""
     right = kind.__init__
-    monkeypatch.setattr(kind, "__init__", lambda self, given, *more: right(self, given * 1.001, *more))
+
+    def wrong(self, *args, **more):
+        right(self, *args, **more)
+        self.strength *= 1.001
+
+    monkeypatch.setattr(kind, "__init__", wrong)
 
 
 def scaled(owner, name, monkeypatch):
