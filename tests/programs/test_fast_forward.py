@@ -125,6 +125,25 @@ def test_what_is_not_recognised_runs_as_it_is() -> None:
     torch.testing.assert_close(fused.double(), exact, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
+def test_cuda_gives_what_the_modules_give_for_images_of_changing_sizes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(5)
+    network, device = build("reflect", "instance", "u"), torch.device("cuda", 0)
+    for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
+        monkeypatch.setattr(backend, "allow_tf32", False)
+    forward = Forward(network, device)
+    for size in ((40, 48), (40, 48), (40, 48), (36, 44), (40, 48), (40, 48)):
+        x = torch.randn(1, 3, *size) * 60
+        with torch.no_grad():
+            exact = copy.deepcopy(network).double()(x.double())
+        y = forward(x)
+        assert y.device.type == "cpu"
+        assert (y - exact).abs().max() < 2e-3
+
+
 def test_an_image_that_a_reflection_does_not_fit_is_refused() -> None:
     # Torch7 did not look, and read memory beyond the image: its result was black.
     network = nn.Sequential(nn.ReflectionPad2d(4), nn.Conv2d(3, 3, 9))

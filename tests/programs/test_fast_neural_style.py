@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
 import shutil
 import subprocess
@@ -19,10 +21,11 @@ from recordings import needs_shared
 
 from legacy_style.cli import fast_neural_style as cli
 from legacy_style.cli import th
-from legacy_style.errors import FormatError, OptionError, UnsupportedError
+from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
 from legacy_style.formats import t7
 from legacy_style.formats.t7 import TorchObject
-from legacy_style.programs.fast_neural_style import layers, network, options, run
+from legacy_style.programs.fast_neural_style import layers, network, options, run, shapes
+from legacy_style.programs.fast_neural_style.forward import Forward
 from legacy_style.programs.fast_neural_style.median import median_filter
 from legacy_style.programs.fast_neural_style.preprocess import RESNET, VGG
 from legacy_style.torch7 import image
@@ -334,6 +337,52 @@ def test_old_convolutions_and_batch_norms_are_read():
     )
     np.testing.assert_allclose(norm.running_var.numpy(), 1 / np.square(std) - 1e-3, rtol=1e-6)
     assert norm.weight is None
+
+
+def test_networks_with_damaged_fields_are_refused_in_a_sentence_or_run():
+    rng = random.Random(1)
+    values = [
+        0,
+        -1,
+        1,
+        2,
+        3,
+        1.5,
+        10**9,
+        -(10**9),
+        math.nan,
+        math.inf,
+        True,
+        None,
+        "x",
+        {},
+        [],
+        np.zeros(0),
+        np.ones(8),
+    ]
+    refused = 0
+    for _ in range(100):
+        tree = t7.read(BARE)
+        modules = list(modules_in(tree))
+        for _ in range(rng.randint(1, 3)):
+            module = rng.choice(modules)
+            module.fields[rng.choice([each for each in module.fields if each != "_type"])] = rng.choice(
+                values
+            )
+        try:
+            net = network.from_t7(tree)
+            if shapes.output_shape(net, (3, 24, 28))[1:] < (2**12, 2**12):
+                Forward(net, torch.device("cpu"))(torch.zeros(1, 3, 24, 28))
+        except LegacyStyleError as error:
+            refused += 1
+            assert str(error)
+    assert 20 < refused < 100
+
+
+def modules_in(tree):
+    yield tree
+    for each in tree.fields.get("modules", []):
+        yield from modules_in(each)
 
 
 def test_a_network_is_written_as_it_was_read():

@@ -96,7 +96,11 @@ def _build(tree: object, path: str, place: tuple[int, ...]) -> nn.Module:
         children = [
             _build(each, path, (*place, number)) for number, each in enumerate(_children(tree, where), 1)
         ]
-        return nn.Sequential(*children) if kind == "Sequential" else layers.ConcatTable(children)
+        if kind == "Sequential":
+            return nn.Sequential(*children)
+        if len(children) < 2:
+            raise FormatError(f"{where}: {tree.typename} has {len(children)} modules, not two or more")
+        return layers.ConcatTable(children)
     if kind not in _BUILDERS:
         raise UnsupportedError(
             f"{where}: {tree.typename} is not a module that this program can run; it runs nn's"
@@ -104,7 +108,7 @@ def _build(tree: object, path: str, place: tuple[int, ...]) -> nn.Module:
         )
     try:
         return _BUILDERS[kind](tree)
-    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         missing = f"it has no field {error}" if isinstance(error, KeyError) else str(error)
         raise FormatError(f"{where}: {tree.typename} is broken: {missing}") from error
 
@@ -142,9 +146,12 @@ def _whole(tree: TorchObject, name: str, default: int | None = None) -> int:
     return int(number)
 
 
-def _pair(tree: TorchObject, name: str, default: int | None = None) -> tuple[int, int]:
+def _pair(tree: TorchObject, name: str, default: int | None = None, *, least: int = 0) -> tuple[int, int]:
     """Vertical, horizontal."""
-    return _whole(tree, f"{name}H", default), _whole(tree, f"{name}W", default)
+    pair = _whole(tree, f"{name}H", default), _whole(tree, f"{name}W", default)
+    if min(pair) < least:
+        raise ValueError(f"{name}H and {name}W are {pair[0]} and {pair[1]}, not {least} or more")
+    return pair
 
 
 def _load(module: nn.Module, **tensors: Tensor | None) -> nn.Module:
@@ -152,43 +159,30 @@ def _load(module: nn.Module, **tensors: Tensor | None) -> nn.Module:
     return module
 
 
+def _planes(tree: TorchObject) -> tuple[int, int]:
+    """Channels in, channels out."""
+    return _whole(tree, "nInputPlane"), _whole(tree, "nOutputPlane")
+
+
 def _convolution(tree: TorchObject) -> nn.Module:
-    groups = _whole(tree, "groups", 1)
-    inputs, outputs, kernel = _whole(tree, "nInputPlane"), _whole(tree, "nOutputPlane"), _pair(tree, "k")
-    weight = _tensor(
-        tree, "weight", outputs, inputs // groups, *kernel
-    )  # a matrix in nn.SpatialConvolutionMM
+    (inputs, outputs), kernel, groups = _planes(tree), _pair(tree, "k", least=1), _whole(tree, "groups", 1)
+    # A matrix in nn.SpatialConvolutionMM.
+    weight = _tensor(tree, "weight", outputs, inputs // groups, *kernel)
     bias = None if tree.get("bias") is None else _tensor(tree, "bias", outputs)
-    dilation = (
-        _whole(tree, "dilationH", 1),
-        _whole(tree, "dilationW", 1),
-    )
-    module = nn.Conv2d(
-        inputs,
-        outputs,
-        kernel,
-        _pair(tree, "d"),
-        _pair(tree, "pad", _whole(tree, "padding", 0)),
-        dilation,
-        groups,
-        bias is not None,
-    )
+    stride, pad = _pair(tree, "d", least=1), _pair(tree, "pad", _whole(tree, "padding", 0))
+    dilation = _pair(tree, "dilation", 1, least=1)
+    module = nn.Conv2d(inputs, outputs, kernel, stride, pad, dilation, groups, bias is not None)
     return _load(module, weight=weight, bias=bias)
 
 
 def _full_convolution(tree: TorchObject) -> nn.Module:
-    inputs, outputs, kernel = _whole(tree, "nInputPlane"), _whole(tree, "nOutputPlane"), _pair(tree, "k")
+    (inputs, outputs), kernel = _planes(tree), _pair(tree, "k", least=1)
+    stride, pad, more = _pair(tree, "d", least=1), _pair(tree, "pad", 0), _pair(tree, "adj", 0)
+    if more[0] >= stride[0] or more[1] >= stride[1]:
+        raise ValueError(f"adjH and adjW are {more[0]} and {more[1]}, not less than its strides")
     weight = _tensor(tree, "weight", inputs, outputs, *kernel)
     bias = None if tree.get("bias") is None else _tensor(tree, "bias", outputs)
-    module = nn.ConvTranspose2d(
-        inputs,
-        outputs,
-        kernel,
-        _pair(tree, "d"),
-        _pair(tree, "pad", 0),
-        _pair(tree, "adj", 0),
-        bias=bias is not None,
-    )
+    module = nn.ConvTranspose2d(inputs, outputs, kernel, stride, pad, more, bias=bias is not None)
     return _load(module, weight=weight, bias=bias)
 
 
@@ -230,7 +224,7 @@ def _padding(tree: TorchObject) -> tuple[int, int, int, int]:
 
 
 def _pooling(tree: TorchObject) -> nn.Module:
-    kernel, stride, pad = _pair(tree, "k"), _pair(tree, "d"), _pair(tree, "pad", 0)
+    kernel, stride, pad = _pair(tree, "k", least=1), _pair(tree, "d", least=1), _pair(tree, "pad", 0)
     ceil = bool(tree.get("ceil_mode", False))
     if tree.typename.endswith("MaxPooling"):
         return nn.MaxPool2d(kernel, stride, pad, ceil_mode=ceil)
@@ -243,6 +237,13 @@ def _linear(tree: TorchObject) -> nn.Module:
     bias = None if tree.get("bias") is None else _tensor(tree, "bias", outputs)
     module = nn.Linear(inputs, outputs, bias is not None)
     return _load(module, weight=_tensor(tree, "weight", outputs, inputs), bias=bias)
+
+
+def _upsampling(tree: TorchObject) -> nn.Module:
+    scale = _whole(tree, "scale_factor")
+    if scale < 1:
+        raise ValueError(f"scale_factor is {scale}, not 1 or more")
+    return nn.Upsample(scale_factor=scale)
 
 
 _BUILDERS: Mapping[str, Callable[[TorchObject], nn.Module]] = {
@@ -263,7 +264,7 @@ _BUILDERS: Mapping[str, Callable[[TorchObject], nn.Module]] = {
     "SpatialReflectionPadding": lambda tree: nn.ReflectionPad2d(_padding(tree)),
     "SpatialReplicationPadding": lambda tree: nn.ReplicationPad2d(_padding(tree)),
     "SpatialZeroPadding": lambda tree: nn.ZeroPad2d(_padding(tree)),
-    "SpatialUpSamplingNearest": lambda tree: nn.Upsample(scale_factor=_whole(tree, "scale_factor")),
+    "SpatialUpSamplingNearest": _upsampling,
     "SpatialMaxPooling": _pooling,
     "SpatialAveragePooling": _pooling,
     "View": lambda tree: layers.View(),

@@ -17,7 +17,10 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
 
     Raises UnsupportedError where they are too small for it, or have another number of channels than it takes.
     """
-    return _walk(module, [shape], "")[0]
+    shapes = _walk(module, [shape], "")
+    if len(shapes) > 1:
+        raise UnsupportedError(f"the network gives {len(shapes)} outputs, not one")
+    return shapes[0]
 
 
 def upsampling(module: nn.Upsample) -> int:
@@ -41,7 +44,8 @@ def _walk(module: nn.Module, shapes: list[Shape], place: str) -> list[Shape]:
     c, h, w = shapes[0]
     what = f"module {place}, {type(module).__name__}"
     expected = _channels(module, c)
-    if expected != c or any(shape != shapes[0] for shape in shapes[1:]):
+    misplaced = (len(shapes) > 1) != isinstance(module, layers.CAddTable)
+    if expected != c or misplaced or any(shape != shapes[0] for shape in shapes[1:]):
         found = " and ".join("x".join(map(str, each)) for each in shapes)
         raise UnsupportedError(
             f"the network does not fit together: {what}, takes {expected} channels of one size, and gets {found}"
