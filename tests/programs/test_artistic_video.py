@@ -162,27 +162,53 @@ def images():
     return x, target[0], weights
 
 
+def evaluate(loss, x, parts=(((0, 4), (0, 5)),)):
+    """Value and gradient of an image loss, in one piece or in rectangles."""
+
+    def cut(image, where):
+        (top, bottom), (left, right) = where
+        return image[:, :, top:bottom, left:right]
+
+    grad = torch.zeros_like(x)
+    loss.begin()
+    for where in parts:
+        loss.accumulate(cut(x, where), where)
+    assert not loss.finish(loss.sums())
+    for where in parts:
+        loss.backward(cut(x, where), cut(grad, where), where)
+    return loss.value, grad
+
+
 @pytest.mark.parametrize("criterion", ["mse", "smoothl1"])
 def test_the_temporal_loss_and_its_gradient_without_the_last_factor(images, criterion):
     x, target, weights = images
-    loss = TemporalLoss(target, weights, strength=10.0, criterion=criterion)
-    grad = torch.ones_like(x)
-    loss.backward(x, grad)
+    found, grad = evaluate(TemporalLoss("temporal 1", target, weights, strength=10.0, criterion=criterion), x)
     roots = weights.sqrt()
     held = (x * roots).requires_grad_()
     functions = {"mse": torch.nn.functional.mse_loss, "smoothl1": torch.nn.functional.smooth_l1_loss}
     value = 10 * functions[criterion](held, (target * roots).unsqueeze(0))
     value.backward()
-    assert loss.loss == pytest.approx(value.item(), rel=1e-12)
+    assert found == pytest.approx(value.item(), rel=1e-12)
     # The derivative by sqrt(w) x, where that by x would have the factor sqrt(w) once more.
-    torch.testing.assert_close(grad - 1, held.grad, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(grad, held.grad, rtol=1e-12, atol=1e-14)
 
 
 def test_a_normalised_temporal_gradient_has_the_strength_as_its_l1_norm(images):
     x, target, weights = images
-    grad = torch.zeros_like(x)
-    TemporalLoss(target, weights, strength=7.0, normalize=True).backward(x, grad)
+    _, grad = evaluate(TemporalLoss("temporal 1", target, weights, strength=7.0, normalize=True), x)
     assert grad.abs().sum().item() == pytest.approx(7.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_temporal_loss_in_rectangles_is_that_in_one_piece(images, normalize):
+    x, target, weights = images
+    parts = [((0, 3), (0, 5)), ((3, 4), (0, 2)), ((3, 4), (2, 5))]
+    whole, cut = (
+        evaluate(TemporalLoss("temporal 1", target, weights, strength=3.0, normalize=normalize), x, each)
+        for each in ([((0, 4), (0, 5))], parts)
+    )
+    assert cut[0] == pytest.approx(whole[0], rel=1e-12)
+    torch.testing.assert_close(cut[1], whole[1], rtol=1e-12, atol=1e-14)
 
 
 # ---- names

@@ -80,6 +80,7 @@ class Painter:
             log=self._log,
         )
         network.place(self._net, [self.device], "")
+        self._smoothness = list(self._net.image_losses)
         self._objective = Objective(self._net)
 
     def set_styles(self, styles: Sequence[Array], weights: Sequence[float]) -> None:
@@ -96,14 +97,21 @@ class Painter:
         height, width = content.shape[1:]
         if self._shape != (height, width):
             sizes.check(self._net, "content", height, width)
-            if self._net.image_losses and min(height, width) < 2:
+            if self._smoothness and min(height, width) < 2:
                 raise OptionError("-tv_weight needs frames of at least 2x2 pixels; give -tv_weight 0")
             self._shape = (height, width)
-        self._objective.capture(caffe_units(content), self._net.losses_from("content"))
+        content_losses = self._net.losses_from("content")
+        for loss in content_losses:
+            loss.forget()
+        self._objective.capture(caffe_units(content), content_losses)
 
-    def temporal_loss(self, warped: Array, weights: NDArray[np.float32]) -> TemporalLoss:
-        """The loss that holds a frame to `warped`, RGB (3, H, W) in [0,1], by `weights` (1 or 3, H, W)."""
+    def temporal_loss(self, warped: Array, weights: NDArray[np.float32], number: int = 1) -> TemporalLoss:
+        """The loss that holds a frame to `warped`, RGB (3, H, W) in [0,1], by `weights` (1 or 3, H, W).
+
+        `number` tells it from the others of the frame.
+        """
         return TemporalLoss(
+            f"temporal {number}",
             caffe_units(warped)[0].to(self.device),
             torch.from_numpy(weights).to(self.device),
             strength=self.losses.temporal_weight,
@@ -115,11 +123,11 @@ class Painter:
         self, x: Tensor, temporal: Sequence[TemporalLoss], iteration: int
     ) -> tuple[Evaluation, Tensor]:
         """The losses at x (1, 3, H, W), and their gradient, of its shape."""
+        # In the original's network, temporal losses come first and gradients last.
+        self._net.image_losses = [*self._smoothness, *reversed(temporal)]
         values, grad = self._objective(x)
         content, style = (self._net.values_from(source, values) for source in ("content", "style"))
-        for loss in reversed(temporal):
-            loss.backward(x, grad)
-        held = tuple(loss.loss for loss in temporal)
+        held = tuple(values[loss.name] for loss in temporal)
         return Evaluation(iteration, content, held, style), grad
 
     def optimise(

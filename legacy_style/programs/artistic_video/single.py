@@ -140,7 +140,10 @@ class Story:
         combined = masks.combine(weights, self.settings.combine) if weights else []
         for _ in combined:
             warn_of_criterion(self.common, self.log)
-        return [self.painter.temporal_loss(image, own) for image, own in zip(warped, combined, strict=True)]
+        return [
+            self.painter.temporal_loss(image, own, number)
+            for number, (image, own) in enumerate(zip(warped, combined, strict=True), 1)
+        ]
 
     def initial(self, init: str, frame: int, content: Array) -> Tensor:
         """Where the descent of `frame` begins, (1, 3, H, W)."""

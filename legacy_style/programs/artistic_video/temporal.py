@@ -12,22 +12,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from legacy_style.engine.losses import NORM_EPSILON, Loss
+from legacy_style.engine.tiles import Rectangle
+
 Criterion = Literal["mse", "smoothl1"]
 
-NORM_EPSILON = 1e-8  # added to the L1 norm under -normalize_gradients
 
+class TemporalLoss(Loss):
+    """An image loss: strength * mean((s x - s target)^2), with the gradient strength * 2/N * (s x - s target).
 
-class TemporalLoss:
-    """strength * mean((s x - s target)^2), and the gradient strength * 2/N * (s x - s target).
-
-    `target` (3, H, W): the warped predecessor in Caffe units; `weights` (1 or 3, H, W): how far it is known, 0..1.
-    With criterion "smoothl1", squares are those of small differences alone: .5 d^2 below 1, |d| - .5 above, whose
-    gradient is d between -1 and 1. With `normalize`, the gradient is divided by its L1 norm before the strength is
-    applied. `loss` is the value at the last image.
+    `target` (3, H, W): the warped predecessor in Caffe units; `weights` (1 or 3, H, W): how far it is known, 0..1. With
+    criterion "smoothl1", squares are those of small differences alone: .5 d^2 below 1, |d| - .5 above, whose gradient
+    is d between -1 and 1. With `normalize`, the gradient is divided by its L1 norm before the strength is applied.
     """
 
     def __init__(
         self,
+        name: str,
         target: Tensor,
         weights: Tensor,
         *,
@@ -35,25 +36,49 @@ class TemporalLoss:
         criterion: Criterion = "mse",
         normalize: bool = False,
     ) -> None:
+        super().__init__(name)
         self.roots = weights.sqrt().expand(target.shape).unsqueeze(0)  # s, (1, 3, H, W)
         self.target = target.unsqueeze(0) * self.roots
         self.strength, self.criterion, self.normalize = strength, criterion, normalize
-        self.loss = 0.0
+        self._total = self._norm = 0.0
 
-    def backward(self, x: Tensor, grad: Tensor) -> None:
-        """Set `loss` at the image x (1, 3, H, W) and add the gradient there to `grad`, in place."""
-        difference = x * self.roots - self.target
-        count = difference.numel()
+    def begin(self) -> None:
+        self._total = self._norm = 0.0
+
+    def accumulate(self, x: Tensor, where: Rectangle) -> None:
+        difference = self._difference(x, where)
+        # Summed in double, as all our losses are.
         if self.criterion == "mse":
-            # Summed in double, as all our losses are.
-            self.loss = self.strength * difference.square().sum(dtype=torch.float64).item() / count
-            slope = difference.mul_(2.0 / count)
+            self._total += difference.square().sum(dtype=torch.float64).item()
         else:
             size = difference.abs()
             values = torch.where(size < 1, 0.5 * size * size, size - 0.5)
-            self.loss = self.strength * values.sum(dtype=torch.float64).item() / count
-            slope = difference.clamp_(-1, 1).div_(count)
-        scale = self.strength
+            self._total += values.sum(dtype=torch.float64).item()
         if self.normalize:
-            scale /= slope.abs().sum(dtype=torch.float64).item() + NORM_EPSILON
-        grad.add_(slope, alpha=scale)
+            self._norm += self._slope(difference).abs().sum(dtype=torch.float64).item()
+
+    def sums(self) -> list[Tensor]:
+        """The sum of squares, and the L1 norm of the gradient without its strength: (2,)."""
+        return [torch.tensor([self._total, self._norm], dtype=torch.float64)]
+
+    def finish(self, sums: list[Tensor]) -> bool:
+        total, self._norm = sums[0].tolist()
+        self.value = self.strength * total / self.target.numel()
+        return False
+
+    def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:
+        scale = self.strength / (self._norm + NORM_EPSILON) if self.normalize else self.strength
+        grad.add_(self._slope(self._difference(x, where)), alpha=scale)
+
+    def _difference(self, x: Tensor, where: Rectangle) -> Tensor:
+        """s x - s target, of x's shape."""
+        (top, bottom), (left, right) = where
+        part = (..., slice(top, bottom), slice(left, right))
+        return x * self.roots[part] - self.target[part]
+
+    def _slope(self, difference: Tensor) -> Tensor:
+        """The derivative of the mean by s x; overwrites `difference`."""
+        count = self.target.numel()
+        if self.criterion == "mse":
+            return difference.mul_(2.0 / count)
+        return difference.clamp_(-1, 1).div_(count)
