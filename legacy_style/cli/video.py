@@ -38,7 +38,7 @@ _FLOW_COMMAND = click.option(
     metavar="FIRST,LATER",
     help="L-BFGS iterations for the first frame of a shot, and for those that begin at their predecessor.",
 )
-@click.option("--content-weight", default=5.0, show_default=True)
+@click.option("--content-weight", default=10.0, show_default=True)
 @click.option("--style-weight", default=100.0, show_default=True)
 @click.option(
     "--temporal-weight", default=1000.0, show_default=True, help="How fast a frame is held to the one before."

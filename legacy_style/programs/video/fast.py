@@ -45,5 +45,5 @@ class Fast:
         if before is None or moved is None:
             return painted
         kept = KEPT * (moved.mask / 255)
-        blended: Array = kept * warp(before, moved.flow) + (1 - kept) * painted
+        blended: Array = kept * warp(before, moved.flow, "border") + (1 - kept) * painted
         return blended

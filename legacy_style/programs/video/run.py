@@ -50,7 +50,7 @@ class Settings:
     fast: str | None = None
     size: int = 320
     iterations: tuple[int, int] = (200, 60)
-    content_weight: float = 5.0
+    content_weight: float = 10.0
     style_weight: float = 100.0
     temporal_weight: float = 1000.0
     tv_weight: float = 1e-3
@@ -250,7 +250,7 @@ class Slow:
         iterations = self._iterations[before is not None]
         start, held = content, []
         if before is not None and moved is not None:
-            start = warp(before, moved.flow)
+            start = warp(before, moved.flow, "border")
             weights = (moved.mask / np.float32(255)).astype(np.float32)[None]
             held = [self._painter.temporal_loss(start, weights)]
 
