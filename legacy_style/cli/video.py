@@ -29,11 +29,15 @@ _FLOW_COMMAND = click.option(
 @click.argument("input", metavar="IN")
 @click.argument("output", metavar="OUT")
 @click.option("--style", "styles", multiple=True, metavar="IMAGE", help="Style image; several are blended.")
-@click.option("--fast", metavar="MODEL", help="Trained network of fast_neural_style.lua, instead of --style.")
+@click.option(
+    "--fast",
+    metavar="MODEL",
+    help="A painter in the box (ink), or a trained network (.t7), instead of --style.",
+)
 @click.option("--size", default=320, show_default=True, help="Longer side that is worked in, in pixels.")
 @click.option(
     "--iterations",
-    default="200,60",
+    default="100,30",
     show_default=True,
     metavar="FIRST,LATER",
     help="L-BFGS iterations for the first frame of a shot, and for those that begin at their predecessor.",
@@ -91,7 +95,7 @@ def video(
     Examples:
       legacy-style video in.mp4 out.mp4 --style painting.jpg --preview
       legacy-style video in.mp4 out.mp4 --style painting.jpg
-      legacy-style video in.mp4 out.mp4 --fast model.t7
+      legacy-style video in.mp4 out.mp4 --fast ink
     """
     from legacy_style.programs.video import run
 
@@ -222,4 +226,4 @@ def _pair(text: str) -> tuple[int, int]:
     parts = text.split(",")
     if len(parts) in (1, 2) and all(part.strip().isdigit() for part in parts):
         return int(parts[0]), int(parts[-1])
-    raise OptionError(f"--iterations {text!r}: give one or two whole numbers, for example 200,60")
+    raise OptionError(f"--iterations {text!r}: give one or two whole numbers, for example 100,30")

@@ -506,6 +506,23 @@ def test_ours_is_steadier_than_frame_by_frame(clip, tmp_path):
     assert values[False] < values[True]
 
 
+NETWORK = str(Path(__file__).parents[1] / "golden" / "fast_neural_style" / "models" / "in_rs_bare.t7")
+
+
+def test_a_trained_network_paints_the_video_and_keeps_most_of_the_frame_before(clip, tmp_path):
+    blended, by_itself = (
+        paint(clip, tmp_path / f"{alone}.mp4", styles=(), fast=NETWORK, alone=alone, measure=True)[0]
+        for alone in (False, True)
+    )
+    assert blended.frames == by_itself.frames == 6
+    assert blended.steadiness < by_itself.steadiness / 2
+
+
+def test_a_painter_that_is_not_there_is_told(clip, tmp_path):
+    with pytest.raises(OptionError, match="--fast oil: no such style in the box and no such file; give ink"):
+        paint(clip, tmp_path / "out.mp4", fast="oil")
+
+
 def test_work_names_and_digests(tmp_path):
     kept = work.Work(str(tmp_path / "w"), {"a": "1"}, fresh=False)
     kept.save(1, np.full((3, 2, 2), 0.5))

@@ -26,8 +26,7 @@ from legacy_style.formats import model_files
 from legacy_style.programs.artistic_video.painter import Evaluation, Painter, caffe_units, picture, style_size
 from legacy_style.programs.artistic_video.settings import Descent, Losses, Model
 from legacy_style.programs.artistic_video.warp import Array, warp
-from legacy_style.programs.video import motion, sink, source, steadiness, work
-from legacy_style.programs.video.fast import Fast
+from legacy_style.programs.video import fast, motion, sink, source, steadiness, work
 from legacy_style.programs.video.source import Frame, Picture
 from legacy_style.torch7 import image as torch_image
 
@@ -49,7 +48,7 @@ class Settings:
     styles: tuple[str, ...] = ()
     fast: str | None = None
     size: int = 320
-    iterations: tuple[int, int] = (200, 60)
+    iterations: tuple[int, int] = (100, 30)
     content_weight: float = 10.0
     style_weight: float = 100.0
     temporal_weight: float = 1000.0
@@ -186,7 +185,7 @@ class Story:
     def maker(self) -> Maker:
         """Load what makes frames."""
         if self.settings.fast is not None:
-            return Fast(self.settings.fast)
+            return fast.Fast(self.settings.fast)
         return Slow(self.settings, self.width, self.height, self.tell)
 
     def tell(self, iteration: int, iterations: int, loss: float | None) -> None:
@@ -265,19 +264,17 @@ def check(settings: Settings) -> None:
     """Raise OptionError for what can be known before anything is opened."""
     if settings.fast is None and not settings.styles:
         raise OptionError("a video needs a style: give --style with an image, or --fast with a trained model")
-    for path in [
-        *settings.styles,
-        *([settings.fast] if settings.fast else []),
-        *([settings.model] if settings.model else []),
-    ]:
+    for path in [*settings.styles, *([settings.model] if settings.model else [])]:
         if not Path(path).is_file():
             raise OptionError(f"{path}: no such file")
+    if settings.fast is not None:
+        fast.find(settings.fast)
     if settings.size < 16:
         raise OptionError(
             f"--size {settings.size}: give the longer side in pixels, 16 or more, for example 320"
         )
     if min(settings.iterations) < 1:
-        raise OptionError("--iterations must be 1 or more, for example 200,60")
+        raise OptionError("--iterations must be 1 or more, for example 100,30")
     if not 0 < settings.rate <= 1000:
         raise OptionError(f"--rate {settings.rate:g}: give frames a second, for example 25")
     sink.check(settings.output)
@@ -288,11 +285,11 @@ def record(settings: Settings) -> dict[str, str]:
     values = {
         "the input": work.digest(settings.input) if Path(settings.input).exists() else "",
         "--size": str(settings.size),
-        "the way": "fast" if settings.fast else "alone" if settings.alone else "slow",
+        "the way": " ".join(["fast"] * bool(settings.fast) + ["alone"] * settings.alone) or "slow",
         "--flow-command": settings.flow_command or "",
     }
     if settings.fast:
-        values["the model"] = sha256(settings.fast)
+        values["the model"] = sha256(fast.find(settings.fast))
         return values
     values |= {
         "the model": sha256(_model(settings).named),
