@@ -274,6 +274,9 @@ def test_the_measure_is_the_mean_square_over_what_can_be_trusted():
     now[3] = 255  # which does not count
     meter.add(np.zeros((4, 5, 3), np.uint8), now, np.zeros((2, 4, 5), np.float32), mask)
     assert meter.value == pytest.approx(0.04 / 3 / 2)
+    away = np.full((2, 4, 5), 9, np.float32)
+    meter.add(now, np.zeros((4, 5, 3), np.uint8), away, np.full((4, 5), 255, np.uint8))  # from outside: nothing
+    assert meter.value == pytest.approx(0.04 / 3 / 2)
 
 
 # ---- outputs
@@ -506,7 +509,7 @@ def test_ours_is_steadier_than_frame_by_frame(clip, tmp_path):
     assert values[False] < values[True]
 
 
-NETWORK = str(Path(__file__).parents[1] / "golden" / "fast_neural_style" / "models" / "in_rs_bare.t7")
+NETWORK = str(Path(__file__).parents[1] / "golden" / "t7" / "in_rs.t7")
 
 
 def test_a_trained_network_paints_the_video_and_keeps_most_of_the_frame_before(clip, tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 
 from legacy_style.programs.artistic_video.consistency import Mask
 from legacy_style.programs.artistic_video.flo import Flow
-from legacy_style.programs.artistic_video.warp import warp
+from legacy_style.programs.artistic_video.warp import is_outside, warp
 from legacy_style.programs.video.motion import FlowBetween, motion
 from legacy_style.programs.video.source import Picture
 
@@ -31,7 +31,8 @@ class Meter:
         """Take in two painted frames; flow and mask are those of the unpainted ones, from `now` back."""
         fetched = warp(before.transpose(2, 0, 1) / 255, flow)
         squares = np.square(now.transpose(2, 0, 1) / 255 - fetched).mean(axis=0)
-        weights = mask / 255
+        # The mask is smoothed, so it is not quite 0 where something comes from outside.
+        weights = np.where(is_outside(flow), 0, mask / 255)
         self.squares += float((squares * weights).sum())
         self.weight += float(weights.sum())
 
