@@ -275,7 +275,8 @@ def test_the_measure_is_the_mean_square_over_what_can_be_trusted():
     meter.add(np.zeros((4, 5, 3), np.uint8), now, np.zeros((2, 4, 5), np.float32), mask)
     assert meter.value == pytest.approx(0.04 / 3 / 2)
     away = np.full((2, 4, 5), 9, np.float32)
-    meter.add(now, np.zeros((4, 5, 3), np.uint8), away, np.full((4, 5), 255, np.uint8))  # from outside: nothing
+    # From outside comes nothing that counts.
+    meter.add(now, np.zeros((4, 5, 3), np.uint8), away, np.full((4, 5), 255, np.uint8))
     assert meter.value == pytest.approx(0.04 / 3 / 2)
 
 
