@@ -30,7 +30,8 @@ def processor(request: pytest.FixtureRequest) -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what tests noted with `record_property`: "held" is a kind of recording, "said" a line."""
     reports = [each for some in terminalreporter.stats.values() for each in some]
-    notes = [note for each in reports for note in getattr(each, "user_properties", ())]
+    calls = [each for each in reports if getattr(each, "when", "") == "call"]
+    notes = [note for each in calls for note in each.user_properties]
     for what, count in Counter(what for name, what in notes if name == "held").items():
         terminalreporter.write_line(f"{count} {what} held")
     for name, line in notes:
