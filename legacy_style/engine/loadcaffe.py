@@ -18,7 +18,8 @@ from torch import Tensor
 
 from legacy_style.errors import FormatError, LegacyStyleError, UnsupportedError, WeightMismatchError
 from legacy_style.formats.caffe import phases
-from legacy_style.formats.caffe.netparam import LayerParameter, Message, NetParameter
+from legacy_style.formats.caffe.geometry import pair
+from legacy_style.formats.caffe.netparam import LayerParameter, NetParameter
 from legacy_style.torch7 import nn
 
 # loadcaffe printed nothing for an Input layer's absence in V1 and two lines for anything that it did not know.
@@ -226,35 +227,6 @@ def _vector(layer: LayerParameter, index: int, where: str, size: int | None = No
     return values
 
 
-def _pair(message: Message, name: str, default: int) -> nn.Pair:
-    """kernel_size, stride or dilation of a convolution: repeated `name`, or `kernel_h` and `kernel_w`."""
-    stem = name.removesuffix("_size")
-    values = (
-        message[name] if isinstance(message[name], list) else [message[name]] if message.has(name) else []
-    )
-    if f"{stem}_h" in _fields(message) and (message.has(f"{stem}_h") or message.has(f"{stem}_w")):
-        both = (message[f"{stem}_h"], message[f"{stem}_w"])
-        return both if min(both) > 0 else (max(both), max(both))
-    if not values:
-        return default, default
-    return (values[0], values[-1])
-
-
-def _fields(message: Message) -> set[str]:
-    from legacy_style.formats.caffe import schema
-
-    return set(schema.BY_NAME[message.kind])
-
-
-def _pad(message: Message) -> nn.Pair:
-    """Per axis only where both axes are padded, else `pad` for both, as loadcaffe reads it."""
-    per_axis = (message["pad_h"], message["pad_w"])
-    if 0 not in per_axis:
-        return per_axis
-    values = message["pad"] if isinstance(message["pad"], list) else [message["pad"]]
-    return (values[0], values[-1]) if values else (0, 0)
-
-
 def _weight_4d(layer: LayerParameter, where: str) -> Tensor:
     weight = _tensor(layer, 0, where)
     if weight.dim() != 4:
@@ -268,11 +240,11 @@ def _convolution(layer: LayerParameter, where: str) -> nn.Layer:
     message = layer.param("convolution_param")
     groups = message["group"] or 1
     weight = _weight_4d(layer, where)
-    stride, pad, dilation = _pair(message, "stride", 1), _pad(message), _pair(message, "dilation", 1)
+    stride, pad, dilation = pair(message, "stride", 1), pair(message, "pad", 0), pair(message, "dilation", 1)
     transposed = layer.type == "Deconvolution"
     count = weight.shape[1] * groups if transposed else weight.shape[0]
     bias = _vector(layer, 1, where, count) if len(layer.blobs) > 1 else None
-    kernel = _pair(message, "kernel_size", 0)
+    kernel = pair(message, "kernel", 0)
     if kernel != (0, 0) and kernel != tuple(weight.shape[2:]):
         raise WeightMismatchError(
             f"{where} says {kernel} kernels but has weights of shape {tuple(weight.shape)}"
@@ -305,7 +277,7 @@ def _pooling(layer: LayerParameter, where: str) -> nn.Layer:
     if message["global_pooling"]:
         return nn.GlobalPooling(layer.name, maximum=maximum)
     kind = nn.SpatialMaxPooling if maximum else nn.SpatialAveragePooling
-    kernel, stride, pad = _pair(message, "kernel_size", 1), _pair(message, "stride", 1), _pad(message)
+    kernel, stride, pad = pair(message, "kernel", 1), pair(message, "stride", 1), pair(message, "pad", 0)
     return kind(layer.name, kernel, stride, pad, ceil=message["round_mode"] == "CEIL")
 
 

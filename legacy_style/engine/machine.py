@@ -22,6 +22,9 @@ from legacy_style.engine.processes.group import Ranks
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style.options import Options
 
+# What asking for glibc's functions raises where there is another C library; TypeError: Windows names none.
+_NO_GLIBC = (OSError, AttributeError, TypeError)
+
 # mallopt(3) of glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
@@ -41,12 +44,12 @@ def spare_memory() -> None:
 
 def return_freed_memory() -> None:
     """Give the pages of freed memory back to the system, once, where loading has left many."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+    with contextlib.suppress(*_NO_GLIBC):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _mallopt(values: Mapping[int, int]) -> None:
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(*_NO_GLIBC):
         libc = ctypes.CDLL(None)
         for parameter, value in values.items():
             libc.mallopt(parameter, value)

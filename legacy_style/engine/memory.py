@@ -7,12 +7,13 @@ already is measured, not guessed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from legacy_style.engine import cgroups, tiles
 from legacy_style.engine import sizes as shapes
-from legacy_style.engine import tiles
 from legacy_style.engine.kernels import winograd
 from legacy_style.engine.losses import Loss
 from legacy_style.engine.network import Network
@@ -28,6 +29,11 @@ _USABLE = 0.95
 
 # What the process's code takes once it computes, beyond what loading has touched (measured with PyTorch 2.13 on Linux).
 _LIBRARIES = 200_000_000
+
+# Freed feature maps stay in the heap of a run in one piece (`machine.set_up_cpu`), and larger ones do not fit into the
+# holes that smaller ones have left. Measured with glibc 2.36: nothing at 512 pixels, where feature maps take this much,
+# and at 768 to 2048 pixels up to this share of what is beyond.
+_WITHOUT_HOLES, _HOLES = 220_000_000, 0.7
 
 _FLOAT = 4  # bytes; whatever the precision, capturing and the first evaluations are float32, and the peak is theirs
 
@@ -142,6 +148,8 @@ def _with_tiles(
     memory["content targets"] = _targets(net, height, width)
     memory["feature maps and their gradients"] = peak
     memory["convolution by Winograd"] = _scratch(net, [(height, width), *styles], side)
+    if not side and all(layer.device.type == "cpu" for layer in net.layers):
+        memory["holes in the heap"] = _holes(peak)
     return Plan(height, width, side, count, flops, flops / (2 * whole.flops), memory, available)
 
 
@@ -253,6 +261,10 @@ def _scratch(net: Network, images: Sequence[tuple[int, int]], side: int) -> int:
     return _FLOAT * sum(largest.values())
 
 
+def _holes(peak: int) -> int:
+    return int(_HOLES * max(peak - _WITHOUT_HOLES, 0))
+
+
 def _does_not_fit(plan: Plan, options: Options) -> str:
     ways = ["a smaller -image_size"]
     if options.optimizer == "lbfgs" and _pairs(options) > 5:
@@ -277,7 +289,7 @@ def resident_memory() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
         return 0
-    return pages * 4096
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def available_memory(processes: int = 1) -> int | None:
@@ -292,12 +304,7 @@ def available_memory(processes: int = 1) -> int | None:
                 limits.append(int(line.split()[1]) * 1024 + resident_memory())
     except (OSError, ValueError):
         return None
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        limits.append(limit - used + resident_memory())
-    except (OSError, ValueError):  # no such group, or "max"
-        pass
+    limits += [free + resident_memory() for free in cgroups.free_memory()]
     if not limits:
         return None
     return resident_memory() + (min(limits) - resident_memory()) // processes

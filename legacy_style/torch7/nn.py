@@ -13,7 +13,6 @@ Feature maps are (1, C, H, W) float32, channels-last where the device likes that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -21,38 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from legacy_style.engine.kernels import winograd
+from legacy_style.torch7.windows import Window as Window
 
 Pair = tuple[int, int]
 """(vertical, horizontal), as in PyTorch; nn's constructors and printouts have the horizontal number first."""
 
 aten = torch.ops.aten
-
-
-@dataclass(frozen=True)
-class Window:
-    """What one output position covers along one axis, and how many positions there are."""
-
-    kernel: int = 1
-    stride: int = 1
-    pad: int = 0
-    dilation: int = 1
-    ceil: bool = False
-
-    @property
-    def extent(self) -> int:
-        return (self.kernel - 1) * self.dilation + 1
-
-    def size(self, n: int) -> int:
-        """How many positions an axis of n has; 0 or less where the window does not fit.
-
-        With `ceil`, the last window may reach over the end, but must start before it
-        (caffe/layers/pooling_layer.cpp, Reshape; nn/SpatialMaxPooling does the same).
-        """
-        span = n + 2 * self.pad - self.extent
-        if not self.ceil:
-            return span // self.stride + 1
-        count = -(-span // self.stride) + 1
-        return count - 1 if (count - 1) * self.stride >= n + self.pad else count
 
 
 POINT = (Window(), Window())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
 import vgg_files
 from recordings import RECORDED, component, needs_shared
 
+from legacy_style.engine import loadcaffe
 from legacy_style.formats import model_files
 from legacy_style.formats import state_dict as statedict
-from legacy_style.formats.caffe.geometry import Geometry, geometries
+from legacy_style.formats.caffe.geometry import Geometry, geometries, pair
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.toolkit import convert
 
@@ -148,3 +152,42 @@ def test_sizes_are_those_that_the_program_makes() -> None:
     found = geometries(net, 45, 61)
     for name, output in convert.activations(net, convert.test_image(45, 61)):
         assert tuple(output.shape[1:]) == found[name].shape
+
+
+def caffes_positions(n: int, kernel: int, stride: int, pad: int, *, ceil: bool) -> int:
+    """pooling_layer.cpp, Reshape, as it stands there: the float division, and the check where there is padding."""
+    span = (n + 2 * pad - kernel) / stride
+    count = int(math.ceil(span) if ceil else math.floor(span)) + 1
+    if pad and (count - 1) * stride >= n + pad:
+        count -= 1
+    return count
+
+
+@pytest.mark.parametrize("mode", ["CEIL", "FLOOR"])
+def test_a_pooling_has_caffes_size_and_the_one_that_is_computed(mode: str) -> None:
+    empty = 0
+    for n, kernel, stride, pad in itertools.product(range(1, 12), range(1, 6), range(1, 6), range(3)):
+        if pad >= kernel or n + 2 * pad < kernel:
+            continue
+        message = Message(
+            "PoolingParameter", kernel_size=kernel, stride=stride, pad=pad, round_mode=mode, pool="MAX"
+        )
+        layer = LayerParameter("p", "Pooling", ["data"], ["p"], params={"pooling_param": message})
+        size = geometries(NetParameter(layers=[layer]), n, n)["p"].size
+        expected = caffes_positions(n, kernel, stride, pad, ceil=mode == "CEIL")
+        if (expected - 1) * stride >= n + pad:  # a window that covers nothing: see fidelity.md
+            assert pad == 0
+            assert stride > kernel
+            expected, empty = expected - 1, empty + 1
+        assert size == (expected, expected), (n, kernel, stride, pad)
+        if 2 * pad <= kernel:  # PyTorch takes no more
+            computed = (
+                loadcaffe.modules(NetParameter(layers=[layer]))[0][0].build().forward(torch.zeros(1, 1, n, n))
+            )
+            assert tuple(computed.shape[2:]) == size, (n, kernel, stride, pad)
+    assert (empty > 0) == (mode == "CEIL")
+
+
+def test_one_of_two_numbers_counts_for_both_but_for_padding() -> None:
+    given = Message("PoolingParameter", kernel_h=3, stride_w=2, pad_h=1)
+    assert [pair(given, stem, 0) for stem in ("kernel", "stride", "pad")] == [(3, 3), (2, 2), (0, 0)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from legacy_style.formats.caffe.netparam import LayerParameter, Message, NetParameter
 from legacy_style.formats.caffe.phases import feeds, image_blobs
+from legacy_style.torch7.windows import Window
 
 Pair = tuple[int, int]
 Step = tuple[float, float]
@@ -189,7 +190,7 @@ def _convolution(layer: LayerParameter, image: Geometry) -> Geometry | None:
         overlap = _each(lambda e, s: -(-e // s), extent, stride)
         seen = _seen(image, channels, size, overlap, (1, 1))
         return seen and replace(seen, step=(image.step[0] / stride[0], image.step[1] / stride[1]))
-    size = _each(lambda n, s, p, e: (n + 2 * p - e) // s + 1, image.size, stride, pad, extent)
+    size = _each(lambda n, s, p, e: Window(e, s, p).size(n), image.size, stride, pad, extent)
     return _seen(image, channels, size, extent, stride)
 
 
@@ -197,11 +198,10 @@ def _pooling(message: Message, image: Geometry) -> Geometry | None:
     if message["global_pooling"]:
         return Geometry(image.channels, (1, 1), None)
     kernel, stride, pad = pair(message, "kernel", 0), pair(message, "stride", 1), pair(message, "pad", 0)
-    floor, padded = message["round_mode"] == "FLOOR", max(pad) > 0
+    ceil = message["round_mode"] == "CEIL"
 
     def count(n: int, k: int, s: int, p: int) -> int:
-        positions = (n + 2 * p - k) // s + 1 if floor else -(-(n + 2 * p - k) // s) + 1
-        return positions - 1 if padded and (positions - 1) * s >= n + p else positions
+        return Window(k, s, p, ceil=ceil).size(n)
 
     return _seen(image, image.channels, _each(count, image.size, kernel, stride, pad), kernel, stride)
 
@@ -233,8 +233,10 @@ def pair(message: Message, stem: str, default: int) -> Pair:
     name = "kernel_size" if stem == "kernel" else stem
     if stem != "dilation":
         axes = message[f"{stem}_h"], message[f"{stem}_w"]
-        if min(axes) > 0 or (max(axes) > 0 and stem != "pad"):
-            return max(axes[0], default), max(axes[1], default)
+        if min(axes) > 0:
+            return axes
+        if max(axes) > 0 and stem != "pad":
+            return max(axes), max(axes)
     values = message[name] if isinstance(message[name], list) else [message[name]]
     return (max(values[0], default), max(values[-1], default)) if values else (default, default)
 
