@@ -177,6 +177,7 @@ def test_the_tool(tmp_path: Path, photographs: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("1 images held back, 5 measured; mean activations against 1:")
     assert "relu2_2" in result.stdout
+    assert "to a gray sheet: give -tv_weight 0" in result.stderr
     made = model_files.load(output)
     assert made.name.endswith("normalised")
     answer = json.loads(legacy_style("normalise", *arguments, "--json", "--hold-back", "2").stdout)

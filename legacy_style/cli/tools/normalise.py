@@ -96,6 +96,11 @@ def main(
     else:
         show(rows, len(used), len(held))
         click.echo(f"{output}: {Path(output).stat().st_size} bytes")
+    click.echo(
+        "Its losses are far smaller than those of the network that it was made from, so that the default -tv_weight"
+        " smooths everything away, to a gray sheet: give -tv_weight 0",
+        err=True,
+    )
     worst = max((row.change for row in rows), default=0.0)
     if worst > MOST_CHANGE and not half:
         click.echo(f"legacy-style: the function changed by {worst:.2g} of the largest output", err=True)
