@@ -19,15 +19,6 @@ PACKAGE = CHECKOUT / "legacy_style"
 # The rooms from the bottom up: what lies in one imports only from itself and from those before it.
 ROOMS = ("errors", "files", "torch7", "formats", "engine", "programs", "toolkit", "compare", "cli", "paper")
 
-# What is still to be put right: imports that point up.
-UPWARD = {
-    ("torch7.nn", "engine.kernels.winograd"),
-    *(
-        (f"engine.{name}", "programs.neural_style.options")
-        for name in ("checkpoint", "machine", "memory", "processes.group")
-    ),
-}
-
 # Outside cli/, compare/ and tools/, who may take any error of ours for an answer, and what the answer is.
 ANSWERS = {
     "toolkit.convert": "what could not be tried is told beside what could",
@@ -98,7 +89,7 @@ MODULES = [name for name in SOURCES if name not in ("", "__main__")]
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_point_one_way(name: str) -> None:
-    above = [each for each in ours(name) if rank(each) > rank(name) and (name, each) not in UPWARD]
+    above = [each for each in ours(name) if rank(each) > rank(name)]
     assert not above, f"legacy_style.{name} imports from above itself: {above}"
 
 

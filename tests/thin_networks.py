@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from recordings import SHIPPED
 
-from legacy_style.engine import loadcaffe, machine, network
+from legacy_style.engine import loadcaffe, network
 from legacy_style.engine.network import Network
-from legacy_style.engine.objective import Objective
+from legacy_style.engine.session import Session
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.programs.neural_style.options import Options
@@ -95,14 +95,11 @@ def evaluate(
     net: Network, content: torch.Tensor, style: torch.Tensor, image: torch.Tensor, tile: int
 ) -> tuple[list[float], torch.Tensor]:
     """All losses and the gradient at `image`, in tiles or (0) in one piece."""
-    options = Options(tile=tile)
-    for loss in net.losses:
-        loss.forget()
     content, style, image = (
         x.to(torch.promote_types(net.dtype, torch.float32)) for x in (content, style, image)
     )
-    objective: Objective = machine.objective(net, content.shape[2], content.shape[3], options)
-    objective.capture(content, net.losses_from("content"))
-    machine.objective(net, style.shape[2], style.shape[3], options).capture(style, net.losses_from("style"))
-    values, grad = objective(image)
+    session = Session(net, tile=tile)
+    session.set_content(content)
+    session.set_styles([style])
+    values, grad = session.evaluate(image)
     return [*net.values_from("content", values), *net.values_from("style", values)], grad

@@ -142,8 +142,8 @@ def _stages(trace: Trace) -> Iterator[Difference]:
 def prepare(given: Options) -> tuple[Objective, torch.Tensor]:
     """The objective, with its targets, and the start image of a command line."""
     net, images = _network(given), load_images(given)
-    start = initial_image(given, images)
-    return capture(net, images, given, _nowhere), start
+    session = capture(net, images, given, _nowhere)
+    return session.objective(*images.content.shape[2:]), initial_image(given, images, session)
 
 
 def _network(given: Options) -> Network:

@@ -148,7 +148,7 @@ def summed_as_recorded(words: list[str]) -> list[float]:
     net = build_network(given, load_chain(given, _nowhere, _nowhere), _nowhere)
     network.place(net, [torch.device("cpu")], "")
     images = load_images(given)
-    objective = capture(net, images, given, _nowhere)
+    session = capture(net, images, given, _nowhere)
     apart: list[np.ndarray[Any, Any]] = []
 
     def watching(loss: ContentLoss, x: torch.Tensor, where: Rectangle) -> None:
@@ -157,7 +157,7 @@ def summed_as_recorded(words: list[str]) -> list[float]:
 
     right = ContentLoss.accumulate
     with mock.patch.object(ContentLoss, "accumulate", watching):
-        objective(initial_image(given, images))
+        session.evaluate(initial_image(given, images, session))
     losses = [given.content_weight * _mean_square(difference) for difference in apart]
     for loss in net.losses_from("style"):
         assert isinstance(loss, StyleLoss) and loss.gram is not None and loss.target is not None

@@ -19,6 +19,7 @@ from legacy_style.compare.results import Objective
 from legacy_style.engine import network
 from legacy_style.engine.losses import Loss, StyleLoss
 from legacy_style.engine.processes.group import Ranks
+from legacy_style.programs.neural_style.devices import choose_devices
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.pixels import preprocess
 from legacy_style.torch7 import image as torch7_image
@@ -43,14 +44,14 @@ class Meter:
         options = dataclasses.replace(options, init="random", init_image="", resume="", checkpoint="")
         stylize.check(options, save=False)
         with torch.no_grad():
-            devices, gpus = stylize.choose_devices(options, _ignore)
+            devices, gpus = choose_devices(options, _ignore)
             chain = stylize.load_chain(options, _ignore, _ignore)
             images = stylize.load_images(options)
             net = stylize.build_network(options, chain, _ignore)
             network.place(net, devices, options.multigpu_strategy, gpus)
             stylize.check_sizes(net, images)
             options = stylize.lay_out(options, net, images, _ignore, Ranks())
-            self._objective = stylize.capture(net, images, options, _ignore)
+            self._session = stylize.capture(net, images, options, _ignore)
         self.height, self.width = images.content.shape[2:]
         self.content_layers = tuple(split_list(options.content_layers))
         self.style_layers = tuple(split_list(options.style_layers))
@@ -62,8 +63,8 @@ class Meter:
             picture = torch7_image.scale_to(picture, self.width, self.height)
         with torch.no_grad():
             x = torch.from_numpy(preprocess(picture).astype(np.float32)).unsqueeze(0)
-            values, _ = self._objective(x)
-        net = self._objective.network
+            values, _ = self._session.evaluate(x)
+        net = self._session.net
         content, style = (net.values_from(source, values) for source in ("content", "style"))
         return Objective(
             content=content,

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
+import warnings
 import zipfile
-import zlib
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,22 +22,25 @@ from torch import Tensor
 
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.files import replacing
-from legacy_style.programs.neural_style.options import Options
-from legacy_style.torch7.optim import AdamState, LbfgsState
 
 FORMAT = "legacy-style checkpoint 1"
 
-# These may differ between a run and its continuation: they change what is written and when, never the picture.
-_FREE = {"print_iter", "save_iter", "output_image", "checkpoint", "resume", "metadata", "max_pixels"}
-
 _CONTENT = {"options", "inputs", "x", "calls", "losses", "optimizer"}
 
-State = AdamState | LbfgsState
+Plain = str | float | bool | None
 
 
-def binding(options: Options) -> dict[str, str | float | bool]:
-    """The options that a continuation must have the same."""
-    return {each.name: getattr(options, each.name) for each in fields(options) if each.name not in _FREE}
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run keeps its state, and at which iterations.
+
+    `options` are those that a continuation must have the same, `inputs` are digests of what they only name.
+    """
+
+    path: str
+    is_due: Callable[[int], bool]
+    options: Mapping[str, Plain] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def digest(*tensors: Tensor) -> str:
@@ -50,18 +52,23 @@ def digest(*tensors: Tensor) -> str:
     return total.hexdigest()
 
 
-def write(path: str, content: Mapping[str, Any], state: State) -> None:
-    """Write a checkpoint with the optimiser's `state`; `content` is made of tensors and plain values.
+def write(path: str, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint; `content` is made of tensors and plain values.
 
     Raises OptionError where the file cannot be written; what it held before is then still there.
     """
-    whole = {"format": FORMAT, **content, "optimizer": _pack(state)}
     try:
         with replacing(path) as file:
-            torch.save(whole, file)
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+            try:
+                torch.save({"format": FORMAT, **content}, file)
+            except RuntimeError as error:  # what torch makes of a full disk; the cause says it better
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise OSError(error) from error
+    except OSError as error:
         raise OptionError(
-            f"{path}: the checkpoint could not be written ({error}); choose another place"
+            f"{path}: the checkpoint could not be written: {error.strerror or error}; free some space, or choose"
+            " another place"
         ) from error
 
 
@@ -90,37 +97,104 @@ def read(path: str) -> dict[str, Any]:
 def _load(path: str, file: BinaryIO) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(file) as archive:
-            broken = archive.testzip()  # torch reads over wrong checksums
+            # torch.save compresses nothing: a file that does would fill the memory.
+            packed = [
+                each.filename for each in archive.infolist() if each.compress_type != zipfile.ZIP_STORED
+            ]
+            broken = None if packed else archive.testzip()  # torch reads over wrong checksums
         file.seek(0)
-        content = None if broken else torch.load(file, map_location="cpu", weights_only=True)
-    # What zipfile and torch raise for archives that are broken, or not of torch's kind.
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        pickle.UnpicklingError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        OSError,
-    ) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = None if broken or packed else torch.load(file, map_location="cpu", weights_only=True)
+    # zipfile and torch raise errors of many kinds for archives that are broken, or not of torch's kind.
+    except Exception as error:
         raise _not_one(path, "not a checkpoint, or a broken one") from error
+    if packed:
+        raise _not_one(path, f"not a checkpoint of this program: {packed[0]} in it is compressed")
     if broken:
         raise _not_one(path, f"not a checkpoint any more: {broken} in it has a wrong checksum")
     if not isinstance(content, dict) or content.get("format") != FORMAT or not content.keys() >= _CONTENT:
         raise _not_one(path, f"not a checkpoint of this version of the program, {FORMAT!r}")
+    what = _wrong(content)
+    if what:
+        raise _not_one(path, f"not a checkpoint any more: its {what} cannot be")
+    if "products" in content:  # of several processes, as earlier versions kept them
+        content["optimizer"]["products"] = content["products"]
     return content
+
+
+def _wrong(content: Mapping[str, Any]) -> str | None:
+    """Which part of a checkpoint is not of its kind."""
+    x, calls, losses, state = (content[name] for name in ("x", "calls", "losses", "optimizer"))
+    if not isinstance(content["options"], dict) or not isinstance(content["inputs"], dict):
+        return "options"
+    if not isinstance(x, Tensor) or x.dim() != 4 or x.dtype != torch.float32:
+        return "image"
+    if type(calls) is not int or calls < 0:
+        return "number of iterations"
+    if not isinstance(losses, list) or len(losses) != calls or not all(map(_are_losses, losses)):
+        return "losses"
+    return None if isinstance(state, dict) and _is_state(state, x.numel()) else "optimiser's state"
+
+
+def _are_losses(entry: object) -> bool:
+    if not isinstance(entry, tuple) or not 3 <= len(entry) <= 4 or type(entry[2]) is not float:
+        return False
+    groups = (*entry[:2], *entry[3:])
+    return all(isinstance(some, tuple | list) and all(type(n) is float for n in some) for some in groups)
+
+
+def _is_state(state: Mapping[str, Any], n: int) -> bool:
+    """Whether all tensors fit an image of n elements, and each other."""
+    numbers = {
+        name: each for name, each in state.items() if name in ("t", "n_iter", "func_eval", "correction")
+    }
+    if not all(type(each) in (int, float) and each >= 0 for each in numbers.values()):
+        return False
+    vectors = [state[name] for name in ("m", "v", "direction", "g_old") if state.get(name) is not None]
+    if not all(
+        isinstance(each, Tensor) and each.numel() == n and each.dtype == torch.float32 for each in vectors
+    ):
+        return False
+    if "rows" not in state:
+        return True
+    rows, rho = state["rows"], state.get("rho")
+    if not (isinstance(rows, list) and isinstance(rho, list) and len(rows) == len(rho)):
+        return False
+    known = {"n_iter", "func_eval", "h_diag", "t", "correction", "steps", "changes", "direction", "g_old"}
+    if not state.keys() >= known or type(state["correction"]) is not int or len(rows) > state["correction"]:
+        return False
+    if sorted(map(repr, rows)) != sorted(map(repr, range(len(rows)))) or type(state["h_diag"]) is not float:
+        return False
+    if state["n_iter"] and not all(isinstance(state[name], Tensor) for name in ("direction", "g_old")):
+        return False
+    pairs = [state["steps"], state["changes"]] if state["correction"] else []
+    return all(type(each) is float for each in rho) and all(
+        isinstance(each, Tensor) and tuple(each.shape) == (len(rows), n) for each in pairs
+    )
 
 
 def _not_one(path: str, what: str) -> FormatError:
     return FormatError(f"{path}: {what}; give the file that --checkpoint wrote")
 
 
-def check_same(path: str, content: Mapping[str, Any], options: Options, inputs: Mapping[str, str]) -> None:
-    """Raise OptionError, saying what changed, where options, images or model are not those of the checkpoint."""
+def check_same(
+    path: str,
+    content: Mapping[str, Any],
+    options: Mapping[str, Plain],
+    defaults: Mapping[str, Plain],
+    inputs: Mapping[str, str],
+    dash: str = "-",
+) -> None:
+    """Raise OptionError, saying what changed, where options, images or model are not those of the checkpoint.
+
+    An option that the checkpoint does not know had its default. `dash` stands before the names of options.
+    """
+    before = {name: content["options"].get(name, defaults.get(name)) for name in options}
     changes = [
-        f"-{name} was {content['options'].get(name)!r} and is {value!r}"
-        for name, value in binding(options).items()
-        if content["options"].get(name) != value
+        f"{dash}{name} was {before[name]!r} and is {value!r}"
+        for name, value in options.items()
+        if before[name] != value
     ]
     changes += [f"{what} changed" for what, value in inputs.items() if content["inputs"].get(what) != value]
     if changes:
@@ -128,39 +202,3 @@ def check_same(path: str, content: Mapping[str, Any], options: Options, inputs: 
             f"--resume {path}: this is not the run of the checkpoint: {'; '.join(changes)}. Give the options and files"
             " that it was begun with, or begin anew without --resume"
         )
-
-
-def _pack(state: State) -> dict[str, Any]:
-    if isinstance(state, AdamState):
-        return {"t": state.t, "m": state.m, "v": state.v}
-    used = len(state.rows)
-    return {
-        **{name: getattr(state, name) for name in ("n_iter", "func_eval", "h_diag", "t", "rows", "rho")},
-        **{name: getattr(state, name) for name in ("direction", "g_old")},
-        "correction": 0 if state.steps is None else state.steps.shape[0],
-        "steps": None if state.steps is None else state.steps[:used].clone(),
-        "changes": None if state.changes is None else state.changes[:used].clone(),
-    }
-
-
-def restore_adam(packed: Mapping[str, Any], device: torch.device) -> AdamState:
-    return AdamState(packed["t"], *(_to(packed[name], device) for name in ("m", "v")))
-
-
-def restore_lbfgs(packed: Mapping[str, Any], like: Tensor) -> LbfgsState:
-    """The state for an image whose vector is on the device of `like`."""
-    state = LbfgsState(
-        **{name: packed[name] for name in ("n_iter", "func_eval", "h_diag", "t", "rows", "rho")}
-    )
-    state.direction, state.g_old = _to(packed["direction"], like.device), _to(packed["g_old"], like.device)
-    if packed["correction"]:
-        state.make_room(like, packed["correction"])
-        assert state.steps is not None and state.changes is not None
-        used = len(state.rows)
-        state.steps[:used] = packed["steps"]
-        state.changes[:used] = packed["changes"]
-    return state
-
-
-def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor.to(device)

@@ -43,9 +43,10 @@ class Loss:
     rectangle gets maps without pixels. The maps belong to the network: copy what is kept of them.
 
     `name` is unique within a network. `source` names the image that targets are taken from ("content", "style"), ''
-    for none. `value` is the loss at the last evaluation, None where it has none. `keeps_maps` tells the memory plan
-    that the target is as large as the maps. `reach` matters for image losses alone: x then covers so many more pixels
-    on every side of `where`, as far as there are any; `pixels_around` tells them apart.
+    for none; `blend_weight` is what the image that is captured counts. `value` is the loss at the last evaluation, None
+    where it has none. `keeps_maps` tells the memory plan that the target is as large as the maps. `reach` matters for
+    image losses alone: x then covers so many more pixels on every side of `where`, as far as there are any;
+    `pixels_around` tells them apart.
     """
 
     keeps_maps = False
@@ -53,6 +54,7 @@ class Loss:
 
     def __init__(self, name: str, source: str = "") -> None:
         self.name, self.source = name, source
+        self.blend_weight = 1.0
         self.value: float | None = None
 
     def begin(self) -> None:
@@ -200,7 +202,6 @@ class StyleLoss(Loss):
     def __init__(self, name: str, strength: float, normalize: bool = False, source: str = "style") -> None:
         super().__init__(name, source)
         self.strength, self.normalize = strength, normalize
-        self.blend_weight = 1.0
         self.target: Tensor | None = None  # (C, C), float64, as is gram
         self.gram: Tensor | None = None
         self._capturing = self._measuring = False  # the target, the gradient's norm

@@ -15,12 +15,7 @@ from pathlib import Path
 
 import torch
 
-from legacy_style.engine.network import Network
-from legacy_style.engine.objective import Objective
-from legacy_style.engine.processes import parts
-from legacy_style.engine.processes.group import Ranks
 from legacy_style.errors import OptionError
-from legacy_style.programs.neural_style.options import Options
 
 # What asking for glibc's functions raises where there is another C library; TypeError: Windows names none.
 _NO_GLIBC = (OSError, AttributeError, TypeError)
@@ -87,14 +82,3 @@ def _has_fast_bfloat16() -> bool:
     except OSError:
         return False
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def objective(
-    net: Network, height: int, width: int, options: Options, ranks: Ranks | None = None
-) -> Objective:
-    """The function to minimise, for images of height x width, which all of `ranks` share."""
-    if ranks is not None and ranks.size > 1:
-        return parts.objective(net, height, width, options.tile, ranks)
-    if options.tile <= 0:
-        return Objective(net)
-    return Objective(net, net.tiles(height, width, int(options.tile)))

@@ -8,7 +8,7 @@ already is measured, not guessed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from legacy_style.engine.kernels import winograd
 from legacy_style.engine.losses import Loss
 from legacy_style.engine.network import Network
 from legacy_style.errors import OptionError
-from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import nn
 
 # Sides of tiles to try, largest first: the larger, the less is computed twice.
@@ -85,41 +84,47 @@ def make(
     height: int,
     width: int,
     styles: Sequence[tuple[int, int]],
-    options: Options,
     *,
+    tile: int,
+    vectors: Mapping[str, int],
+    ways: Sequence[str],
     resident: int,
     available: int | None,
 ) -> Plan:
-    """Plan a run; where `--tile` says nothing and the image does not fit in one piece, choose tiles that do.
+    """Plan a run; where `tile` is 0 and the image does not fit in one piece, choose tiles that do.
 
-    `styles`: (height, width) of the style images. `resident`: bytes that the process holds with the network loaded,
-    without images; `available`: bytes that it may grow to, None if unknown. Raises OptionError where nothing fits.
+    `styles`: (height, width) of the style images. `vectors`: purpose -> number, what an optimiser keeps in vectors of
+    the image's size. `ways`: what makes a run smaller, for the error message. `resident`: bytes that the process holds
+    with the network loaded, without images; `available`: bytes that it may grow to, None if unknown. Raises OptionError
+    where nothing fits.
     """
     sides: Sequence[int]
-    if options.tile:
-        sides = (options.tile,)
-        _check_can_tile(net, options)
+    if tile:
+        sides = (tile,)
+        _check_can_tile(net, tile)
     elif tiles.local(net.steps):
         sides = (0, *_TILE_SIDES)
     else:
         sides = (0,)
     plans = []
     for side in sides:
-        plan = _with_tiles(net, height, width, styles, options, side, resident, available)
+        plan = _with_tiles(net, height, width, styles, vectors, side, resident, available)
         if available is None or plan.peak <= available * _USABLE:
             return plan
         plans.append(plan)
-    raise OptionError(_does_not_fit(min(plans, key=lambda plan: plan.peak), options))
+    if tile > 64:
+        ways = (f"--tile {tile // 2}, or no --tile", *ways)
+    raise OptionError(_does_not_fit(min(plans, key=lambda plan: plan.peak), ways))
 
 
-def _check_can_tile(net: Network, options: Options) -> None:
+def _check_can_tile(net: Network, tile: int) -> None:
     """Raise OptionError where a layer takes the image in one piece only."""
     undivided = [layer for layer in net.layers if layer.windows is None]
     if undivided:
         # Caffe has no layer of its own for what flattens feature maps before InnerProduct.
         named = [layer.name for layer in undivided if not isinstance(layer, nn.View)] or [undivided[0].name]
         raise OptionError(
-            f"--tile {options.tile}: the layer {named[0]} takes the whole image at once, which tiles do not have; leave"
+            f"--tile {tile}: the layer {named[0]} takes the whole image at once, which tiles do not have; leave"
             f" --tile out, or choose layers before {named[0]}"
         )
 
@@ -129,7 +134,7 @@ def _with_tiles(
     height: int,
     width: int,
     styles: Sequence[tuple[int, int]],
-    options: Options,
+    vectors: Mapping[str, int],
     side: int,
     resident: int,
     available: int | None,
@@ -144,7 +149,9 @@ def _with_tiles(
     for style in styles:
         pieces = _tiles(net, *style, side) if side else [_whole(net, *style)]
         peak = max(peak, max(work(net, lengths, forward_only=True).peak for lengths in pieces))
-    memory = {"the program and its weights": resident + _LIBRARIES, **_vectors(height, width, options)}
+    vector = 3 * height * width * _FLOAT
+    memory = {"the program and its weights": resident + _LIBRARIES}
+    memory |= {purpose: count * vector for purpose, count in vectors.items()}
     memory["content targets"] = _targets(net, height, width)
     memory["feature maps and their gradients"] = peak
     memory["convolution by Winograd"] = _scratch(net, [(height, width), *styles], side)
@@ -226,20 +233,6 @@ def work(net: Network, lengths: Lengths, *, forward_only: bool = False) -> Work:
     return Work(peak, flops)
 
 
-def _vectors(height: int, width: int, options: Options) -> dict[str, int]:
-    """The image, its gradient and the last evaluated one; what the optimiser keeps."""
-    vector = 3 * height * width * _FLOAT
-    if options.optimizer == "adam":
-        return {"the image and Adam's moments": 5 * vector}
-    pairs = _pairs(options)
-    return {"the image and L-BFGS's directions": 5 * vector, "L-BFGS's correction pairs": 2 * pairs * vector}
-
-
-def _pairs(options: Options) -> int:
-    wanted = options.lbfgs_num_correction if options.lbfgs_num_correction > 0 else 100
-    return int(min(wanted, max(options.num_iterations - 1, 0)))
-
-
 def _targets(net: Network, height: int, width: int) -> int:
     total = 0
     for (step, _, channels), (h, w, _, _) in zip(_channels(net), _whole(net, height, width), strict=True):
@@ -265,12 +258,7 @@ def _holes(peak: int) -> int:
     return int(_HOLES * max(peak - _WITHOUT_HOLES, 0))
 
 
-def _does_not_fit(plan: Plan, options: Options) -> str:
-    ways = ["a smaller -image_size"]
-    if options.optimizer == "lbfgs" and _pairs(options) > 5:
-        ways.insert(0, "-lbfgs_num_correction 5 or -optimizer adam")
-    if options.tile > 64:
-        ways.insert(0, f"--tile {options.tile // 2}, or no --tile")
+def _does_not_fit(plan: Plan, ways: Sequence[str]) -> str:
     details = ", ".join(f"{_giga(size)} {purpose}" for purpose, size in plan.memory.items())
     assert plan.available is not None
     return (

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from legacy_style.engine import tiles
+from legacy_style.engine.kernels import convolution
 from legacy_style.engine.loadcaffe import Module
 from legacy_style.engine.losses import Loss
 from legacy_style.engine.tiles import Rectangle, Tile
@@ -58,6 +59,7 @@ class Network:
         if len(set(names)) < len(names):
             raise ValueError(f"two losses have the same name: {names}")
         self.dtype = torch.float32
+        self._exact: list[dict[str, object]] = []  # the weights as they were before `compute_in`
 
     @property
     def reach(self) -> int:
@@ -73,13 +75,25 @@ class Network:
         return tuple(values[loss.name] for loss in self.losses_from(source) if loss.name in values)
 
     def compute_in(self, dtype: torch.dtype) -> None:
-        """Let the layers, which are in place, compute in `dtype` from now on; there is no way back, for weights are
-        rounded.
-        """
-        if dtype != self.dtype:
-            self.dtype = dtype
-            for layer in self.layers:
-                layer.to(layer.device, self.dtype_of(layer))
+        """Let the layers, which are in place, compute in `dtype` from now on; their exact weights are kept."""
+        if dtype == self.dtype:
+            return
+        if not self._exact:
+            names = ("weight", "bias", "weights")
+            self._exact = [
+                {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+                for layer in self.layers
+            ]
+        self.dtype = dtype
+        for layer, exact in zip(self.layers, self._exact, strict=True):
+            vars(layer).update(exact)
+            self.put(layer, layer.device)
+
+    def put(self, layer: nn.Layer, device: torch.device) -> None:
+        """Move a layer to `device`, and choose how it computes there."""
+        layer.to(device, self.dtype_of(layer))
+        if isinstance(layer, nn.SpatialConvolution):
+            convolution.install(layer)
 
     def dtype_of(self, layer: nn.Layer) -> torch.dtype:
         """What `layer` computes in. The first: float32 at least, for the image's 0..255 need more than the 8 bits of
@@ -340,7 +354,7 @@ def place(network: Network, devices: Sequence[torch.device], strategy: str, gpus
     for device, part in zip(devices, parts, strict=True):
         for module in part:
             if isinstance(module, nn.Layer):
-                module.to(device, network.dtype_of(module))
+                network.put(module, device)
     if len(devices) > 1:
         numbers = list(gpus) or [i + 1 for i in range(len(devices))]
         network.chunks = list(zip(numbers, parts, strict=True))

@@ -13,13 +13,11 @@ Feature maps are (1, C, H, W) float32, channels-last where the device likes that
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legacy_style.engine.kernels import winograd
 from legacy_style.torch7.windows import Window as Window
 
 Pair = tuple[int, int]
@@ -55,9 +53,8 @@ class Layer:
 class SpatialConvolution(Layer):
     """Convolution, perhaps with the ReLU that follows it (`rectify`) in the same step.
 
-    weight: (out, in / groups, kH, kW), bias: (out,) or None. Where stride and dilation are 1 and there are no groups,
-    the gradient is a convolution too: of `grad` with the kernels turned by 180 degrees and transposed in their
-    channels. Wide 3x3 layers go Winograd's way on the CPU.
+    weight: (out, in / groups, kH, kW), bias: (out,) or None. Whoever knows faster ways on a device sets `forwards` and
+    `backwards` after `to`.
     """
 
     rectify = False
@@ -89,27 +86,7 @@ class SpatialConvolution(Layer):
         layout = torch.channels_last
         self.weight = self.weight.to(device, dtype).contiguous(memory_format=layout)
         self.bias = None if self.bias is None else self.bias.to(device, dtype)
-        kernel = (self.weight.shape[2], self.weight.shape[3])
         self.forwards = self.backwards = None
-        if (
-            self.stride != (1, 1)
-            or self.dilation != (1, 1)
-            or self.groups != 1
-            or self.pad[0] >= kernel[0]
-            or self.pad[1] >= kernel[1]
-        ):
-            return
-        if winograd.suits(self.weight, self.pad):
-            kernels = winograd.transform_kernels(self.weight)
-            self.forwards = partial(winograd.convolve, kernels, self.bias)
-            self.backwards = partial(winograd.convolve, kernels, None, turned=True)
-            return
-        turned = self.weight.flip(2, 3).transpose(0, 1)
-        pad = (kernel[0] - 1 - self.pad[0], kernel[1] - 1 - self.pad[1])
-        if self.weight.shape[1] <= _FEW and device.type == "cpu":
-            self.backwards = partial(_convolve_to_few, turned, pad)
-        else:
-            self.backwards = partial(_convolve, turned.contiguous(memory_format=layout), pad)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.weight.dtype)
@@ -123,7 +100,7 @@ class SpatialConvolution(Layer):
         if self.backwards is not None:
             return self.backwards(grad, y if self.rectify else None)
         if self.rectify:
-            grad = _mask(grad, y)
+            grad = mask(grad, y)
         result: Tensor = aten.convolution_backward(
             grad.to(self.weight.dtype),
             x.to(self.weight.dtype),
@@ -149,38 +126,7 @@ class SpatialConvolution(Layer):
         return text + (")" if self.bias is not None else ") without bias")
 
 
-_FEW = 4
-"""Up to so many output channels, a convolution is faster, and more exact, as one matrix product and shifted sums."""
-
-
-def _convolve(weight: Tensor, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:
-    return F.conv2d(x if positive is None else _mask(x, positive), weight, padding=pad)
-
-
-def _convolve_to_few(weight: Tensor, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:
-    """`_convolve` for a weight (K, C, kH, kW) of few K: the products for every tap, then their sum where they fall."""
-    if positive is not None:
-        x = _mask(x, positive)
-    k, c, down, right = weight.shape
-    h, w = x.shape[2:]
-    matrix = weight.permute(2, 3, 0, 1).reshape(1, -1, c)
-    taps = torch.bmm(matrix.expand(h, -1, -1), x[0].transpose(0, 1)).view(h, down, right, k, w)
-    # Tap (i, j) of the window at (y, x) reads the pixel (y + i - pad, x + j - pad).
-    result = x.new_zeros((1, k, h + 2 * pad[0] - down + 1, w + 2 * pad[1] - right + 1), dtype=torch.float64)
-    for i in range(down):
-        for j in range(right):
-            rows, columns = _overlap(h, i - pad[0], result.shape[2]), _overlap(w, j - pad[1], result.shape[3])
-            result[0, :, rows[1], columns[1]] += taps[rows[0], i, j, :, columns[0]].transpose(0, 1)
-    return result.to(x.dtype)
-
-
-def _overlap(size: int, shift: int, count: int) -> tuple[slice, slice]:
-    """The part of range(size) that `shift` moves down into range(count), before and after."""
-    first, last = max(0, shift), min(size, count + shift)
-    return slice(first, last), slice(first - shift, last - shift)
-
-
-def _mask(grad: Tensor, y: Tensor) -> Tensor:
+def mask(grad: Tensor, y: Tensor) -> Tensor:
     """`grad` where y > 0, elsewhere 0, in place."""
     result: Tensor = aten.threshold_backward.grad_input(grad, y, 0, grad_input=grad)
     return result
@@ -247,7 +193,7 @@ class ReLU(Layer):
         return x.relu_()
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
-        return _mask(grad, y)
+        return mask(grad, y)
 
     def __str__(self) -> str:
         return "nn.ReLU"

@@ -1,5 +1,7 @@
 """--checkpoint and --resume: a run killed at any moment goes on to the same bits; anything else is refused with why."""
 
+import contextlib
+import copy
 import errno
 import multiprocessing
 import os
@@ -9,6 +11,7 @@ import random
 import shutil
 import signal
 import time
+import zipfile
 from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
@@ -121,8 +124,8 @@ MOMENTS = {
     "before the first checkpoint": (WRITE, 1, "before"),
     "while the first checkpoint is written": (WRITE, 1, "within"),
     "while the second checkpoint is written": (WRITE, 2, "within"),
-    "before a checkpoint takes its place": (REPLACE, 3, "before"),
-    "when a checkpoint has taken its place": (REPLACE, 3, "after"),
+    "before a checkpoint takes its place": (REPLACE, 4, "before"),
+    "when a checkpoint has taken its place": (REPLACE, 4, "after"),
     "before an image is written": (IMAGE, 2, "before"),
     "when an image was written": (IMAGE, 2, "after"),
     "in an evaluation that nothing is saved of": (OBJECTIVE, 13, "before"),
@@ -312,7 +315,6 @@ def interrupted_run():
     [
         ({"content_weight": 7.0}, "-content_weight was 5.0 and is 7.0"),
         ({"optimizer": "adam"}, "-optimizer was 'lbfgs' and is 'adam'"),
-        ({"num_iterations": 30}, "-num_iterations was 24 and is 30"),
         ({"seed": 2}, "-seed was 1 and is 2"),
         ({"style_layers": "relu2_1"}, "-style_layers was 'relu1_1,relu2_1' and is 'relu2_1'"),
         ({"tile": 24}, "-tile was 0 and is 24"),
@@ -451,6 +453,49 @@ def test_a_run_is_not_resumed_where_it_does_not_fit_any_more(tile, share, pieces
     assert Path("state").read_bytes() == before
 
 
+@both_optimizers
+def test_a_run_may_be_made_longer(optimizer, folder):
+    """From the end of a run of 12: to the same bits as one that was to make 24 from the beginning."""
+    stylize(options(optimizer=optimizer, num_iterations=12))
+    longer = stylize(options(optimizer=optimizer, resume="state"))
+    straight = stylize(options(optimizer=optimizer, checkpoint="", output_image="straight.png"))
+    assert longer.losses == straight.losses
+    assert np.array_equal(longer.image, straight.image)
+    with pytest.raises(OptionError, match=r"that run has made 23 iterations before.* ask for more of them"):
+        stylize(options(optimizer=optimizer, resume="state", num_iterations=20))
+
+
+def test_files_may_have_other_names_for_the_same_content(interrupted_run, whole, folder):
+    interrupted_run()
+    Path("there").mkdir()
+    shutil.copy("style.png", "there/copy.png")
+    given = {"content_image": f"../{folder.name}/content.png", "style_image": "there/copy.png"}
+    result = stylize(options(resume="state", **given))
+    assert np.array_equal(result.image, whole["lbfgs"][1].image)
+
+
+def test_an_option_that_the_checkpoint_does_not_know_had_its_default(interrupted_run, whole):
+    interrupted_run()
+    content = torch.load("state", weights_only=True)
+    del content["options"]["matconvnet_orientation"]
+    torch.save(content, "state")
+    with pytest.raises(OptionError, match="-matconvnet_orientation was 'hw' and is 'wh'"):
+        stylize(options(resume="state", matconvnet_orientation="wh"))
+    assert np.array_equal(stylize(options(resume="state")).image, whole["lbfgs"][1].image)
+
+
+@pytest.mark.parametrize("moment", ["the last iteration", "an interrupt"])
+def test_the_image_is_saved_where_the_checkpoint_cannot_be(moment, folder, monkeypatch):
+    def full(content, file):
+        raise RuntimeError("[enforce fail at inline_container.cc:672]") from OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("legacy_style.engine.checkpoint.torch.save", full)
+    more = {} if moment == "the last iteration" else interrupted_in_progress(6)
+    with pytest.raises(OptionError, match=r"^state: the checkpoint could not be written"):
+        stylize(options(save_iter=0), **more)
+    assert Path("out.png" if moment == "the last iteration" else "out_6.png").exists()
+
+
 # Files that are no checkpoints.
 
 
@@ -561,7 +606,8 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(interrupted_run, folde
     with (
         mock.patch("legacy_style.engine.checkpoint.torch.save", full),
         pytest.raises(
-            OptionError, match=r"^state: the checkpoint could not be written \(.*No space left on device\)"
+            OptionError,
+            match=r"^state: the checkpoint could not be written: No space left on device; free some",
         ),
     ):
         stylize(options(resume="state"))
@@ -581,8 +627,47 @@ def test_a_part_of_an_image_is_not_the_image(interrupted_run):
     """What one of several processes wrote, each for its part, is none for one process alone."""
     interrupted_run()
     content = torch.load("state", weights_only=True)
-    torch.save(content | {"x": content["x"][:, :, :20].clone()}, "state")
+    x, state = content["x"][:, :, :20].clone(), content["optimizer"]
+    for name in ("direction", "g_old", "steps", "changes"):
+        state[name] = state[name][..., : x.numel()].clone()
+    torch.save(content | {"x": x, "optimizer": state}, "state")
     with pytest.raises(
         OptionError, match=r"--resume state: its image has another shape .* as many processes as wrote it"
     ):
         stylize(options(resume="state"))
+
+
+def test_damage_inside_is_told_as_one(interrupted_run):
+    """Every value in turn is replaced by one of another kind or size; the sums of the file fit."""
+    interrupted_run()
+    content = torch.load("state", weights_only=True)
+    for path, value in list(_values(content)):
+        for other in (None, "text", -1, [], {}, torch.zeros(2), torch.zeros(1, 3, 2, 2, dtype=torch.int8)):
+            if type(other) is type(value) and not isinstance(value, torch.Tensor):
+                continue
+            damaged = copy.deepcopy(content)
+            inner = damaged
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = other
+            torch.save(damaged, "state")
+            with contextlib.suppress(FormatError):
+                checkpoint.read("state")
+                kinds = {"options", "inputs"} & set(path) or path[-1] in ("products",)
+                assert kinds, (path, other)
+
+
+def _values(content, path=()):
+    for key, value in content.items():
+        yield (*path, key), value
+        if isinstance(value, dict):
+            yield from _values(value, (*path, key))
+
+
+def test_a_compressed_checkpoint_is_no_checkpoint(interrupted_run):
+    interrupted_run()
+    with zipfile.ZipFile("state") as old, zipfile.ZipFile("new", "w", zipfile.ZIP_DEFLATED) as new:
+        for each in old.infolist():
+            new.writestr(each.filename, old.read(each))
+    with pytest.raises(FormatError, match="in it is compressed"):
+        checkpoint.read("new")

@@ -25,11 +25,13 @@ from legacy_style.engine import checkpoint
 from legacy_style.engine.losses import ContentLoss, StyleLoss, TVLoss
 from legacy_style.engine.network import Network, place
 from legacy_style.engine.objective import Objective
+from legacy_style.engine.optimisers import Adam
 from legacy_style.engine.processes import group as distributed
 from legacy_style.engine.processes import parts
 from legacy_style.engine.processes.compact import CompactRecursion
-from legacy_style.engine.processes.group import Ranks, joined, own_options, read_together
+from legacy_style.engine.processes.group import Ranks, joined, read_together
 from legacy_style.errors import LegacyStyleError, OptionError, RankError, is_hushed
+from legacy_style.programs.neural_style.devices import own_options
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.story import stylize
 from legacy_style.torch7 import nn, optim
@@ -370,8 +372,9 @@ def read_part(path, written):
     with joined() as ranks:
         for suffix, calls in written[ranks.rank].items():
             name = f"{path}.{ranks.rank}of{ranks.size}{suffix}"
-            content = dict.fromkeys(("options", "inputs", "x", "losses")) | {"calls": calls}
-            checkpoint.write(name, content, optim.AdamState())
+            content = {"options": {}, "inputs": {}, "x": torch.zeros(1, 3, 2, 2), "calls": calls}
+            losses = [((1.0,), (2.0,), 3.0, ())] * calls
+            checkpoint.write(name, {**content, "losses": losses, "optimizer": Adam(5, 1.0).pack()})
         return read_together(ranks, f"{path}.{ranks.rank}of{ranks.size}")["calls"]
 
 

@@ -15,6 +15,7 @@ from legacy_style.engine import loadcaffe, network
 from legacy_style.engine import memory as plan
 from legacy_style.engine.kernels import winograd
 from legacy_style.engine.objective import Objective
+from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
 from legacy_style.programs.neural_style.options import Options
@@ -63,9 +64,22 @@ def net():
     return build_network(Options(), chain, lambda line: None)
 
 
-def make(net, side, available, **options):
-    given = Options(**options)
-    return plan.make(net, side, side, [(256, 256)], given, resident=10**8, available=available)
+def make(net, side, available, optimizer=None):
+    return planned(net, side, side, (256, 256), available, optimizer or Lbfgs(1000))
+
+
+def planned(net, height, width, style, available, optimizer):
+    return plan.make(
+        net,
+        height,
+        width,
+        [style],
+        tile=0,
+        vectors=optimizer.vectors,
+        ways=["a smaller -image_size"],
+        resident=10**8,
+        available=available,
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(75, 100), (192, 256)])
@@ -78,10 +92,9 @@ def test_the_memory_of_winograds_way_is_what_a_run_takes(net, height, width, mon
         objective.capture(torch.zeros(1, 3, height, width), net.losses_from("content"))
         objective.capture(torch.zeros(1, 3, 133, 100), net.losses_from("style"))
         objective(torch.zeros(1, 3, height, width))
-    given = Options(optimizer="adam")
-    planned = plan.make(net, height, width, [(133, 100)], given, resident=0, available=None)
+    found = planned(net, height, width, (133, 100), None, Adam(1, 10))
     taken = sum(array.nbytes for array in scratch._arrays.values())
-    assert taken == planned.memory["convolution by Winograd"]
+    assert taken == found.memory["convolution by Winograd"]
 
 
 def test_an_image_that_fits_is_not_cut(net):
@@ -90,9 +103,9 @@ def test_an_image_that_fits_is_not_cut(net):
 
 
 def test_tiles_are_as_large_as_memory_allows(net):
-    whole = make(net, 1024, 10**11, optimizer="adam")
-    wide = make(net, 1024, whole.peak, optimizer="adam")
-    narrow = make(net, 1024, int(0.5 * whole.peak), optimizer="adam")
+    whole = make(net, 1024, 10**11, Adam(1000, 10))
+    wide = make(net, 1024, whole.peak, Adam(1000, 10))
+    narrow = make(net, 1024, int(0.5 * whole.peak), Adam(1000, 10))
     assert 0 < narrow.tile < wide.tile
     assert narrow.peak < wide.peak < whole.peak
     # The widest is the whole image as one tile, whose memory is given back as tiles' is: its heap has no holes.
@@ -101,23 +114,23 @@ def test_tiles_are_as_large_as_memory_allows(net):
 
 def test_larger_images_in_one_piece_are_planned_with_the_holes_that_their_heap_has(net):
     # At 512x341 nothing beyond a twentieth was measured; at 2048x1366 the peak was 1.8 GB above all else.
-    small, large = make(net, 416, None), make(net, 2048, None, optimizer="adam")
+    small, large = make(net, 416, None), make(net, 2048, None, Adam(1000, 10))
     assert small.memory["holes in the heap"] == 0
     share = large.memory["holes in the heap"] / large.memory["feature maps and their gradients"]
     assert 0.5 <= share <= 0.7
     assert (
-        "holes in the heap" not in make(net, 2048, int(0.5 * large.peak), optimizer="adam").memory
+        "holes in the heap" not in make(net, 2048, int(0.5 * large.peak), Adam(1000, 10)).memory
     )  # in tiles memory is given back
 
 
 def test_what_fits_in_no_way_is_refused_with_the_ways_to_make_it_fit(net):
-    with pytest.raises(OptionError, match="-optimizer adam"):
+    with pytest.raises(OptionError, match="what makes it fit: a smaller -image_size"):
         make(net, 2048, 10**9)
 
 
 @pytest.mark.parametrize("pairs", [5, 50])
 def test_each_correction_pair_costs_two_vectors(net, pairs):
-    memory = make(net, 256, None, lbfgs_num_correction=pairs).memory
+    memory = make(net, 256, None, Lbfgs(1000, pairs)).memory
     assert memory["L-BFGS's correction pairs"] == pairs * 2 * 3 * 256 * 256 * torch.float32.itemsize
 
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from legacy_style.engine import machine
+from legacy_style.engine.optimise import FLOAT32_EVALUATIONS
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style.options import EXTENSIONS, Options
-from legacy_style.programs.neural_style.run import FLOAT32_EVALUATIONS
 from legacy_style.programs.neural_style.story import Interrupted, plan, stylize
 from legacy_style.torch7 import nn
 

@@ -9,7 +9,7 @@ import pytest
 import thin_networks as thin
 from PIL import Image
 
-from legacy_style.programs.neural_style import run as runs
+from legacy_style.engine import optimise as runs
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.story import Interrupted, stylize
 
@@ -49,13 +49,13 @@ def test_an_image_is_saved_under_its_own_number(options, monkeypatch):
     seventh = Path("out_7.png").read_bytes()
     for path in Path().glob("out*"):
         path.unlink()
-    right = runs.Run.__init__
+    right = runs.Optimisation.__init__
 
     def with_a_signal(self, *args, **more):
         right(self, *args, **more)
         self.losses = Signalling()
 
-    monkeypatch.setattr(runs.Run, "__init__", with_a_signal)
+    monkeypatch.setattr(runs.Optimisation, "__init__", with_a_signal)
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(Interrupted) as caught:

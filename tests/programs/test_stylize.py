@@ -16,8 +16,9 @@ from legacy_style.formats import model_files
 from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import Blob
 from legacy_style.programs.neural_style import record as metadata
+from legacy_style.programs.neural_style.devices import choose_devices
 from legacy_style.programs.neural_style.options import parse
-from legacy_style.programs.neural_style.story import blend_weights, choose_devices, load_model, stylize
+from legacy_style.programs.neural_style.story import blend_weights, load_model, stylize
 
 VGG = SHIPPED / "models" / "VGG_ILSVRC_19_layers.caffemodel"
 

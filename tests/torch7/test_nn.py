@@ -329,27 +329,6 @@ def test_relu_works_in_place_and_a_convolution_that_rectifies_is_both():
     assert torch.equal(fused.backward(image, y, grad.clone()), expected)
 
 
-@pytest.mark.parametrize("channels", [(128, 64), (64, 128)])
-def test_wide_layers_go_winograds_way_in_both_directions(channels):
-    outputs, inputs = channels
-    generator = torch.Generator().manual_seed(3)
-    weight = torch.randn(outputs, inputs, 3, 3, generator=generator) / 30
-    bias = torch.randn(outputs, generator=generator)
-    layers = [nn.SpatialConvolution("conv", weight, bias, pad=(1, 1)) for _ in range(2)]
-    layers[0].to(CPU, torch.float64)
-    layers[1].to(CPU)
-    assert layers[0].forwards is None
-    assert layers[1].forwards is not None
-    x = torch.randn(1, inputs, 9, 14, generator=generator)
-    results = []
-    for layer, dtype in zip(layers, (torch.float64, torch.float32), strict=True):
-        y = layer.forward(x.to(dtype).contiguous(memory_format=torch.channels_last))
-        grad = torch.linspace(-1, 1, y.numel(), dtype=dtype).view(y.shape)
-        results.append((y.double(), layer.backward(x.to(dtype), y, grad).double()))
-    for exact, ours in zip(*results, strict=True):
-        assert (ours - exact).norm() < 2e-6 * exact.norm()
-
-
 def test_layers_print_as_in_torch():
     weight = torch.zeros(6, 2, 3, 5)
     layers = {

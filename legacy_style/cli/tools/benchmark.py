@@ -37,8 +37,9 @@ from legacy_style.cli.tools import scaling
 from legacy_style.engine import machine
 from legacy_style.engine import memory as planning
 from legacy_style.engine.objective import Objective
+from legacy_style.engine.optimisers import Adam
+from legacy_style.engine.session import Session
 from legacy_style.formats import model_files
-from legacy_style.programs.neural_style.options import Options
 from legacy_style.toolkit import forward_speed, reading_speed, turns
 from legacy_style.torch7 import optim
 
@@ -204,7 +205,6 @@ def start(rounds: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
     machine.set_up_cpu()
-    options = Options(optimizer="adam", tile=tile)
     with torch.no_grad():
         net = turns.build_network(None)
         machine.return_freed_memory()
@@ -213,7 +213,9 @@ def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
             size,
             size,
             [(512, 512)],
-            options,
+            tile=tile,
+            vectors=Adam(1, 10).vectors,
+            ways=(),
             resident=planning.resident_memory(),
             available=int(memory * 1e9),
         )
@@ -221,7 +223,7 @@ def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
         image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).mul_(50)
         small = torch.zeros(1, 3, 512, 512)
         Objective(net).capture(small, net.losses_from("style"))
-        objective = machine.objective(net, size, size, Options(tile=plan.tile))
+        objective = Session(net, tile=plan.tile).objective(size, size)
         began = time.perf_counter()
         objective.capture(image, net.losses_from("content"))
         capture = time.perf_counter() - began

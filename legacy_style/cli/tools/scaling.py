@@ -33,8 +33,9 @@ import legacy_style.programs.neural_style.story as stylize
 from legacy_style.engine import machine, memory, network
 from legacy_style.engine.losses import ContentLoss, StyleLoss
 from legacy_style.engine.network import Network
+from legacy_style.engine.optimise import Progress
 from legacy_style.engine.processes import parts
-from legacy_style.programs.neural_style import pixels, run
+from legacy_style.programs.neural_style import pixels
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.toolkit import turns
 from legacy_style.torch7 import image as torch_image
@@ -114,7 +115,7 @@ def measure(options: Options) -> Measured | None:
     times = list[tuple[float, float]]()
     wire.tap()
 
-    def mark(progress: run.Progress) -> None:
+    def mark(progress: Progress) -> None:
         marks.append((wire.bytes.copy(), wire.calls.copy()))
         times.append((progress.seconds, wire.seconds))
 

@@ -81,11 +81,18 @@ def transform_kernels(weight: Tensor) -> Tensor:
     return kernels.view(_SIDE**2, c, k)
 
 
+def fits(device: torch.device, dtype: torch.dtype, shape: Sequence[int], pad: tuple[int, int]) -> bool:
+    """Whether `convolve` can do the convolution of stride 1, without groups, by kernels of `shape` (K, C, kH, kW), and
+    faster than the direct way.
+    """
+    wide = min(shape[:2]) >= LEAST_CHANNELS // 2 and max(shape[:2]) >= LEAST_CHANNELS
+    plain = tuple(shape[2:]) == (3, 3) and pad == (1, 1)
+    return wide and plain and device.type == "cpu" and dtype == torch.float32
+
+
 def suits(weight: Tensor, pad: tuple[int, int]) -> bool:
-    """Whether `convolve` can do this convolution of stride 1 without groups, and faster than the direct way."""
-    wide = min(weight.shape[:2]) >= LEAST_CHANNELS // 2 and max(weight.shape[:2]) >= LEAST_CHANNELS
-    plain = tuple(weight.shape[2:]) == (3, 3) and pad == (1, 1)
-    return wide and plain and weight.device.type == "cpu" and weight.dtype == torch.float32
+    """`fits` for kernels that are there."""
+    return fits(weight.device, weight.dtype, weight.shape, pad)
 
 
 def _large_pages(count: int) -> Tensor:

@@ -9,7 +9,6 @@ after LEGACY_STYLE_TIMEOUT.
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
@@ -29,7 +28,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from legacy_style.engine import checkpoint
 from legacy_style.errors import OptionError, RankError, hush
-from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7.cmdline import tonumber
 
 TIMEOUT = "LEGACY_STYLE_TIMEOUT"
@@ -291,37 +289,3 @@ def read_together(ranks: Ranks, path: str) -> dict[str, Any]:
             f" of {latest:.0f}; resume with as many processes as wrote it, on the same machines"
         )
     return found[int(latest)]
-
-
-def own_options(options: Options, ranks: Ranks) -> Options:
-    """`options` as this process has them: of the GPUs in -gpu, its own; without -gpu, that of its number.
-
-    Raises OptionError where there are not enough, or where options do not go with several processes.
-    """
-    if ranks.size == 1:
-        return options
-    if options.multigpu_strategy:
-        raise OptionError(
-            "-multigpu_strategy splits the layers of one process among its GPUs; here each process has a GPU"
-            " and a part of the image: leave it out, or start one process without torchrun"
-        )
-    own = copy.copy(options)
-    for name in ("checkpoint", "resume"):
-        if getattr(options, name):
-            setattr(own, name, f"{getattr(options, name)}.{ranks.rank}of{ranks.size}")
-    if "," in options.gpu:
-        gpus = [name for name in options.gpu.split(",") if name]
-        if len(gpus) < ranks.local_size:
-            raise OptionError(
-                f"-gpu {options.gpu} names {len(gpus)} GPUs for {ranks.local_size} processes on this machine;"
-                " give one for each, or leave it out"
-            )
-        own.gpu = gpus[ranks.local]
-    elif not options.is_explicit("gpu"):
-        own.gpu = str(ranks.local)
-    elif ranks.local_size > 1 and (tonumber(options.gpu) or 0) >= 0 and torch.cuda.is_available():
-        raise OptionError(
-            f"-gpu {options.gpu} names one GPU for {ranks.local_size} processes on this machine; give one for"
-            f" each, as in -gpu {','.join(map(str, range(ranks.local_size)))}, or leave it out"
-        )
-    return own

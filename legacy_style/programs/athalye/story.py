@@ -25,12 +25,12 @@ from legacy_style.engine import loadcaffe, machine, network
 from legacy_style.engine.losses import ContentLoss, Loss
 from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
+from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError, OptionError, UnsupportedError
 from legacy_style.formats import matlab, model_files
 from legacy_style.programs.athalye.images import Array, check_channels
 from legacy_style.programs.athalye.losses import MeanTVLoss, SeparateStyleLoss
 from legacy_style.programs.neural_style import pixels
-from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import nn
 from legacy_style.torch7.optim import AdamState
 from legacy_style.torch7.random import Generator
@@ -248,25 +248,14 @@ def start(
     if device.type == "cuda":
         machine.set_up_cuda(autotune=False)
     net = build_network(model, settings, device)
-    objective = _objective(net, content)
-    objective.capture(to_network(content, model.mean_pixel).to(device), net.losses_from("content"))
+    session = Session(net)
+    session.set_content(to_network(content, model.mean_pixel))
     weights = blend_weights(settings, len(styles))
     if len(weights) < len(styles):
         raise OptionError(
             f"--style-blend-weights has {len(weights)} numbers for {len(styles)} style images; give as many"
         )
-    for style, weight in zip(
-        styles, weights, strict=False
-    ):  # weights that are too many only count in the sum
-        image = to_network(style, model.mean_pixel).to(device)
-        style_losses = net.losses_from("style")
-        for loss in style_losses:
-            assert isinstance(loss, SeparateStyleLoss)
-            loss.blend_weight = weight
-        _objective(net, style).capture(image, style_losses)
-    return Descent(objective, start_image(content, initial, model, settings).to(device), settings)
-
-
-def _objective(net: Network, image: Array) -> Objective:
-    height, width = image.shape[:2]
-    return machine.objective(net, height, width, Options())
+    for style, weight in zip(styles, weights, strict=False):  # too many only count in the sum
+        session.add_style(to_network(style, model.mean_pixel), weight)
+    start = start_image(content, initial, model, settings).to(device)
+    return Descent(session.objective(*content.shape[:2]), start, settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,36 +18,27 @@ import torch
 from torch import Tensor
 
 from legacy_style.engine import checkpoint, loadcaffe, machine, network
-from legacy_style.engine import memory as planning
 from legacy_style.engine import sizes as shapes
-from legacy_style.engine.losses import StyleLoss
+from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.memory import Plan
 from legacy_style.engine.network import Network
-from legacy_style.engine.objective import Objective
+from legacy_style.engine.optimise import Finished, Losses, OnProgress, Optimisation, Progress
+from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.engine.processes import group as distributed
 from legacy_style.engine.processes import parts
 from legacy_style.engine.processes.group import Ranks
-from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.engine.session import Session, weights_digest
+from legacy_style.errors import DivergenceError, LegacyStyleError, OptionError
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.programs.neural_style import pixels
 from legacy_style.programs.neural_style import record as metadata
 from legacy_style.programs.neural_style.building import build, check_layers
+from legacy_style.programs.neural_style.devices import choose_devices, own_options
 from legacy_style.programs.neural_style.options import Options, as_words
-from legacy_style.programs.neural_style.run import (
-    Array,
-    Interrupted,
-    Log,
-    Losses,
-    OnProgress,
-    Progress,
-    Result,
-    Run,
-    build_filename,
-)
+from legacy_style.programs.neural_style.output import Array, Interrupted, Log, Output, Result, build_filename
 from legacy_style.torch7 import image as torch_image
 from legacy_style.torch7.cmdline import split_list, tonumber
-from legacy_style.torch7.random import Generator
 
 __all__ = ["Interrupted", "Losses", "Progress", "Result", "build_filename", "stylize"]
 
@@ -77,7 +68,7 @@ def stylize(
         if ranks.rank > 0:
             log, notice, on_progress = _ignore, _ignore, None
         given = options
-        options = distributed.own_options(options, ranks)
+        options = own_options(options, ranks)
         check(options, save and ranks.rank == 0)
         devices, gpus = choose_devices(options, notice)
         precision = machine.dtype(options.precision, devices)
@@ -91,31 +82,78 @@ def stylize(
         saved = distributed.read_together(ranks, options.resume) if options.resume else None
         inputs = digests(net, images) if options.checkpoint or saved else {}
         if saved:
-            options = replace(options, tile=options.tile or saved["options"]["tile"])
-            checkpoint.check_same(options.resume, saved, options, inputs)
+            options = replace(options, tile=options.tile or saved["options"].get("tile", 0))
+            checkpoint.check_same(options.resume, saved, binding(options), vars(Options), inputs)
+        optimizer = make_optimizer(options, log, ranks)
         options = lay_out(options, net, images, notice, ranks, resumed=bool(saved))
-        objective = capture(net, images, options, log, ranks)
-        start = initial_image(options, images, objective).to(devices[0])
-        colors = images.colors
+        session = capture(net, images, options, log, ranks)
+        start = initial_image(options, images, session)
+        output = Output(
+            options, colors=images.colors, log=log, on_progress=on_progress, save=save, ranks=ranks
+        )
         del images  # for a large image, a good part of the memory
-        run = Run(
-            options,
-            objective,
+        run = session.optimisation(
             start,
+            optimizer,
             precision=precision,
-            colors=colors,
-            inputs=inputs,
-            log=log,
-            on_progress=on_progress,
-            save=save,
-            ranks=ranks,
+            checkpoint=Checkpoint(options.checkpoint, output.is_due, binding(options), inputs)
+            if options.checkpoint
+            else None,
+            on_losses=output.print_losses,
+            on_progress=output.report,
         )
         if saved:
-            run.resume(saved)
-        result = run.optimise()
+            run.resume(options.resume, saved)
+        finished = optimise(run, output, options)
+        result = Result(output.picture(finished.image), finished.losses)
         if options.metadata and ranks.rank == 0 and ranks.saved == options.output_image:
             keep_record(given, result, time.monotonic() - run.began)
         return result
+
+
+def make_optimizer(options: Options, log: Log, ranks: Ranks) -> Lbfgs | Adam:
+    if options.optimizer == "adam":
+        return Adam(options.num_iterations, options.learning_rate)
+    correction = options.lbfgs_num_correction
+    return Lbfgs(
+        options.num_iterations, int(min(correction, 2**31)) if correction > 0 else 100, log=log, ranks=ranks
+    )
+
+
+def optimise(run: Optimisation, output: Output, options: Options) -> Finished:
+    """Run to the end; where it ends early, save what there is, the image first, and say where that is."""
+    output.log(f"Running optimization with {'ADAM' if options.optimizer == 'adam' else 'L-BFGS'}\t")
+    try:
+        return run.run()
+    except KeyboardInterrupt:
+        # Of several processes, the others are not where this one is: together they can save nothing more.
+        if not output.save or run.evaluated is None or output.ranks.size > 1:
+            raise
+        name = output.save_last(len(run.losses), run.image())
+        run.save_checkpoint()
+        raise Interrupted(name) from None
+    except DivergenceError as error:
+        saved = ""
+        if output.save and run.evaluated is not None:
+            name = output.save_last(len(run.losses), run.image())
+            saved = f" The image of iteration {len(run.losses)} is in {name}."
+        raise DivergenceError(
+            f"{error}{saved} Likely causes: a weight or a -learning_rate that is far too large, or, with L-BFGS, a step"
+            " that went astray: try smaller weights, -optimizer adam, or another -seed"
+        ) from error
+
+
+# These may differ between a run and its continuation: they change what is written and when, never the picture; or they
+# name files, of which there are digests.
+_FREE = {
+    *("print_iter", "save_iter", "output_image", "checkpoint", "resume", "metadata", "max_pixels"),
+    *("content_image", "style_image", "init_image", "model_file", "proto_file", "num_iterations"),
+}
+
+
+def binding(options: Options) -> dict[str, str | float | bool]:
+    """The options that a continuation must have the same."""
+    return {each.name: getattr(options, each.name) for each in fields(options) if each.name not in _FREE}
 
 
 def keep_record(options: Options, result: Result, seconds: float) -> None:
@@ -179,37 +217,6 @@ def blend_weights(options: Options) -> list[float]:
             f"-style_blend_weights {options.style_blend_weights} have the sum {total}, which nothing can be divided by"
         )
     return [weight / total for weight in weights]
-
-
-def choose_devices(options: Options, notice: Log) -> tuple[list[torch.device], list[int]]:
-    """The devices that -gpu names, and their numbers counted from 1; the CPU, said once, where there is no CUDA.
-
-    As in the original, a comma means several, and a single number means the CPU if it is -1 or less.
-    """
-    several = "," in options.gpu
-    numbers = [tonumber(part) for part in (split_list(options.gpu) if several else [options.gpu])]
-    if (
-        not numbers
-        or None in numbers
-        or not all(math.isfinite(number) for number in numbers if number is not None)
-    ):
-        raise OptionError(
-            f"-gpu {options.gpu!r} is not a GPU's number; give 0, or 0,1 for two, or -1 for the CPU"
-        )
-    gpus = [int(number + 1) for number in numbers if number is not None]
-    machine.set_up_cpu()
-    if not several and (numbers[0] or 0) + 1 <= 0:
-        return [torch.device("cpu")], []
-    if not torch.cuda.is_available():
-        notice("No CUDA device here: running on the CPU (-gpu -1 says so beforehand)")
-        return [torch.device("cpu")], []
-    missing = [gpu - 1 for gpu in gpus if not 0 <= gpu - 1 < torch.cuda.device_count()]
-    if missing:
-        raise OptionError(
-            f"-gpu {options.gpu}: there is no GPU {missing[0]}, only 0 to {torch.cuda.device_count() - 1}"
-        )
-    machine.set_up_cuda(autotune=options.cudnn_autotune and options.backend == "cudnn")
-    return [torch.device("cuda", gpu - 1) for gpu in gpus], gpus
 
 
 # ---- the model
@@ -346,22 +353,24 @@ def check_sizes(net: Network, images: Images) -> None:
 
 def make_plan(options: Options, net: Network, images: Images, ranks: Ranks) -> Plan:
     """What the run will need in this process; with tiles where its part does not fit in one piece."""
-    content, *styles = (
-        parts.held(net, image.shape[2], image.shape[3], ranks) for image in (images.content, *images.styles)
-    )
-    on_cpu = all(layer.device.type == "cpu" for layer in net.layers)
-    machine.return_freed_memory()
+    vectors = make_optimizer(options, _ignore, Ranks()).vectors
+    ways = ["a smaller -image_size"]
+    if options.optimizer == "lbfgs" and vectors["L-BFGS's correction pairs"] > 10:
+        ways.insert(0, "-lbfgs_num_correction 5 or -optimizer adam")
     # Images go once their targets are taken, before the passes that take most.
     loaded = [image for image in (images.content, *images.styles, images.init) if image is not None]
-    held = sum(image.nbytes for image in loaded if image.device.type == "cpu")
-    return planning.make(
-        net,
-        *content,
-        styles,
-        options,
-        resident=max(planning.resident_memory() - held, 0),
-        available=planning.available_memory(ranks.local_size) if on_cpu else None,
+    return Session(net, ranks=ranks).plan(
+        _size(images.content),
+        [_size(style) for style in images.styles],
+        vectors,
+        ways=ways,
+        images=sum(image.nbytes for image in loaded if image.device.type == "cpu"),
+        tile=options.tile,
     )
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[2], image.shape[3]
 
 
 def plan(options: Options) -> str:
@@ -403,8 +412,7 @@ def lay_out(
 
 def digests(net: Network, images: Images) -> dict[str, str]:
     """Digests of what the options only name."""
-    weights = [getattr(layer, name, None) for layer in net.layers for name in ("weight", "bias")]
-    model = {"the model": checkpoint.digest(*(weight for weight in weights if weight is not None))}
+    model = weights_digest(net)
     if images.content.device.type == "meta":  # only the first process has them
         return model
     inputs = {
@@ -415,43 +423,24 @@ def digests(net: Network, images: Images) -> dict[str, str]:
     return inputs if images.init is None else {**inputs, "the init image": checkpoint.digest(images.init)}
 
 
-def capture(
-    net: Network, images: Images, options: Options, log: Log, ranks: Ranks | None = None
-) -> Objective:
-    """Take the targets from content and style images; returns the function to minimise."""
-    objective = machine.objective(net, images.content.shape[2], images.content.shape[3], options, ranks)
+def capture(net: Network, images: Images, options: Options, log: Log, ranks: Ranks | None = None) -> Session:
+    """A session with the targets of content and style images."""
+    session = Session(net, tile=options.tile, ranks=ranks)
     log("Capturing content targets\t")
     for line in str(net).split("\n"):
         log(line)
-    objective.capture(images.content, net.losses_from("content"))
+    session.set_content(images.content)
     for number, (style, weight) in enumerate(zip(images.styles, blend_weights(options), strict=True), 1):
         log(f"Capturing style target {number}\t")
-        style_losses = net.losses_from("style")
-        for loss in style_losses:
-            assert isinstance(loss, StyleLoss)
-            loss.blend_weight = weight
-        machine.objective(net, style.shape[2], style.shape[3], options, ranks).capture(style, style_losses)
-    return objective
+        session.add_style(style, weight)
+    return session
 
 
-_NOISE_BLOCK = 2**20
-"""Numbers drawn at a time: as Python floats they take twenty times the memory."""
-
-
-def initial_image(options: Options, images: Images, objective: Objective | None = None) -> Tensor:
+def initial_image(options: Options, images: Images, session: Session) -> Tensor:
     """Where the optimisation starts, (1, 3, H, W): noise of deviation 0.001 in Caffe units, or an image.
 
-    Where processes share the objective, what this one owns of the image.
+    Where processes share the session, what this one owns of the image.
     """
-    image = images.content if images.init is None else images.init
-    if isinstance(objective, parts.SharedObjective):
-        if options.init == "image":
-            return objective.part.deal(image, halo=False)
-        return objective.part.noise(options.seed).mul_(0.001)
-    generator = Generator(options.seed if options.seed >= 0 else None)
     if options.init == "image":
-        return image.clone()
-    noise = torch.empty_like(images.content)
-    for block in torch.split(noise.view(-1), _NOISE_BLOCK):
-        block.copy_(torch.from_numpy(generator.randn(block.numel()).astype(np.float32)))
-    return noise.mul_(0.001)
+        return session.scatter(images.content if images.init is None else images.init)
+    return session.noise(options.seed).mul_(0.001)

@@ -25,9 +25,9 @@ from torch import Tensor
 from legacy_style.engine import loadcaffe, machine, network
 from legacy_style.engine.losses import ContentLoss, Loss, StyleLoss
 from legacy_style.engine.objective import Objective
+from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.programs.neural_style import pixels
-from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import image_files, nn
 from legacy_style.torch7.image_files import Notice
 from legacy_style.torch7.random import Generator
@@ -98,14 +98,15 @@ def build(
     if device.type == "cuda":
         machine.set_up_cuda(autotune=False)
     network.place(net, [device], "")
-    images = [image for image in (content, style) if image is not None]
-    height, width = images[0].shape[2:]
-    objective = machine.objective(net, height, width, Options())
+    session = Session(net)
     if content is not None:
-        objective.capture(content.to(device), net.losses_from("content"))
+        session.set_content(content)
     if style is not None:
-        objective.capture(style.to(device), net.losses_from("style"))
-    return objective
+        session.set_size(*style.shape[2:])
+        session.set_styles([style])
+    first = style if content is None else content
+    assert first is not None
+    return session.objective(*first.shape[2:])
 
 
 def rectified(layer: str) -> str:

@@ -1,0 +1,268 @@
+"""One optimisation: evaluate the losses, step, report, keep a checkpoint, stop in order.
+
+What neural_style.lua 07c4b82 does around its `feval`, for every program. Everything that a program does for an
+evaluation happens inside it, before the update that follows: it prints (`on_losses`), then saves and reports
+(`on_progress`), and last the checkpoint is written.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from legacy_style.engine import checkpoint
+from legacy_style.engine.checkpoint import Checkpoint
+from legacy_style.engine.objective import Objective
+from legacy_style.engine.processes.group import Ranks, write_together
+from legacy_style.errors import DivergenceError, OptionError
+from legacy_style.torch7.optim import Feval
+
+FLOAT32_EVALUATIONS = 10
+"""So many evaluations are float32 whatever the precision of those that follow. The first step of L-BFGS from noise is
+so small that the gradients before and after it, in bfloat16, differ by little but rounding, and what it learns from
+them keeps it near the noise for hundreds of steps.
+"""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of one evaluation, weighted: those of the content, of the style, and others; and their sum.
+
+    Each in the order of the network; losses without a value (neural_style's total variation) do not count.
+    """
+
+    content: tuple[float, ...]
+    style: tuple[float, ...]
+    total: float
+    others: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One evaluation that is done: `iteration` of `num_iterations`, `seconds` since the optimisation began.
+
+    `image()` is the image that was evaluated, (1, 3, H, W) on the CPU, as the network takes it; of several processes
+    the first one gets it whole, and all must ask for it.
+    """
+
+    iteration: int
+    num_iterations: float
+    losses: Losses
+    seconds: float
+    values: Mapping[str, float] = field(default_factory=dict)
+    image: Callable[[], Tensor] = field(default=lambda: torch.empty(0), compare=False, repr=False)
+
+
+OnProgress = Callable[[Progress], object]
+"""Is called after every evaluation; the run ends where it returns something true."""
+
+
+class Optimizer(Protocol):
+    """What goes down: calls `feval` at x, changes x in place, and so on; its state goes into checkpoints.
+
+    `x` is the start image, contiguous; of several processes, each has a part. `done` evaluations were made before, by
+    the run that the state is of.
+    """
+
+    num_iterations: float
+
+    @property
+    def vectors(self) -> dict[str, int]:
+        """What it keeps, for the memory plan: purpose -> vectors of the size of the image, itself included."""
+
+    def minimise(self, feval: Feval, x: Tensor, done: int) -> None: ...
+
+    def pack(self) -> dict[str, Any]:
+        """The state: tensors and plain values."""
+
+    def unpack(self, packed: Mapping[str, Any], x: Tensor) -> None:
+        """Go on from a state, for the image x."""
+
+
+class Stopped(Exception):
+    """The callback ended the run: nothing went wrong."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over: the image of the last evaluation, (1, 3, H, W) on the CPU, and all losses.
+
+    Where processes share an image, the first one has it whole, the others have what they own. `stopped` tells whether
+    the callback ended it.
+    """
+
+    image: Tensor
+    losses: list[Losses]
+    stopped: bool
+
+
+class Deferral:
+    """Lets SIGINT and SIGTERM wait from `begin` to `end`: while the optimiser changes its state, none can be saved."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Any] = {}
+        self._waiting: list[int] = []
+
+    def begin(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # no other may
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(signal.getsignal(number)):
+                    self._handlers[number] = signal.signal(number, self._wait)
+
+    def end(self) -> None:
+        """Handle signals as before `begin`, and those first that have come since."""
+        handlers, self._handlers = self._handlers, {}
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        waiting, self._waiting = self._waiting, []
+        for number in waiting:
+            signal.raise_signal(number)
+
+    def _wait(self, number: int, frame: FrameType | None) -> None:
+        self._waiting.append(number)
+
+
+class Optimisation:
+    """One optimisation from `start` (1, 3, H, W), which is changed in place.
+
+    `precision`: what the layers compute in after the first FLOAT32_EVALUATIONS. `on_losses` is called with the number
+    of an evaluation and its losses, also where these are not finite any more, `on_progress` after that where they are;
+    a run ends where it returns something true. Where `ranks` share the image, `start` is what this process owns.
+
+    A checkpoint holds x, the state of the optimiser, and the number `calls` of evaluations before x; a run that goes on
+    from it begins with the evaluation of x. So one may be written while x is evaluated, until `feval` returns; from
+    then to the next evaluation the optimiser changes x and state, and none may be.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        start: Tensor,
+        optimizer: Optimizer,
+        *,
+        precision: torch.dtype = torch.float32,
+        checkpoint: Checkpoint | None = None,
+        on_losses: Callable[[int, Losses], None] | None = None,
+        on_progress: OnProgress | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.objective, self.x, self.optimizer = objective, start, optimizer
+        self.precision, self.checkpoint = precision, checkpoint
+        self.on_losses, self.on_progress = on_losses, on_progress
+        self.ranks = ranks or Ranks()
+        self.calls = 0
+        self.losses: list[Losses] = []
+        # The image of the last evaluation of this process whose losses were finite.
+        self.evaluated: Tensor | None = None
+        # How many evaluations lie before what x and state are now; None while the optimiser changes them.
+        self.settled: int | None = None
+        self.deferral = Deferral()
+        self.exact = objective.network.dtype
+        self.began = time.monotonic()
+
+    def resume(self, path: str, content: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's content: its evaluation is made once more."""
+        if content["x"].shape != self.x.shape:
+            raise OptionError(
+                f"--resume {path}: its image has another shape than this run's; resume with as many processes as"
+                " wrote it"
+            )
+        if content["calls"] >= self.optimizer.num_iterations:
+            raise OptionError(
+                f"--resume {path}: that run has made {content['calls']} iterations before, and this one is to make"
+                f" {self.optimizer.num_iterations:.14g} in all; ask for more of them"
+            )
+        self.x.copy_(content["x"])
+        self.calls = content["calls"]
+        self.losses = [
+            Losses(tuple(content), tuple(style), total, *map(tuple, others))
+            for content, style, total, *others in content["losses"]
+        ]
+        self.optimizer.unpack(content["optimizer"], self.x)
+
+    def run(self) -> Finished:
+        """Run to the end. A KeyboardInterrupt in between leaves what `image` and `save_checkpoint` still need.
+
+        Raises DivergenceError where a loss is not finite any more.
+        """
+        stopped = False
+        try:
+            self.optimizer.minimise(self.feval, self.x, self.calls)
+            self.deferral.end()
+        except Stopped:
+            stopped = True
+        finally:
+            self.deferral.end()
+            self.objective.network.compute_in(self.exact)
+        return Finished(self.image(), self.losses, stopped)
+
+    def feval(self, x: Tensor) -> tuple[float, Tensor]:
+        """The total loss and its gradient at x, flat; reports the evaluation."""
+        self.settled = self.calls
+        self.deferral.end()
+        network = self.objective.network
+        network.compute_in(self.precision if self.calls >= FLOAT32_EVALUATIONS else self.exact)
+        values, grad = self.objective(x)
+        losses = total_of(self.objective, values)
+        if self.on_losses is not None:
+            self.on_losses(self.calls + 1, losses)
+        if not math.isfinite(losses.total):
+            raise DivergenceError(f"the loss is not finite any more at iteration {self.calls + 1}.")
+        self.deferral.begin()  # image and losses belong together
+        self.evaluated = x.clone() if self.evaluated is None else self.evaluated.copy_(x)
+        self.losses.append(losses)
+        self.calls += 1
+        self.deferral.end()
+        stop = False
+        if self.on_progress is not None:
+            seconds = time.monotonic() - self.began
+            many = self.optimizer.num_iterations
+            stop = bool(self.on_progress(Progress(self.calls, many, losses, seconds, values, self.image)))
+            if stop and self.ranks.size > 1:
+                raise OptionError("a run of several processes cannot be stopped by what the callback returns")
+        # Behind the image, which must be safe where there is no room for more.
+        if self.checkpoint is not None and (stop or self.checkpoint.is_due(self.calls)):
+            self.save_checkpoint()
+        if stop:
+            raise Stopped
+        if self.checkpoint is not None and self.calls < self.optimizer.num_iterations:
+            self.deferral.begin()
+        self.settled = None
+        return losses.total, grad.view(-1)
+
+    def save_checkpoint(self) -> None:
+        """Write the checkpoint, if there is to be one and the optimiser is not changing its state."""
+        if self.checkpoint is None or self.settled is None:
+            return
+        past = [(each.content, each.style, each.total, each.others) for each in self.losses[: self.settled]]
+        content = {
+            "options": dict(self.checkpoint.options),
+            "inputs": dict(self.checkpoint.inputs),
+            "x": self.x,
+            "calls": self.settled,
+            "losses": past,
+            "optimizer": self.optimizer.pack(),
+        }
+        write_together(self.ranks, self.checkpoint.path, lambda path: checkpoint.write(path, content))
+
+    def image(self) -> Tensor:
+        """The image of the last good evaluation, the start if there was none, as in `Finished`."""
+        return self.objective.gather(self.x if self.evaluated is None else self.evaluated).cpu()
+
+
+def total_of(objective: Objective, values: Mapping[str, float]) -> Losses:
+    """The `values` of an evaluation as Losses."""
+    network = objective.network
+    content, style = network.values_from("content", values), network.values_from("style", values)
+    known = {loss.name for source in ("content", "style") for loss in network.losses_from(source)}
+    others = tuple(value for name, value in values.items() if name not in known)
+    return Losses(content, style, sum([sum(content), sum(style), *others]), others)

@@ -1,0 +1,116 @@
+"""What neural_style.lua prints and saves during an optimisation, and under which names.
+
+Ports neural_style.lua 07c4b82: maybe_print, maybe_save, build_filename. Printing and saving happen inside the
+evaluation, before the update that follows it; the last update is thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from legacy_style.engine.optimise import Losses, OnProgress, Progress
+from legacy_style.engine.processes.group import Ranks
+from legacy_style.programs.neural_style import pixels
+from legacy_style.programs.neural_style.options import Options
+from legacy_style.torch7 import image as torch_image
+
+Log = Callable[[str], None]
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """`image`: RGB in [0,1], (3, H, W), float64, not clamped, of the last evaluation; `losses`: of all.
+
+    Where processes share an image, the first one has it whole, the others have what they own.
+    """
+
+    image: Array
+    losses: list[Losses] = field(default_factory=list)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was interrupted; `path` is the file that holds the image of the last evaluation."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class Output:
+    """Prints and saves for one run; `colors`: the content image as RGB where -original_colors wants it back."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        colors: Array | None,
+        log: Log,
+        on_progress: OnProgress | None,
+        save: bool,
+        ranks: Ranks,
+    ) -> None:
+        self.options, self.colors, self.log = options, colors, log
+        self.on_progress, self.save, self.ranks = on_progress, save, ranks
+
+    def print_losses(self, iteration: int, losses: Losses) -> None:
+        every = self.options.print_iter
+        if not (every > 0 and iteration % every == 0):
+            return
+        self.log(f"Iteration {iteration} / {_lua_integer(self.options.num_iterations)}\t")
+        for kind, values in (("Content", losses.content), ("Style", losses.style)):
+            for number, value in enumerate(values, 1):
+                self.log(f"  {kind} {number} loss: {value:f}\t")
+        self.log(f"  Total loss: {losses.total:f}\t")
+
+    def report(self, progress: Progress) -> object:
+        """Save what is due after an evaluation, and tell whoever wants to know."""
+        if self.save and self.is_due(progress.iteration):
+            last = progress.iteration == self.options.num_iterations
+            name = self.options.output_image
+            self.write(name if last else build_filename(name, progress.iteration), progress.image())
+        return self.on_progress(progress) if self.on_progress is not None else None
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether the image of this iteration is to be saved."""
+        every = self.options.save_iter
+        return iteration == self.options.num_iterations or (every > 0 and iteration % every == 0)
+
+    def save_last(self, iteration: int, image: Tensor) -> str:
+        """Write the image of a run that ends early under its intermediate name, which is returned."""
+        name = build_filename(self.options.output_image, iteration)
+        self.write(name, image)
+        return name
+
+    def write(self, name: str, image: Tensor) -> None:
+        if self.ranks.rank == 0:
+            torch_image.save(name, self.picture(image))
+        self.ranks.wait()  # until it is there
+        self.ranks.saved = name
+
+    def picture(self, image: Tensor) -> Array:
+        """An image in Caffe units, (1, 3, H, W), as RGB, (3, H, W), with the content's colours where asked for."""
+        rgb = pixels.deprocess(image[0].numpy())
+        return rgb if self.colors is None else pixels.original_colors(self.colors, rgb)
+
+
+def build_filename(output_image: str, iteration: int) -> str:
+    """The name of an intermediate image: out.png -> ./out_100.png (neural_style.lua, build_filename).
+
+    With the functions of `paths` that it called: the extension is what follows the last dot of the whole path, "nil"
+    where there is none, and only then is it taken off the name if it is not empty.
+    """
+    directory, slash, base = output_image.rpartition("/")
+    extension = output_image.rpartition(".")[2] if "." in output_image else "nil"
+    stem = base.removesuffix(f".{extension}") if extension else base
+    return f"{directory or slash or '.'}/{stem}_{iteration}.{extension}"
+
+
+def _lua_integer(number: float) -> int:
+    """A double as Lua's %d prints it: truncated, and C's smallest integer for what does not fit."""
+    return int(number) if abs(number) < 2**63 else -(2**63)
