@@ -329,6 +329,14 @@ def same(expected: Any, found: Any) -> bool:
     return bool(expected == found)
 
 
+@pytest.mark.parametrize("items", [["a", "b"], {}, {"x": 1, 3: "y"}, Pairs([(True, 1)])])
+def test_hashes_of_tds_may_have_any_keys(items: Any) -> None:
+    written = t7.dump(TorchObject("tds.Hash", {"items": items}))
+    read = t7.parse(written)
+    assert read.get("items") == items or read.get("items").items == items.items
+    assert t7.dump(read) == written
+
+
 def test_a_function_alone_can_be_written() -> None:
     read = t7.parse(t7.dump(Function(b"code", [1])))
     assert (read.code, read.upvalues, read.kind) == (b"code", [1], 8)

@@ -239,11 +239,16 @@ class _Writer:
         if value.typename not in TDS:
             yield value.fields
             return
-        entries = value.fields["items"]
-        items = list(entries.items()) if isinstance(entries, Mapping) else getattr(entries, "items", entries)
-        self.to.longs(len(items))
-        for item in items:
-            yield from item if value.typename == "tds.Hash" else (item,)
+        entries = value.get("items", [])
+        if isinstance(entries, (list, tuple)):
+            pairs = list(enumerate(entries, 1))
+        else:
+            pairs = entries.items if isinstance(entries, Pairs) else list(entries.items())
+        self.to.longs(len(pairs))
+        for key, item in pairs:
+            if value.typename == "tds.Hash":
+                yield key
+            yield item
 
     def tensor(self, value: NDArray[Any]) -> _Steps:
         value = _writable(value)
