@@ -175,6 +175,7 @@ def test_an_array_and_its_storage_have_numbers_of_their_own() -> None:
     [
         (object(), "a object cannot be written to a .t7 file"),
         ({"x": np.zeros(2, complex)}, "an array of complex128 cannot be written"),
+        (TorchObject("tds.Vec", {"items": 3}), "a tds.Vec has entries in its field 'items', not 3"),
         ([2**60 + 1], "the number 1152921504606846977 cannot be written"),
     ],
 )

@@ -242,8 +242,10 @@ class _Writer:
         entries = value.get("items", [])
         if isinstance(entries, (list, tuple)):
             pairs = list(enumerate(entries, 1))
-        else:
+        elif isinstance(entries, (Mapping, Pairs)):
             pairs = entries.items if isinstance(entries, Pairs) else list(entries.items())
+        else:
+            raise UnsupportedError(f"a {value.typename} has entries in its field 'items', not {entries!r}")
         self.to.longs(len(pairs))
         for key, item in pairs:
             if value.typename == "tds.Hash":
