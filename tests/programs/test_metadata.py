@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -49,6 +50,19 @@ def record(tmp_path: Path, count: int = 3) -> metadata.Record:
         inputs=[model],
         seconds=1.5,
     )
+
+
+def test_numbers_that_json_has_not_are_text(picture: Path, tmp_path: Path) -> None:
+    made = metadata.describe(
+        Options(print_iter=math.inf, seed=-math.inf), command=[], model=picture, losses=losses(1)
+    )
+    sidecar = metadata.attach(picture, made)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    told = json.loads(sidecar.read_text(), parse_constant=refuse)
+    assert (told["options"]["print_iter"], told["options"]["seed"]) == ("inf", "-inf")
 
 
 def test_pixels_and_all_other_chunks_stay_byte_for_byte(picture: Path, tmp_path: Path) -> None:

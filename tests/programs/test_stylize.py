@@ -375,3 +375,22 @@ def test_a_model_file_that_was_named_must_be_there():
     with pytest.raises(OptionError, match=r"other\.caffemodel: No such file or directory"):
         stylize(options(model_file="other.caffemodel"), log=lines.append)
     assert lines == ["Couldn't load other.caffemodel"]
+
+
+@pytest.mark.parametrize(("number", "written"), [(0, []), (3.5, []), (math.inf, None), (2, ["out.png"])])
+def test_a_number_of_iterations_that_never_comes_is_told(number, written, tmp_path):
+    said = []
+    if written is None:
+        with pytest.raises(Interrupted):
+            stylize(options(num_iterations=number), notice=said.append, on_progress=interrupt)
+    else:
+        stylize(options(num_iterations=number), notice=said.append)
+        assert files(tmp_path) == written
+    assert [line for line in said if "will not be written, as in the original" in line] == (
+        [] if number == 2 else said
+    )
+    assert bool(said) == (number != 2)
+
+
+def interrupt(progress):
+    raise KeyboardInterrupt

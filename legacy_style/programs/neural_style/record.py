@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shlex
@@ -71,7 +72,7 @@ def describe(
     return {
         "format": FORMAT,
         "command": list(command),
-        "options": dataclasses.asdict(options),
+        "options": {name: _plain(value) for name, value in dataclasses.asdict(options).items()},
         "versions": versions(),
         "model": {"file": Path(model).name, "sha256": sha256(model)},
         "inputs": {os.fspath(path): sha256(path) for path in inputs},
@@ -83,6 +84,11 @@ def describe(
             "total": [_short(losses[index].total) for index in kept],
         },
     }
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: infinity and nan, for which it has nothing, as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:

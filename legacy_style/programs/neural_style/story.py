@@ -70,6 +70,11 @@ def stylize(
         given = options
         options = own_options(options, ranks)
         check(options, save and ranks.rank == 0)
+        if save and not (options.num_iterations >= 1 and options.num_iterations % 1 == 0):
+            notice(
+                f"-num_iterations {options.num_iterations:.14g} is no whole number of at least 1, so that"
+                f" {options.output_image} will not be written, as in the original"
+            )
         devices, gpus = choose_devices(options, notice)
         precision = machine.dtype(options.precision, devices)
         ranks.use(devices[0])
