@@ -185,6 +185,7 @@ def test_options_are_the_original_ones(version):
         "--flavour",
         "--seed",
         "--matconvnet-orientation",
+        "--exif-rotate",
     }
 
 
