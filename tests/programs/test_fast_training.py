@@ -194,7 +194,9 @@ def test_what_is_no_state_is_refused(folder, capsys, content):
 def test_an_interrupted_training_keeps_its_state(folder):
     """Ctrl-C at whatever moment: the state on disk is that between two iterations."""
     command = [sys.executable, "-c", "import sys; from legacy_style.cli.train import main; sys.exit(main())"]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    # As many threads as here: others would add up in another order.
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": threads}
     process = subprocess.Popen(
         [*command, *words("-num_iterations", "100000", "--state", "s")],
         stdout=subprocess.PIPE,
