@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+# Workers that run tests side by side share the processors: one thread each, before PyTorch is loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from other_processor import OtherProcessor
 
 
