@@ -118,7 +118,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch's reader raises for a file that is not one of its own
-        raise FormatError(f"{path}: neither a painter's file nor a .t7 checkpoint ({error})") from error
+        raise FormatError(
+            f"{path}: neither a painter's file nor a .t7 checkpoint; give one that `legacy-style paint` takes"
+        ) from error
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise FormatError(f"{path}: not a painter's file of this version, {FORMAT!r}")
     return dict(content)
