@@ -102,16 +102,13 @@ class Photographs:
             self._cache.move_to_end(number)
             return self._cache[number]
         if number in self._broken:
+            self._check_some_can_be_read(number)
             return None
         try:
             photograph = _decode(self.paths[number], round(self.crops.size * self.crops.largest))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             self._broken.add(number)
-            if len(self._broken) == len(self.paths):
-                raise FormatError(
-                    f"{self.paths[number]}: cannot be read ({error}), and none of the other {len(self.paths) - 1}"
-                    " photographs can; give another --image-dir"
-                ) from error
+            self._check_some_can_be_read(number)
             self._notice(f"{self.paths[number]}: left out, for it cannot be read ({error})")
             return None
         self._cache[number] = photograph
@@ -120,6 +117,13 @@ class Photographs:
             _, oldest = self._cache.popitem(last=False)
             self._cached_bytes -= 3 * oldest.width * oldest.height
         return photograph
+
+    def _check_some_can_be_read(self, number: int) -> None:
+        if len(self._broken) == len(self.paths):
+            raise FormatError(
+                f"{self.paths[number]}: cannot be read, and none of the other {len(self.paths) - 1} photographs can;"
+                " give another --image-dir"
+            )
 
 
 def _decode(path: Path, shorter: int) -> Image.Image:
