@@ -41,8 +41,10 @@ RECORDED = SHARED / "golden" / "artistic-videos"
 
 NUMBER = re.compile(r"(  (?:Content|Temporal|Style) \d+ loss: |  Total loss: |Running time: )(\S+)\t")
 
-FIRST = 5e-6
-"""The first evaluation: float32's accuracy, relative to each loss."""
+FIRST = 1.5e-5
+"""The first evaluation, relative to each loss. Measured over the nine traces: up to 3.4e-6 here and as two other
+processors compute (tests/other_processor.py), up to 1.3e-5 where their roundings count eightfold.
+"""
 
 TO_THE_END = 1e-4
 """All evaluations of a descent that amplifies no roundings, relative to the total loss."""

@@ -229,8 +229,8 @@ def parse_layers(layers: str, weights: str) -> Layers:
 
 def _pixel_loss(kind: str, weight: float) -> Distance | None:
     """None where there is none, as the original has it for a kind that it does not know."""
-    known = {"L2": "L2", "L1": "L1", "SmoothL1": "SmoothL1"}
-    return known[kind] if weight > 0 and kind in known else None  # type: ignore[return-value]
+    known: dict[str, Distance] = {"L2": "L2", "L1": "L1", "SmoothL1": "SmoothL1"}
+    return known.get(kind) if weight > 0 else None
 
 
 def _crops(size: float, scales: str) -> Crops:
