@@ -20,29 +20,6 @@ RECORDED = SHARED / "golden" / "torch7"
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no recordings: {SHARED} does not exist")
 
-# Networks of fast-neural-style whose recorded files were not at hand when these programs were written, but for
-# others of the same layout. What reads one of them is run and reported, and may differ: nobody has tried it yet.
-UNTRIED = {
-    *("bn_f", "bn_reflect", "bn_rs", "bn_tanh40", "in_C", "in_Cnone", "in_U2", "in_none"),
-    *("in_reflect", "in_replicate", "in_rs", "in_zero", "resnet_tanh3"),
-}
-
-
-def marks_of(words: list[str]) -> list[pytest.MarkDecorator]:
-    """What to mark a recorded command line with, where it reads one of the UNTRIED networks."""
-    options = ["", *words]
-    read = {
-        Path(word).stem
-        for option, word in zip(options, words, strict=False)
-        if word.startswith("models/") and option != "-checkpoint_name"
-    }
-    return (
-        [pytest.mark.xfail(reason="the recorded network was not tried", strict=False)]
-        if read & UNTRIED
-        else []
-    )
-
-
 # For tests that run on what is shipped and, where it lies beside the checkout, on everything that was
 # recorded.
 both_roots = pytest.mark.parametrize(

@@ -78,8 +78,8 @@ PARAMETERS = 3e-5
 rounding into steps.
 """
 
-GRADIENT = 2e-5
-"""Relative L2 distance of the gradient of iteration 1."""
+GRADIENT = 6e-6
+"""Relative L2 distance of the gradient of iteration 1: float32 in another order is up to 3e-6 away."""
 
 _FOR_THE_BATCH = {"bn", "prev_N", "x_diff", "y_diff"}
 """What modules keep for the size of their last batch, which is ignored when it is read."""
@@ -228,7 +228,7 @@ def differences(run: Run, outcome: Outcome) -> Iterator[Difference]:
     if outcome.files != run.written:
         yield Difference("files", f"wrote {outcome.files}, recorded {run.written}")
     yield from _checkpoint(run, outcome)
-    if run.name in STEADY and run.trace.is_dir():
+    if run.trace.is_dir():
         yield from _trace(run, outcome)
 
 
@@ -330,7 +330,7 @@ def _trace(run: Run, outcome: Outcome) -> Iterator[Difference]:
             yield Difference("gradient", f"{apart:.1e} apart (relative L2), allowed {GRADIENT}")
     for iteration, parameters in outcome.parameters.items():
         recording = arrays.get(f"params_{iteration:03d}")
-        if recording is not None and iteration <= STEADY[run.name]:
+        if recording is not None and iteration <= STEADY.get(run.name, 0):
             apart = np.abs(parameters - recording)[compared].max()
             if not apart <= PARAMETERS:
                 yield Difference(

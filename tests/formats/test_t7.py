@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torchfile
-from recordings import SHARED, UNTRIED, marks_of, needs_shared
+from recordings import SHARED, needs_shared
 
 from legacy_style.errors import FormatError, UnsupportedError
 from legacy_style.formats import t7
@@ -306,13 +306,8 @@ def test_a_file_of_torch7_is_written_back_byte_for_byte() -> None:
 
 
 @needs_shared
-@pytest.mark.parametrize("untried", [False, pytest.param(True, marks=marks_of(["models/in_rs.t7"]))])
-def test_every_file_of_torch7_is_written_back_byte_for_byte(untried: bool) -> None:
-    paths = [
-        path
-        for path in sorted(RECORDED.rglob("*.t7"))
-        if (path.parent.name == "models" and path.stem in UNTRIED) == untried
-    ]
+def test_every_file_of_torch7_is_written_back_byte_for_byte() -> None:
+    paths = sorted(RECORDED.rglob("*.t7"))
     reference = loaded(RECORDED / "reference" / "t7.py")
     for path in paths:
         read = t7.read(path)
@@ -323,7 +318,7 @@ def test_every_file_of_torch7_is_written_back_byte_for_byte(untried: bool) -> No
         expected = reference.Reader(path.read_bytes()).obj()
         assert same(expected, again if isinstance(read, dict) else again[1]), path
     sys.stdout.write(f"{len(paths)} recorded .t7 files\n")
-    assert len(paths) >= (13 if untried else 8)
+    assert len(paths) >= 21
 
 
 def same(expected: Any, found: Any) -> bool:

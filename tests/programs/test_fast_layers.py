@@ -28,6 +28,25 @@ def test_instance_norm_of_a_single_pixel_is_its_bias() -> None:
     assert torch.equal(norm(torch.tensor([5.0, -7.0]).view(1, 2, 1, 1)), torch.full((1, 2, 1, 1), 3.0))
 
 
+def test_batch_norm_sums_exactly_wherever_channels_lie() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x, grad = (torch.randn(2, 8, 64, 64, generator=generator) + shift for shift in (1, 0.5))
+    exact = _through_a_batch_norm(x.double(), grad.double())
+    found = _through_a_batch_norm(*(each.to(memory_format=torch.channels_last) for each in (x, grad)))
+    for one, other, tolerance in zip(found, exact, (3e-7, 5e-7, 1e-5, 5e-7, 3e-7, 3e-7), strict=True):
+        assert (one - other).norm() <= tolerance * other.norm()
+
+
+def _through_a_batch_norm(x: torch.Tensor, grad: torch.Tensor) -> list[torch.Tensor]:
+    """The output of a batch norm in training, the gradients of x, weight and bias, and the running averages."""
+    norm = layers.BatchNormalization(x.shape[1]).to(x.dtype)
+    x = x.clone().requires_grad_()
+    y = norm(x)
+    y.backward(grad)
+    averages = (norm.running_mean, norm.running_var)
+    return [y.detach(), x.grad, norm.weight.grad, norm.bias.grad, *averages]
+
+
 def test_total_variation_is_the_identity_with_a_gradient_of_its_own() -> None:
     x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     x.requires_grad_()

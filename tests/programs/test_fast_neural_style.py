@@ -17,7 +17,7 @@ import pytest
 import torch
 from fast_recordings import RECORDED, SHIPPED, all_cases
 from PIL import Image
-from recordings import marks_of, needs_shared
+from recordings import needs_shared
 
 from legacy_style.cli import fast_neural_style as cli
 from legacy_style.cli import th
@@ -36,9 +36,6 @@ CASES = [
     pytest.param(
         case,
         id=f"{root.parent.parent.name}-{name}",
-        marks=marks_of(fast_recordings.recorded(root)[name.removeprefix("trace:")].words)
-        if root == RECORDED
-        else [],
     )
     for root in (SHIPPED, RECORDED)
     if root.is_dir()

@@ -14,7 +14,7 @@ import pytest
 import torch
 import training_runs
 from PIL import Image
-from recordings import marks_of, needs_shared
+from recordings import needs_shared
 from training_runs import NOT_OURS, RECORDED, recorded
 
 from legacy_style.cli.slow_neural_style import main as slow
@@ -27,9 +27,7 @@ CHECKOUT = Path(__file__).parents[2]
 RUNS = [name for name in recorded(RECORDED) if name not in NOT_OURS] if RECORDED.is_dir() else []
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=marks_of(recorded(RECORDED)[name].words)) for name in RUNS]
-)
+@pytest.mark.parametrize("name", RUNS)
 def test_a_run_is_as_recorded_or_deviates_on_purpose(name, tmp_path):
     run = recorded(RECORDED)[name]
     assert not list(training_runs.differences(run, training_runs.perform(run, tmp_path)))

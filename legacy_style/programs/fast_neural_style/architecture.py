@@ -26,6 +26,7 @@ from torch import Tensor
 
 from legacy_style.errors import OptionError
 from legacy_style.programs.fast_neural_style.layers import (
+    BatchNormalization,
     CAddTable,
     ConcatTable,
     InstanceNormalization,
@@ -139,7 +140,7 @@ def _padding(size: int, kind: str) -> torch.nn.Module:
 def _norm(channels: int, architecture: Architecture) -> torch.nn.Module:
     if architecture.use_instance_norm:
         return InstanceNormalization(channels)
-    return torch.nn.BatchNorm2d(channels)
+    return BatchNormalization(channels)
 
 
 def _number(token: str, digits: str) -> int:

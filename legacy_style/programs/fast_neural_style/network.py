@@ -194,7 +194,7 @@ def _batch_norm(tree: TorchObject) -> nn.Module:
         variance = _tensor(tree, "running_var", channels)
     else:  # version 1 kept 1 / sqrt(variance + eps)
         variance = _tensor(tree, "running_std", channels).double().pow(-2).sub(eps).float()
-    module = nn.BatchNorm2d(channels, eps, float(tree.get("momentum", 0.1)), affine)
+    module = layers.BatchNormalization(channels, eps, float(tree.get("momentum", 0.1)), affine)
     return _load(
         module,
         running_mean=_tensor(tree, "running_mean", channels),
