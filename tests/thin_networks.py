@@ -17,8 +17,9 @@ from legacy_style.engine.network import Network
 from legacy_style.engine.session import Session
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import NetParameter
+from legacy_style.programs.neural_style.building import build_network
 from legacy_style.programs.neural_style.options import Options
-from legacy_style.programs.neural_style.story import build_network
+from legacy_style.programs.neural_style.settings import read
 
 FILES = {
     "vgg19": "VGG_ILSVRC_19_layers.caffemodel",
@@ -75,9 +76,9 @@ def build(
         pooling=pooling,
         normalize_gradients=normalize,
     )
-    built = build_network(options, chain, lambda line: None)
+    built = build_network(read(options, save=False), chain, lambda line: None)
     built.dtype = dtype
-    network.place(built, [torch.device("cpu")], "")
+    network.place(built, [torch.device("cpu")])
     return built
 
 

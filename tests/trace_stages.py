@@ -27,14 +27,10 @@ from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style import options
-from legacy_style.programs.neural_style.options import Options
-from legacy_style.programs.neural_style.story import (
-    build_network,
-    capture,
-    initial_image,
-    load_chain,
-    load_images,
-)
+from legacy_style.programs.neural_style.building import build_network, load_chain
+from legacy_style.programs.neural_style.images import load_images
+from legacy_style.programs.neural_style.settings import Settings, read
+from legacy_style.programs.neural_style.story import capture, initial_image
 from legacy_style.torch7 import nn, optim
 from legacy_style.torch7.random import Generator
 
@@ -121,7 +117,7 @@ def _stages(trace: Trace) -> Iterator[Difference]:
     if command is None:
         yield Difference("options", "taken for a call for help")
         return
-    given = command.options
+    given = read(command.options, save=False)
     if trace.name in REFUSED:
         yield from _refusal(lambda: _network(given), REFUSED[trace.name])
         return
@@ -139,16 +135,16 @@ def _stages(trace: Trace) -> Iterator[Difference]:
         yield from _own_steps(trace, given, objective, start)
 
 
-def prepare(given: Options) -> tuple[Objective, torch.Tensor]:
+def prepare(given: Settings) -> tuple[Objective, torch.Tensor]:
     """The objective, with its targets, and the start image of a command line."""
     net, images = _network(given), load_images(given)
     session = capture(net, images, given, _nowhere)
     return session.objective(*images.content.shape[2:]), initial_image(given, images, session)
 
 
-def _network(given: Options) -> Network:
+def _network(given: Settings) -> Network:
     net = build_network(given, load_chain(given, _nowhere, _nowhere), _nowhere)
-    network.place(net, [torch.device("cpu")], "")
+    network.place(net, [torch.device("cpu")])
     return net
 
 
@@ -171,7 +167,7 @@ def _refusal(build: Callable[[], Network], message: str) -> Iterator[Difference]
         yield Difference("options", f"accepted, expected {message}")
 
 
-def _noise(given: Options, recorded: Array) -> Iterator[Difference]:
+def _noise(given: Settings, recorded: Array) -> Iterator[Difference]:
     """The start image of -init random needs no other image than its size."""
     if given.init == "random":
         noise = Generator(given.seed).randn(*recorded.shape).astype(np.float32) * np.float32(0.001)
@@ -249,7 +245,7 @@ def _evaluation(trace: Trace, objective: Objective, evaluation: int) -> Iterator
         yield from close("gradient", name, gradient, trace.arrays[name], tolerance)
 
 
-def _steps(trace: Trace, given: Options) -> Iterator[Difference]:
+def _steps(trace: Trace, given: Settings) -> Iterator[Difference]:
     """The optimiser alone: the recorded gradients of the first evaluations, as far as none is missing."""
     arrays = trace.arrays
     count = next(k for k in range(1, 999) if f"grad_eval{k + 1:03d}" not in arrays)
@@ -271,7 +267,7 @@ def _steps(trace: Trace, given: Options) -> Iterator[Difference]:
 
 
 def own_steps(
-    given: Options, objective: Objective, start: torch.Tensor, iterations: float
+    given: Settings, objective: Objective, start: torch.Tensor, iterations: float
 ) -> tuple[list[Array], optim.LbfgsState]:
     """Objective and optimiser together: the image at each evaluation, and after the last; L-BFGS's state."""
     seen: list[Array] = []
@@ -287,7 +283,7 @@ def own_steps(
 
 
 def _own_steps(
-    trace: Trace, given: Options, objective: Objective, start: torch.Tensor
+    trace: Trace, given: Settings, objective: Objective, start: torch.Tensor
 ) -> Iterator[Difference]:
     """The first step, and all of them where two processors stay together."""
     allowed = spread.of_trace(trace.name)
@@ -309,7 +305,7 @@ def _own_steps(
             yield Difference("x after k steps", f"iterations, evaluations, pairs {counts}, recorded {theirs}")
 
 
-def optimise(feval: optim.Feval, x: torch.Tensor, given: Options, iterations: float) -> optim.LbfgsState:
+def optimise(feval: optim.Feval, x: torch.Tensor, given: Settings, iterations: float) -> optim.LbfgsState:
     """Run the optimiser that `given` names, as the program does; returns L-BFGS's state."""
     state = optim.LbfgsState()
     if given.optimizer == "adam":

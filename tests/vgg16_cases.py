@@ -24,13 +24,10 @@ from legacy_style.engine import network
 from legacy_style.engine.losses import ContentLoss, StyleLoss
 from legacy_style.engine.tiles import Rectangle
 from legacy_style.programs.neural_style import options
-from legacy_style.programs.neural_style.story import (
-    build_network,
-    capture,
-    initial_image,
-    load_chain,
-    load_images,
-)
+from legacy_style.programs.neural_style.building import build_network, load_chain
+from legacy_style.programs.neural_style.images import load_images
+from legacy_style.programs.neural_style.settings import read
+from legacy_style.programs.neural_style.story import capture, initial_image
 from legacy_style.torch7 import image as torch7_image
 
 RECORDED = SHARED / "golden" / "vgg16"
@@ -144,9 +141,9 @@ def summed_as_recorded(words: list[str]) -> list[float]:
     """
     command = options.parse(words)
     assert command is not None
-    given = command.options
+    given = read(command.options, save=False)
     net = build_network(given, load_chain(given, _nowhere, _nowhere), _nowhere)
-    network.place(net, [torch.device("cpu")], "")
+    network.place(net, [torch.device("cpu")])
     images = load_images(given)
     session = capture(net, images, given, _nowhere)
     apart: list[np.ndarray[Any, Any]] = []

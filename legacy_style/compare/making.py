@@ -14,18 +14,19 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import legacy_style.programs.neural_style.story as stylize
 from legacy_style.compare.manifest import Printed
 from legacy_style.errors import LegacyStyleError
 from legacy_style.files import sha256
 from legacy_style.programs.neural_style import record as metadata
 from legacy_style.programs.neural_style.options import Options, as_words
 from legacy_style.programs.neural_style.record import Record
+from legacy_style.programs.neural_style.settings import read
+from legacy_style.programs.neural_style.story import Progress, stylize
 
 # Iterations. A checkpoint of L-BFGS at 512 pixels takes half a gigabyte; it goes when the picture is done.
 _CHECKPOINT_EVERY = 200.0
 
-OnProgress = Callable[[stylize.Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 def make(wanted: Options, model_sha256: str, *, chunks: bool, on_progress: OnProgress) -> tuple[Record, bool]:
@@ -34,11 +35,12 @@ def make(wanted: Options, model_sha256: str, *, chunks: bool, on_progress: OnPro
     `chunks`: write the record into a PNG too. Raises what `stylize` raises.
     """
     picture = Path(wanted.output_image)
+    inputs = read(wanted, save=False).inputs
     made_from = {
         "options": dataclasses.asdict(wanted),
         "versions": metadata.versions(),
         "model": {"file": Path(wanted.model_file).name, "sha256": model_sha256},
-        "inputs": {path: sha256(path) for path in stylize.input_files(wanted)},
+        "inputs": {path: sha256(path) for path in inputs},
     }
     record = _done(picture, made_from)
     if record is not None:
@@ -49,25 +51,24 @@ def make(wanted: Options, model_sha256: str, *, chunks: bool, on_progress: OnPro
     state = draft / "checkpoint"
     seconds = 0.0
 
-    def count(progress: stylize.Progress) -> None:
+    def count(progress: Progress) -> None:
         nonlocal seconds
         seconds = progress.seconds
         on_progress(progress)
 
-    running = dataclasses.replace(
-        wanted,
+    running = wanted.changed(
         output_image=str(draft / picture.name),
         save_iter=_CHECKPOINT_EVERY,
         checkpoint=str(state),
         resume=str(state) if state.exists() else "",
         metadata=False,  # it follows below, with the picture's own name
     )
-    result = stylize.stylize(running, on_progress=count)
+    result = stylize(running, on_progress=count)
     record = metadata.describe(
         wanted,
         command=["python", "-m", "legacy_style", *as_words(wanted)],
         model=wanted.model_file,
-        inputs=stylize.input_files(wanted),
+        inputs=inputs,
         losses=result.losses,
         seconds=seconds,
     )

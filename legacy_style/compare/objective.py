@@ -1,6 +1,6 @@
 """What the network makes of a picture: the objective of a command line, measured on any picture.
 
-The engine's own functions build the network and capture the targets (stylize.py), so a picture is
+The engine's own functions build the network and capture the targets (neural_style/story.py), so a picture is
 measured by what would have been minimised. Notes: a picture of another size is scaled as the
 original scales images; the value of the TV term, which the original never computes, is the one whose
 gradient it uses.
@@ -8,28 +8,20 @@ gradient it uses.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import legacy_style.programs.neural_style.story as stylize
 from legacy_style.compare.results import Objective
-from legacy_style.engine import network
 from legacy_style.engine.losses import Loss, StyleLoss
 from legacy_style.engine.processes.group import Ranks
-from legacy_style.programs.neural_style.devices import choose_devices
+from legacy_style.programs.neural_style import story
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.pixels import preprocess
+from legacy_style.programs.neural_style.settings import read
 from legacy_style.torch7 import image as torch7_image
-from legacy_style.torch7.cmdline import split_list
 
 Array = NDArray[np.float64]
-
-
-def _ignore(line: str) -> None:
-    pass
 
 
 class Meter:
@@ -41,21 +33,16 @@ class Meter:
 
     def __init__(self, options: Options) -> None:
         # Nothing is initialised, so neither an init image nor a file to resume from is read.
-        options = dataclasses.replace(options, init="random", init_image="", resume="", checkpoint="")
-        stylize.check(options, save=False)
+        options = options.changed(init="random", init_image="", resume="", checkpoint="")
+        settings = read(options, save=False)
         with torch.no_grad():
-            devices, gpus = choose_devices(options, _ignore)
-            chain = stylize.load_chain(options, _ignore, _ignore)
-            images = stylize.load_images(options)
-            net = stylize.build_network(options, chain, _ignore)
-            network.place(net, devices, options.multigpu_strategy, gpus)
-            stylize.check_sizes(net, images)
-            options = stylize.lay_out(options, net, images, _ignore, Ranks())
-            self._session = stylize.capture(net, images, options, _ignore)
+            net, images, _ = story.prepare(settings)
+            plan = story.make_plan(settings, net, images, Ranks())
+            self._session = story.capture(net, images, settings, tile=plan.tile)
         self.height, self.width = images.content.shape[2:]
-        self.content_layers = tuple(split_list(options.content_layers))
-        self.style_layers = tuple(split_list(options.style_layers))
-        self._tv_weight = options.tv_weight
+        self.content_layers = settings.content_layers
+        self.style_layers = settings.style_layers
+        self._tv_weight = settings.tv_weight
 
     def __call__(self, picture: Array) -> Objective:
         """The objective of a picture, RGB in [0,1], (3, H, W); one of another size is scaled."""

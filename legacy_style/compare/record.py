@@ -75,6 +75,7 @@ def _row(
     fixed = options.seed >= 0 or options.init != "random"
     own = dataclasses.replace(
         options,
+        given=frozenset(),
         content_image=_relative(options.content_image, base),
         style_image=",".join(_relative(each, base) for each in split_list(options.style_image)),
         init_image=_relative(options.init_image, base) if options.init_image else "",

@@ -128,7 +128,7 @@ def prepare(row: Row, files: Files, settings: Settings, networks: Sequence[Netwo
             blocked = True
     in_full = any(fnmatch.fnmatchcase(row.name, pattern) for pattern in settings.full)
     changed = {} if in_full else _limits(wanted, settings, caveats)
-    effective = dataclasses.replace(wanted, **found, **changed, model_file=network.file, save_iter=0.0)
+    effective = wanted.changed(**found, **changed, model_file=network.file, save_iter=0.0)
     fixed = wanted.seed >= 0 or wanted.init != "random"
     seeds = (None,) if fixed else row.seeds or tuple(range(1, settings.seeds + 1))
     return Task(
@@ -231,9 +231,9 @@ def _run(task: Task, seed: int | None, tell: Tell) -> Run:
     """Make one picture of a row."""
     name = task.row.name if seed is None else f"{task.row.name}-seed{seed}"
     picture = task.work / f"{name}{Path(task.options.output_image).suffix}"
-    wanted = dataclasses.replace(task.options, output_image=str(picture))
+    wanted = task.options.changed(output_image=str(picture))
     if seed is not None:
-        wanted = dataclasses.replace(wanted, seed=float(seed))
+        wanted = wanted.changed(seed=float(seed))
 
     def on_progress(progress: stylize.Progress) -> None:
         total = f"loss {progress.losses.total:.6g}"

@@ -8,7 +8,7 @@ The engine takes plain values, never a program's options, and knows no program's
         losses={"relu4_2": [ContentLoss("content", 5.0)], "relu1_1": [StyleLoss("style", 100.0)]},
         image_losses=[TVLoss("tv", 1e-3)],
     )
-    network.place(net, [torch.device("cpu")], "")
+    network.place(net, [torch.device("cpu")])
     objective = Objective(net)  # or in tiles: Objective(net, net.tiles(height, width, 512))
     objective.capture(content, net.losses_from("content"))  # (1, 3, H, W), as the network takes it
     objective.capture(style, net.losses_from("style"))

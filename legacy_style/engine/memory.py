@@ -8,11 +8,11 @@ already is measured, not guessed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from legacy_style.engine import cgroups, tiles
+from legacy_style.engine import cgroups, machine, tiles
 from legacy_style.engine import sizes as shapes
 from legacy_style.engine.kernels import winograd
 from legacy_style.engine.losses import Loss
@@ -115,6 +115,34 @@ def make(
     if tile > 64:
         ways = (f"--tile {tile // 2}, or no --tile", *ways)
     raise OptionError(_does_not_fit(min(plans, key=lambda plan: plan.peak), ways))
+
+
+def choose_tile(
+    plan: Callable[[], Plan], asked: int, notice: Callable[[str], None], resumed: str = ""
+) -> int:
+    """The side of the tiles that a run works in, 0 for one piece: that of its plan, which `notice` is told.
+
+    `asked`: the side that the run must have, 0 if the plan may decide. `resumed`: the checkpoint of the run that goes
+    on, which keeps its own side. Raises OptionError where they do not fit into memory.
+    """
+    try:
+        tile = plan().tile
+        fits = not resumed or tile == asked
+    except OptionError:
+        if not resumed:  # whose advice a resumed run cannot take
+            raise
+        fits = False
+    if not fits:
+        pieces = f"tiles of {asked} pixels" if asked else "one piece"
+        raise OptionError(
+            f"--resume {resumed}: that run was in {pieces}, for which there is not enough memory here now;"
+            " resume it where there is more"
+        )
+    if tile and not asked:
+        notice(f"The image does not fit into memory in one piece: working in tiles of {tile} pixels")
+    if tile:
+        machine.spare_memory()
+    return tile
 
 
 def _check_can_tile(net: Network, tile: int) -> None:

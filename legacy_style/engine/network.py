@@ -23,7 +23,6 @@ from legacy_style.engine.losses import Loss
 from legacy_style.engine.tiles import Rectangle, Tile
 from legacy_style.errors import OptionError
 from legacy_style.torch7 import nn
-from legacy_style.torch7.cmdline import split_list
 
 Log = Callable[[str], None]
 
@@ -324,23 +323,26 @@ def pool_rounding_up(
 _DEFAULT_SPLITS = {2: [3]}
 
 
-def place(network: Network, devices: Sequence[torch.device], strategy: str, gpus: Sequence[int] = ()) -> None:
-    """Put the layers on `devices`, split after the modules that `strategy` lists (`3,6`; '' for the default).
+def place(
+    network: Network,
+    devices: Sequence[torch.device],
+    splits: Sequence[int] | None = None,
+    gpus: Sequence[int] = (),
+) -> None:
+    """Put the layers on `devices`, split after the modules of these numbers, None for the original's choice.
 
     Modules count from 1 as in print(net), the TV module included. A device may be named several times. `gpus` are
     the numbers that print(net) shows, from 1. Raises OptionError where pieces and devices are not as many.
     """
     if len(devices) == 1:
-        splits: list[int] = []
-    elif strategy == "":
+        splits = ()
+    elif splits is None:
         if len(devices) not in _DEFAULT_SPLITS:
             raise OptionError(
                 f"-multigpu_strategy must be given for {len(devices)} GPUs: the layers after which to split, for"
                 " example 3,6"
             )
         splits = [split + len(network.image_losses) for split in _DEFAULT_SPLITS[len(devices)]]
-    else:
-        splits = [_layer_number(part) for part in split_list(strategy)]
     parts: list[list[object]] = [[]]
     for number, module in enumerate(network.listing, 1):
         parts[-1].append(module)
@@ -348,7 +350,7 @@ def place(network: Network, devices: Sequence[torch.device], strategy: str, gpus
             parts.append([])
     if len(parts) != len(devices):
         raise OptionError(
-            f"-multigpu_strategy {strategy or splits} splits the network's {len(network.listing)} layers into"
+            f"-multigpu_strategy {','.join(map(str, splits))} splits the network's {len(network.listing)} layers into"
             f" {len(parts)} parts, but {len(devices)} GPUs are given; give {len(devices) - 1} rising layer numbers"
         )
     for device, part in zip(devices, parts, strict=True):
@@ -358,12 +360,3 @@ def place(network: Network, devices: Sequence[torch.device], strategy: str, gpus
     if len(devices) > 1:
         numbers = list(gpus) or [i + 1 for i in range(len(devices))]
         network.chunks = list(zip(numbers, parts, strict=True))
-
-
-def _layer_number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise OptionError(
-            f"-multigpu_strategy: {text!r} is not a layer number; give for example 3,6"
-        ) from None

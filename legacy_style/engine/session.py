@@ -64,7 +64,7 @@ class Session:
         """A session with the network of a model file, up to the last layer that has a loss."""
         chain, _ = loadcaffe.modules(model_files.load(path), list(losses))
         net = network.build(chain, losses, image_losses)
-        network.place(net, [torch.device(device)], "")
+        network.place(net, [torch.device(device)])
         return cls(net, tile=tile)
 
     def objective(self, height: int, width: int) -> Objective:

@@ -25,8 +25,9 @@ from legacy_style.engine import loadcaffe, machine, network, sizes
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import DivergenceError, UnsupportedError
 from legacy_style.formats import model_files
-from legacy_style.programs.neural_style import story
+from legacy_style.programs.neural_style import building
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.settings import read
 from legacy_style.torch7 import image, nn, optim
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -38,9 +39,9 @@ def _quiet(line: str) -> None:
 
 
 def build_network(model: str | None) -> network.Network:
-    options = Options(model_file=model or str(model_files.bundled()))
-    net = story.build_network(options, story.load_chain(options, _quiet, _quiet), _quiet)
-    network.place(net, [torch.device("cpu")], "")
+    settings = read(Options(model_file=model or str(model_files.bundled())), save=False)
+    net = building.build_network(settings, building.load_chain(settings, _quiet, _quiet), _quiet)
+    network.place(net, [torch.device("cpu")])
     return net
 
 

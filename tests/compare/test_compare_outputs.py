@@ -31,6 +31,7 @@ from legacy_style.compare.manifest import File, Row, Tolerances
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.files import sha256
 from legacy_style.programs.neural_style import record as metadata
+from legacy_style.programs.neural_style import settings
 from legacy_style.programs.neural_style.options import Options, parse
 
 CHECKOUT = Path(__file__).parents[2]
@@ -90,8 +91,10 @@ def test_yesterday_s_results_are_blessed_and_compared_with(call: Call, folder: P
 def test_a_change_since_yesterday_is_found(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call("run", "first.json", *RUN, "--work", "first")
     call("record", "first/pictures")
-    right = stylize.blend_weights
-    monkeypatch.setattr(stylize, "blend_weights", lambda options: [1.1 * each for each in right(options)])
+    right = settings._blend_weights
+    monkeypatch.setattr(
+        settings, "_blend_weights", lambda *words: tuple(1.1 * each for each in right(*words))
+    )
     result = call("run", "first/pictures/manifest.json", *RUN, "--work", "second")
     assert result.exit_code == 1
     assert "different       one: printed first losses: apart by" in result.stdout

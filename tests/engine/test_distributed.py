@@ -31,8 +31,8 @@ from legacy_style.engine.processes import parts
 from legacy_style.engine.processes.compact import CompactRecursion
 from legacy_style.engine.processes.group import Ranks, joined, read_together
 from legacy_style.errors import LegacyStyleError, OptionError, RankError, is_hushed
-from legacy_style.programs.neural_style.devices import own_options
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.settings import read
 from legacy_style.programs.neural_style.story import stylize
 from legacy_style.torch7 import nn, optim
 from legacy_style.torch7.random import Generator
@@ -81,7 +81,7 @@ def like_caffenet(normalize):
 def build(architecture, normalize):
     net = Network(architecture(normalize), [TVLoss("tv", 0.01)])
     net.dtype = torch.float64
-    place(net, [torch.device("cpu")], "")
+    place(net, [torch.device("cpu")])
     return net
 
 
@@ -557,19 +557,26 @@ def test_one_process_alone_needs_no_others(monkeypatch):
 
 def test_every_process_takes_the_gpu_of_its_number():
     ranks = Ranks(5, 8, 1, 4)
-    assert own_options(Options(), ranks).gpu == "1"
-    assert own_options(Options(gpu="4,5,6,7"), ranks).gpu == "5"
-    assert own_options(Options(gpu="-1"), ranks).gpu == "-1"
-    assert own_options(Options(gpu="0"), Ranks()).gpu == "0"
+    assert read(Options(), ranks).gpus == (1,)
+    assert read(Options(gpu="4,5,6,7"), ranks).gpus == (5,)
+    assert read(Options(gpu="-1"), ranks).gpus == ()
+    assert read(Options(gpu="0"), Ranks()).gpus == (0,)
     with pytest.raises(OptionError, match="-gpu 0,1 names 2 GPUs for 4 processes"):
-        own_options(Options(gpu="0,1"), ranks)
+        read(Options(gpu="0,1"), ranks)
     with (
         mock.patch("torch.cuda.is_available", return_value=True),
         pytest.raises(
             OptionError, match=r"-gpu 2 names one GPU for 4 processes on this machine; .* -gpu 0,1,2,3"
         ),
     ):
-        own_options(Options(gpu="2"), ranks)
+        read(Options(gpu="2"), ranks)
+
+
+def test_every_process_has_files_of_its_own(tmp_path):
+    state = str(tmp_path / "state")
+    settings = read(Options(checkpoint=state, resume=state), Ranks(1, 2, 1, 2))
+    assert settings.checkpoint == settings.resume == f"{state}.1of2"
+    assert read(Options(checkpoint=state)).checkpoint == state
 
 
 def test_a_process_that_never_comes_is_an_error(monkeypatch):

@@ -11,9 +11,9 @@ from legacy_style.engine.objective import Objective
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import Blob
-from legacy_style.programs.neural_style.building import check_layers
+from legacy_style.programs.neural_style.building import build_network, check_layers
 from legacy_style.programs.neural_style.options import Options
-from legacy_style.programs.neural_style.story import build_network
+from legacy_style.programs.neural_style.settings import read
 
 VGG = SHIPPED / "models" / "VGG_ILSVRC_19_layers.caffemodel"
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def nowhere(line):
 def build(content="relu2_2", style="relu1_1,relu2_1,relu3_1", *, tv=1e-3, normalize=False, log=nowhere):
     chain, _ = loadcaffe.modules(model_files.load(VGG))
     options = Options(content_layers=content, style_layers=style, tv_weight=tv, normalize_gradients=normalize)
-    return build_network(options, chain, log)
+    return build_network(read(options, save=False), chain, log)
 
 
 # Layer names.
@@ -114,7 +114,7 @@ def test_layers_above_the_last_loss_are_never_read(monkeypatch):
 def test_without_losses_there_is_total_variation_alone():
     net = build("", "")
     assert [str(module) for module in net.listing] == ["nn.TVLoss"]
-    place(net, [CPU], "")
+    place(net, [CPU])
     image = torch.zeros(1, 3, 4, 4)
     image[..., 1, 1] = 1.0
     with torch.no_grad():
@@ -145,8 +145,8 @@ def evaluate(net):
 )
 def test_a_split_network_has_the_same_losses_and_gradient_to_the_last_bit(strategy, normalize):
     net, split = build(normalize=normalize), build(normalize=normalize)
-    place(net, [CPU], "")
-    place(split, [CPU] * (strategy.count(",") + 2), strategy)
+    place(net, [CPU])
+    place(split, [CPU] * (strategy.count(",") + 2), [int(each) for each in strategy.split(",")])
     (values, grad), ours = evaluate(net), evaluate(split)
     assert ours[0] == values
     assert torch.equal(ours[1], grad)
@@ -155,7 +155,7 @@ def test_a_split_network_has_the_same_losses_and_gradient_to_the_last_bit(strate
 def test_a_split_network_prints_as_nn_gpu_does():
     """nn/GPU.lua, __tostring__: GPUs count from 1, each with its part of the network, indented."""
     net = build("relu1_1", "relu1_1")
-    place(net, [CPU] * 2, "2", [1, 4])
+    place(net, [CPU] * 2, [2], [1, 4])
     assert str(net).split("\n") == [
         "nn.Sequential {",
         "  [input -> (1) -> (2) -> output]",
@@ -177,23 +177,22 @@ def test_a_split_network_prints_as_nn_gpu_does():
 @pytest.mark.parametrize(("tv", "first"), [(1e-3, 4), (0, 3)])
 def test_two_devices_are_split_after_the_third_layer_where_nothing_is_said(tv, first):
     net = build(tv=tv)
-    place(net, [CPU] * 2, "")
+    place(net, [CPU] * 2)
     assert [len(part) for _, part in net.chunks] == [first, len(net.listing) - first]
 
 
 @pytest.mark.parametrize(
     ("count", "strategy", "message"),
     [
-        (3, "", "-multigpu_strategy must be given for 3 GPUs"),
+        (3, None, "-multigpu_strategy must be given for 3 GPUs"),
         (
             2,
-            "3,6",
+            (3, 6),
             "splits the network's 14 layers into 3 parts, but 2 GPUs are given; give 1 rising layer numbers",
         ),
-        (3, "3", "into 2 parts, but 3 GPUs are given; give 2 rising layer numbers"),
-        (3, "6,3", "into 2 parts, but 3 GPUs are given"),
-        (2, "99", "into 1 parts, but 2 GPUs are given"),
-        (2, "three", "-multigpu_strategy: 'three' is not a layer number"),
+        (3, (3,), "into 2 parts, but 3 GPUs are given; give 2 rising layer numbers"),
+        (3, (6, 3), "into 2 parts, but 3 GPUs are given"),
+        (2, (99,), "into 1 parts, but 2 GPUs are given"),
     ],
 )
 def test_a_strategy_that_does_not_fit_is_refused(count, strategy, message):

@@ -68,7 +68,7 @@ def evaluate(tile):
         chain, _ = loadcaffe.modules(thin.load("vgg19"))
         net = network.build(chain, losses, [Cross("cross")])
         net.dtype = torch.float64
-        network.place(net, [torch.device("cpu")], "")
+        network.place(net, [torch.device("cpu")])
         session = Session(net, tile=tile, ranks=ranks)
         session.set_content(thin.smooth(45, 38, 1))
         session.set_styles([thin.smooth(31, 50, 2, 120), thin.smooth(40, 26, 3, 90)], [0.25, 0.75])
@@ -91,7 +91,7 @@ def test_the_gradient_of_these_losses_is_right():
     chain, _ = loadcaffe.modules(thin.load("vgg19"))
     net = network.build(chain, losses, [Cross("cross")])
     net.dtype = torch.float64
-    network.place(net, [torch.device("cpu")], "")
+    network.place(net, [torch.device("cpu")])
     session = Session(net)
     session.set_content(thin.smooth(20, 24, 1))
     session.set_styles([thin.smooth(22, 21, 2, 120)])

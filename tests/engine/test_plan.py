@@ -18,8 +18,9 @@ from legacy_style.engine.objective import Objective
 from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
+from legacy_style.programs.neural_style.building import build_network
 from legacy_style.programs.neural_style.options import Options
-from legacy_style.programs.neural_style.story import build_network
+from legacy_style.programs.neural_style.settings import read
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -61,7 +62,7 @@ def test_the_peak_is_predicted_to_within_15_percent(words, tmp_path):
 @pytest.fixture(scope="module")
 def net():
     chain, _ = loadcaffe.modules(model_files.load(model_files.bundled()))
-    return build_network(Options(), chain, lambda line: None)
+    return build_network(read(Options(), save=False), chain, lambda line: None)
 
 
 def make(net, side, available, optimizer=None):
@@ -84,7 +85,7 @@ def planned(net, height, width, style, available, optimizer):
 
 @pytest.mark.parametrize(("height", "width"), [(75, 100), (192, 256)])
 def test_the_memory_of_winograds_way_is_what_a_run_takes(net, height, width, monkeypatch):
-    network.place(net, [torch.device("cpu")], "")
+    network.place(net, [torch.device("cpu")])
     scratch = winograd.Scratch()
     monkeypatch.setattr(winograd, "_scratch", scratch)
     objective = Objective(net)

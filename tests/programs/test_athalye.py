@@ -527,7 +527,7 @@ def compare_features(folder, model, settings, x):
     for layer in whole.layers:
         if isinstance(layer, nn.SpatialConvolution):
             layer.weight = layer.weight.transpose(2, 3)
-    network.place(whole, [CPU], "")
+    network.place(whole, [CPU])
     x = whole.prepare(x)
     for layer in whole.layers:
         x = layer.forward(x)

@@ -6,7 +6,8 @@ import math
 import pytest
 from recordings import RECORDED, SHIPPED, needs_shared
 
-from legacy_style.programs.neural_style.output import _lua_integer, build_filename
+from legacy_style.programs.neural_style.output import _lua_integer
+from legacy_style.programs.neural_style.settings import build_filename
 from legacy_style.torch7.cmdline import split_list, tonumber
 
 TABLE = json.loads((SHIPPED / "components" / "names" / "arrays.json").read_text())["info"]

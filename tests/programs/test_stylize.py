@@ -1,6 +1,7 @@
 """stylize as a function: what it returns, says and leaves behind, where no recording tells."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import Blob
 from legacy_style.programs.neural_style import record as metadata
 from legacy_style.programs.neural_style.devices import choose_devices
-from legacy_style.programs.neural_style.options import parse
-from legacy_style.programs.neural_style.story import blend_weights, load_model, stylize
+from legacy_style.programs.neural_style.options import as_words, parse
+from legacy_style.programs.neural_style.settings import read
+from legacy_style.programs.neural_style.story import load_model, stylize
 
 VGG = SHIPPED / "models" / "VGG_ILSVRC_19_layers.caffemodel"
 
@@ -292,7 +294,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 )
 def test_blend_weights_have_the_sum_one(weights, normalised):
     given = options(style_image="a.png,b.png,c.png,", style_blend_weights=weights)
-    assert blend_weights(given) == pytest.approx(normalised)
+    assert read(given).blend_weights == pytest.approx(normalised)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ def test_blend_weights_have_the_sum_one(weights, normalised):
 )
 def test_blend_weights_that_cannot_be_normalised_are_refused(weights, message):
     with pytest.raises(OptionError, match=message):
-        blend_weights(options(style_image="a.png,b.png", style_blend_weights=weights))
+        read(options(style_image="a.png,b.png", style_blend_weights=weights))
 
 
 # Devices.
@@ -317,7 +319,8 @@ def test_blend_weights_that_cannot_be_normalised_are_refused(weights, message):
 @pytest.mark.parametrize("gpu", ["-1", "-2", "-1.5"])
 def test_numbers_of_minus_one_and_less_are_the_cpu(gpu):
     said = []
-    assert choose_devices(options(gpu=gpu), said.append) == ([torch.device("cpu")], [])
+    assert read(options(gpu=gpu)).gpus == ()
+    assert choose_devices((), said.append) == [torch.device("cpu")]
     assert said == []
 
 
@@ -325,7 +328,7 @@ def test_numbers_of_minus_one_and_less_are_the_cpu(gpu):
 def test_a_gpu_where_there_is_none_is_the_cpu_and_is_said_once(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = []
-    assert choose_devices(options(gpu=gpu), said.append) == ([torch.device("cpu")], [])
+    assert choose_devices(read(options(gpu=gpu)).gpus, said.append) == [torch.device("cpu")]
     assert len(said) == 1
     assert said[0].startswith("No CUDA device here: running on the CPU")
 
@@ -333,24 +336,27 @@ def test_a_gpu_where_there_is_none_is_the_cpu_and_is_said_once(gpu, monkeypatch)
 @pytest.mark.parametrize("gpu", ["cuda", "", "0,x", "nan", ","])
 def test_a_gpu_that_is_no_number_is_refused(gpu):
     with pytest.raises(OptionError, match="is not a GPU's number; give 0, or 0,1 for two, or -1 for the CPU"):
-        choose_devices(options(gpu=gpu), pytest.fail)
+        read(options(gpu=gpu))
 
 
 @pytest.mark.parametrize(
-    ("gpu", "devices", "numbers"),
-    [("1", ["cuda:1"], [2]), ("0,1", ["cuda:0", "cuda:1"], [1, 2]), ("1,0", ["cuda:1", "cuda:0"], [2, 1])],
+    ("gpu", "devices"), [("1", ["cuda:1"]), ("0,1", ["cuda:0", "cuda:1"]), ("1,0", ["cuda:1", "cuda:0"])]
 )
-def test_gpus_are_counted_from_zero_on_the_command_line_and_from_one_in_the_listing(
-    gpu, devices, numbers, monkeypatch
-):
+def test_gpus_are_counted_from_zero(gpu, devices, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_devices(options(gpu=gpu), pytest.fail) == (
-        [torch.device(name) for name in devices],
-        numbers,
-    )
+    found = choose_devices(read(options(gpu=gpu)).gpus, pytest.fail)
+    assert found == [torch.device(name) for name in devices]
     with pytest.raises(OptionError, match="-gpu 2: there is no GPU 2, only 0 to 1"):
-        choose_devices(options(gpu="2"), pytest.fail)
+        choose_devices((2,), pytest.fail)
+
+
+def test_layers_to_split_after_are_numbers_where_there_are_several_gpus():
+    assert read(options(gpu="0,1", multigpu_strategy="3")).splits == (3,)
+    assert read(options(gpu="0,1")).splits is None
+    assert read(options(gpu="0", multigpu_strategy="three")).splits is None
+    with pytest.raises(OptionError, match="-multigpu_strategy: 'three' is not a layer number"):
+        read(options(gpu="0,1", multigpu_strategy="three"))
 
 
 # The model.
@@ -368,6 +374,20 @@ def test_the_default_model_is_used_without_a_word_where_it_lies(tmp_path):
     (tmp_path / "models").symlink_to(SHIPPED / "models")
     net = load_model(Options(), pytest.fail)
     assert net.path == "models/VGG_ILSVRC_19_layers.caffemodel"
+
+
+def test_a_default_model_that_was_chosen_stays_chosen():
+    """A copy with other options must not be measured with the bundled network."""
+    chosen = parse(["-model_file", Options.model_file]).options
+    for copy in (
+        replace(chosen, image_size=64),
+        chosen.changed(seed=1),
+        Options().changed(model_file=Options.model_file),
+    ):
+        assert read(copy, save=False).model_file == Options.model_file
+        words = as_words(copy)
+        assert words[words.index("-model_file") + 1] == Options.model_file
+    assert read(Options(), save=False).model_file == str(model_files.bundled())
 
 
 def test_a_model_file_that_was_named_must_be_there():

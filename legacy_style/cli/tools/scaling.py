@@ -35,8 +35,9 @@ from legacy_style.engine.losses import ContentLoss, StyleLoss
 from legacy_style.engine.network import Network
 from legacy_style.engine.optimise import Progress
 from legacy_style.engine.processes import parts
-from legacy_style.programs.neural_style import pixels
+from legacy_style.programs.neural_style import building, pixels
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.settings import read
 from legacy_style.toolkit import turns
 from legacy_style.torch7 import image as torch_image
 from legacy_style.torch7 import nn
@@ -183,9 +184,9 @@ def summed_bytes(net: Network) -> int:
 
 def bundled_network() -> Network:
     """The bundled network with the losses of the original's defaults."""
-    options = Options()
-    net = stylize.build_network(options, stylize.load_chain(options, _quiet, _quiet), _quiet)
-    network.place(net, [torch.device("cpu")], "")
+    settings = read(Options(), save=False)
+    net = building.build_network(settings, building.load_chain(settings, _quiet, _quiet), _quiet)
+    network.place(net, [torch.device("cpu")])
     return net
 
 

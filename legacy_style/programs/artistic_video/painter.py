@@ -79,7 +79,7 @@ class Painter:
             normalize=losses.normalize,
             log=self._log,
         )
-        network.place(self._net, [self.device], "")
+        network.place(self._net, [self.device])
         self._smoothness = list(self._net.image_losses)
         self._objective = Objective(self._net)
 

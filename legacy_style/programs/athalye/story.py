@@ -134,7 +134,7 @@ def build_network(model: Model, settings: Settings, device: torch.device) -> Net
     for layer in net.layers:
         if model.transposed and isinstance(layer, nn.SpatialConvolution):
             layer.weight = layer.weight.transpose(2, 3)
-    network.place(net, [device], "")
+    network.place(net, [device])
     return net
 
 

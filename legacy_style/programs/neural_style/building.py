@@ -1,15 +1,22 @@
-"""The network of neural_style.lua: which losses stand behind which layers. Ports 07c4b82, main() (building)."""
+"""The network of neural_style.lua: the model that it reads, and which losses stand behind which layers.
+
+Ports 07c4b82, main() (loading and building).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from legacy_style.engine import network
+from legacy_style.engine import loadcaffe, network, sizes
 from legacy_style.engine.loadcaffe import Module
 from legacy_style.engine.losses import ContentLoss, Loss, StyleLoss, TVLoss
 from legacy_style.engine.network import Network
-from legacy_style.errors import OptionError
+from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.formats import model_files
+from legacy_style.formats.caffe.netparam import NetParameter
+from legacy_style.programs.neural_style.images import Images
+from legacy_style.programs.neural_style.settings import Settings
 from legacy_style.torch7 import nn
 
 Log = Callable[[str], None]
@@ -75,3 +82,63 @@ def _average(layer: nn.Pooling, number: int, log: Log) -> nn.Layer:
         )
     log(f"Replacing max pooling at layer {number} with average pooling\t")
     return nn.SpatialAveragePooling(layer.name, layer.kernel, layer.stride, ceil=False)
+
+
+def load_model(settings: Settings, notice: Log) -> NetParameter:
+    """The model of `settings`; says so where that is not the one that was asked for."""
+    if settings.model_file != settings.model_named:
+        notice(
+            f"No {settings.model_named} here: using the bundled VGG-16 instead"
+            " (legacy-style models get fetches VGG-19, -model_file names another model)"
+        )
+    return model_files.load(settings.model_file, matconvnet_orientation=settings.orientation)
+
+
+def load_chain(settings: Settings, log: Log, notice: Log) -> list[loadcaffe.Module]:
+    """The model's layers, not built yet; prints what loadcaffe prints."""
+    try:
+        net = load_model(settings, notice)
+    except OSError as error:
+        log(f"Couldn't load {settings.model_named}")
+        raise OptionError(
+            f"{settings.model_named}: {error.strerror}; give -model_file a file that is there, or leave it out for the"
+            " bundled network"
+        ) from error
+    except LegacyStyleError:
+        log(f"Couldn't load {settings.model_named}")
+        raise
+    log(f"Successfully loaded {net.path or settings.model_named}")
+    check_layers(loadcaffe.layer_names(net), settings.content_layers, settings.style_layers)
+    chain, lines = loadcaffe.modules(net, [*settings.content_layers, *settings.style_layers])
+    for line in lines:
+        log(line)
+    return chain
+
+
+def layer_names(settings: Settings) -> list[str]:
+    """The names of the model's layers, in network order, each of which -content_layers and -style_layers may name."""
+    return loadcaffe.usable_names(load_model(settings, lambda line: None))
+
+
+def build_network(settings: Settings, chain: Sequence[loadcaffe.Module], log: Log) -> Network:
+    return build(
+        chain,
+        settings.content_layers,
+        settings.style_layers,
+        content_weight=settings.content_weight,
+        style_weight=settings.style_weight,
+        tv_weight=settings.tv_weight,
+        pooling=settings.pooling,
+        normalize=settings.normalize,
+        log=log,
+    )
+
+
+def check_sizes(net: Network, images: Images) -> None:
+    """Raise OptionError where an image has a size that a layer, or the total variation, cannot take."""
+    for what, image in (("content", images.content), *(("style", style) for style in images.styles)):
+        sizes.check(net, what, image.shape[2], image.shape[3])
+    if net.image_losses and min(images.content.shape[2:]) < 2:
+        raise OptionError(
+            "-tv_weight needs an image of at least 2x2 pixels; give a larger -image_size, or -tv_weight 0"
+        )

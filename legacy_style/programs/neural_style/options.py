@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TypeVar
+from dataclasses import InitVar, dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from legacy_style.errors import OptionError
 from legacy_style.torch7 import cmdline
@@ -29,9 +29,8 @@ def _original(default: _T, help: str = "") -> _T:
 class Options:
     """What a run is made from: the original's options, named without the dash, then ours.
 
-    Numbers are floats as in Lua; whoever needs a whole one converts it as the original did. Raises
-    OptionError where one of ours has a value that it cannot have; the original's are checked where they are
-    used.
+    Numbers are floats as in Lua. Raises OptionError where one of ours has a value that it cannot have; the
+    original's are checked and read in `settings`.
     """
 
     style_image: str = _original("examples/inputs/seated-nude.jpg", "Style target image")
@@ -74,8 +73,11 @@ class Options:
     matconvnet_orientation: str = "hw"
     exif_rotate: bool = False
 
-    def __post_init__(self) -> None:
-        self._given: frozenset[str] = frozenset()
+    # The fields that somebody chose, though perhaps their defaults; `dataclasses.replace` hands it on.
+    given: InitVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self, given: frozenset[str]) -> None:
+        vars(self)["given"] = given  # where `dataclasses.replace` finds it
         self.max_pixels = _whole("max-pixels", self.max_pixels, least=1)
         self.tile = _whole("tile", self.tile, least=0)
         _choice("precision", self.precision, ("float32", "bfloat16"))
@@ -83,7 +85,11 @@ class Options:
 
     def is_explicit(self, name: str) -> bool:
         """Whether somebody chose this field: named it on the command line, or set it to another value."""
-        return name in self._given or getattr(self, name) != getattr(type(self), name)
+        return name in vars(self)["given"] or getattr(self, name) != getattr(type(self), name)
+
+    def changed(self, **values: Any) -> Options:
+        """A copy with other values, each of which counts as chosen."""
+        return replace(self, given=vars(self)["given"] | values.keys(), **values)
 
 
 ORIGINAL = tuple(
@@ -115,6 +121,9 @@ EXTENSIONS = (
     Option("--matconvnet-orientation", Options.matconvnet_orientation, "hw|wh, the kernels of a .mat file"),
     Option("--exif-rotate", Options.exif_rotate, "Turn photographs upright, as their EXIF orientation says"),
 )
+
+_MEAN_MORE_CHOSEN = ("model_file", "gpu")
+"""Options whose default, where it was chosen, means more than where it was not."""
 
 _ACTIONS = ("--version", "--print-options", "--list-layers", "--print-plan")
 
@@ -165,8 +174,7 @@ def parse(words: Sequence[str]) -> CommandLine | None:
     for key in _ACTIONS:
         values.pop(_field(key), None)
     progress = not values.pop("no_progress", False)
-    options = Options(**values)  # type: ignore[arg-type]  # each has the type of its field's default
-    options._given = frozenset(values)
+    options = Options(**values, given=frozenset(values))  # type: ignore[arg-type]  # each has its default's type
     return CommandLine(options, action, progress)
 
 
@@ -178,11 +186,12 @@ def advice(word: str) -> str | None:
 
 
 def as_words(options: Options) -> list[str]:
-    """The words of a command line that gives these options, defaults left out."""
+    """The words of a command line that gives these options, without defaults that mean the same unsaid."""
     words = []
     for each in fields(options):
         value = getattr(options, each.name)
-        if value == getattr(Options, each.name):
+        means_more = each.name in _MEAN_MORE_CHOSEN and options.is_explicit(each.name)
+        if value == getattr(Options, each.name) and not means_more:
             continue
         words.append(f"-{each.name}" if "help" in each.metadata else f"--{each.name.replace('_', '-')}")
         if not isinstance(value, bool):

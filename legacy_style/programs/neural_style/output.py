@@ -1,6 +1,6 @@
 """What neural_style.lua prints and saves during an optimisation, and under which names.
 
-Ports neural_style.lua 07c4b82: maybe_print, maybe_save, build_filename. Printing and saving happen inside the
+Ports neural_style.lua 07c4b82: maybe_print, maybe_save. Printing and saving happen inside the
 evaluation, before the update that follows it; the last update is thrown away.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from legacy_style.engine.optimise import Losses, OnProgress, Progress
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.programs.neural_style import pixels
-from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.settings import Settings
 from legacy_style.torch7 import image as torch_image
 
 Log = Callable[[str], None]
@@ -47,7 +47,7 @@ class Output:
 
     def __init__(
         self,
-        options: Options,
+        settings: Settings,
         *,
         colors: Array | None,
         log: Log,
@@ -55,14 +55,14 @@ class Output:
         save: bool,
         ranks: Ranks,
     ) -> None:
-        self.options, self.colors, self.log = options, colors, log
+        self.settings, self.colors, self.log = settings, colors, log
         self.on_progress, self.save, self.ranks = on_progress, save, ranks
 
     def print_losses(self, iteration: int, losses: Losses) -> None:
-        every = self.options.print_iter
+        every = self.settings.print_iter
         if not (every > 0 and iteration % every == 0):
             return
-        self.log(f"Iteration {iteration} / {_lua_integer(self.options.num_iterations)}\t")
+        self.log(f"Iteration {iteration} / {_lua_integer(self.settings.num_iterations)}\t")
         for kind, values in (("Content", losses.content), ("Style", losses.style)):
             for number, value in enumerate(values, 1):
                 self.log(f"  {kind} {number} loss: {value:f}\t")
@@ -71,19 +71,19 @@ class Output:
     def report(self, progress: Progress) -> object:
         """Save what is due after an evaluation, and tell whoever wants to know."""
         if self.save and self.is_due(progress.iteration):
-            last = progress.iteration == self.options.num_iterations
-            name = self.options.output_image
-            self.write(name if last else build_filename(name, progress.iteration), progress.image())
+            last = progress.iteration == self.settings.num_iterations
+            name = self.settings.output_image if last else self.settings.intermediate(progress.iteration)
+            self.write(name, progress.image())
         return self.on_progress(progress) if self.on_progress is not None else None
 
     def is_due(self, iteration: int) -> bool:
         """Whether the image of this iteration is to be saved."""
-        every = self.options.save_iter
-        return iteration == self.options.num_iterations or (every > 0 and iteration % every == 0)
+        every = self.settings.save_iter
+        return iteration == self.settings.num_iterations or (every > 0 and iteration % every == 0)
 
     def save_last(self, iteration: int, image: Tensor) -> str:
         """Write the image of a run that ends early under its intermediate name, which is returned."""
-        name = build_filename(self.options.output_image, iteration)
+        name = self.settings.intermediate(iteration)
         self.write(name, image)
         return name
 
@@ -97,18 +97,6 @@ class Output:
         """An image in Caffe units, (1, 3, H, W), as RGB, (3, H, W), with the content's colours where asked for."""
         rgb = pixels.deprocess(image[0].numpy())
         return rgb if self.colors is None else pixels.original_colors(self.colors, rgb)
-
-
-def build_filename(output_image: str, iteration: int) -> str:
-    """The name of an intermediate image: out.png -> ./out_100.png (neural_style.lua, build_filename).
-
-    With the functions of `paths` that it called: the extension is what follows the last dot of the whole path, "nil"
-    where there is none, and only then is it taken off the name if it is not empty.
-    """
-    directory, slash, base = output_image.rpartition("/")
-    extension = output_image.rpartition(".")[2] if "." in output_image else "nil"
-    stem = base.removesuffix(f".{extension}") if extension else base
-    return f"{directory or slash or '.'}/{stem}_{iteration}.{extension}"
 
 
 def _lua_integer(number: float) -> int:

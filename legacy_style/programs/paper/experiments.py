@@ -97,7 +97,7 @@ def build(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         machine.set_up_cuda(autotune=False)
-    network.place(net, [device], "")
+    network.place(net, [device])
     session = Session(net)
     if content is not None:
         session.set_content(content)
