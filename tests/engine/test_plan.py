@@ -114,14 +114,12 @@ def test_tiles_are_as_large_as_memory_allows(net):
 
 
 def test_larger_images_in_one_piece_are_planned_with_the_holes_that_their_heap_has(net):
-    # At 512x341 nothing beyond a twentieth was measured; at 2048x1366 the peak was 1.8 GB above all else.
-    small, large = make(net, 416, None), make(net, 2048, None, Adam(1000, 10))
-    assert small.memory["holes in the heap"] == 0
+    # At 2048x1366 the peak was 1.1 to 1.9 GB above all else, as processors differ.
+    large = make(net, 2048, None, Adam(1000, 10))
     share = large.memory["holes in the heap"] / large.memory["feature maps and their gradients"]
-    assert 0.5 <= share <= 0.7
-    assert (
-        "holes in the heap" not in make(net, 2048, int(0.5 * large.peak), Adam(1000, 10)).memory
-    )  # in tiles memory is given back
+    assert 0.3 <= share <= 0.6
+    tiled = make(net, 2048, int(0.5 * large.peak), Adam(1000, 10))
+    assert "holes in the heap" not in tiled.memory  # in tiles memory is given back
 
 
 def test_what_fits_in_no_way_is_refused_with_the_ways_to_make_it_fit(net):
