@@ -39,6 +39,7 @@ from recordings import RECORDED
 from spread import SPREAD
 
 from legacy_style.programs.neural_style import options
+from legacy_style.programs.neural_style.settings import read
 
 Array = np.ndarray[Any, Any]
 
@@ -116,7 +117,7 @@ def measure_trace(trace: traces.Trace) -> dict[str, Any]:
     """Losses and gradients at each recorded image, x after one own step, and after all."""
     command = options.parse(trace.words)
     assert command is not None
-    given = command.options
+    given = read(command.options, save=False)
     with tempfile.TemporaryDirectory() as folder:
         runs.lend(trace.root, trace.words, Path(folder))
         with runs.working_in(Path(folder)), torch.no_grad():

@@ -313,8 +313,9 @@ def optimise(feval: optim.Feval, x: torch.Tensor, given: Settings, iterations: f
         while adam.t < iterations:
             optim.adam(feval, x, adam, learning_rate=given.learning_rate)
     else:
-        correction = int(given.lbfgs_num_correction) if given.lbfgs_num_correction > 0 else 100
-        optim.lbfgs(feval, x, max_iter=iterations, tol_fun=-1, tol_x=-1, n_correction=correction, state=state)
+        optim.lbfgs(
+            feval, x, max_iter=iterations, tol_fun=-1, tol_x=-1, n_correction=given.correction, state=state
+        )
     return state
 
 
