@@ -1,13 +1,16 @@
-"""Files that appear whole or not at all, and their checksums: the one atomic write, and the one SHA-256."""
+"""Files that appear whole or not at all, why one does not, and checksums: the one atomic write, the one SHA-256."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -17,26 +20,45 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     It is a temporary file in the same folder until then, and is deleted if anything goes wrong. A symbolic link is
     followed and stays; permissions of an existing file are kept, a new one gets those of a plain write; the content is
     on the disk before the name changes. A device or a pipe is written to directly, for it cannot be replaced. Raises
-    OSError as plain writing would.
+    OSError as plain writing would, whose `filename` is `path`.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        with target.open("wb") as file:
-            yield file
-        return
     # Always the same name: what a killed process leaves behind, the next one overwrites.
     temporary = target.with_name(f".{target.name}.part")
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o7777)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
+                yield file
+            return
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                temporary.chmod(target.stat().st_mode & 0o7777)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+    except OSError as error:
+        # The system names the temporary file, or, where a disk is full, none.
+        if error.filename is None or Path(os.fsdecode(error.filename)) in (target, temporary):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
+    except RuntimeError as error:
+        # What torch.save makes of a full disk; its cause says it better.
+        if not isinstance(error.__context__, OSError):
+            raise
+        raise OSError(error.__context__.errno, error.__context__.strerror, os.fspath(path)) from error
+
+
+def reason(error: OSError, elsewhere: str = "choose another place") -> str:
+    """Why a file could not be written, in words; where the disk is full, also what to do, `elsewhere` being one way."""
+    said = error.strerror or str(error)
+    if error.errno not in _FULL:
+        return said
+    return f"{said}; free some space{f', or {elsewhere}' if elsewhere else ''}"
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:

@@ -58,15 +58,11 @@ REFUSALS = {
     "cli_eq_form": "invalid argument: -image_size=32",
     "cli_flag_with_value": "invalid argument: true",
     "cli_missing_value": "missing argument for option -image_size",
-    "cli_no_content": "nope.jpg: No such file or directory",
-    "cli_no_style": "nope.jpg: No such file or directory",
-    "cli_no_style2": "nope.jpg: No such file or directory",
     "cli_number_comma": "invalid type for option -content_weight (should be number)",
     "cli_orig_colors_text": "invalid type for option -original_colors (should be number)",
     "cli_unknown_opt": "invalid argument: -foo",
     "in_err_garbage_png": "inputs/garbage.png",
     "in_err_truncated_png": "inputs/truncated.png",
-    "init_image_missing": "nope.png: No such file or directory",
     "m_garbage": "inputs/garbage.png",
     "m_missing": "models/nope.caffemodel",
     "m_nin_padded_avg": "-pooling avg: the max pooling pool2 is padded",
@@ -151,6 +147,7 @@ def runs_with_groups(run: Run, outcome: Outcome) -> Iterator[Difference]:
 _CUDA = "No CUDA device here: running on the CPU"
 _NEVER_FOUND = "a layer name that is never found is an error, not a loss less"
 _BEFORE_THE_WORK = "checked before the first iteration, not when all is done"
+_BEFORE_THE_MODEL = "images are looked for before the model is loaded"
 
 DEVIATIONS = {
     "cli_bad_init": Deviation(_BEFORE_THE_WORK, fails('Invalid init type: -init is "foo"')),
@@ -164,6 +161,10 @@ DEVIATIONS = {
     "cli_no_args": Deviation(
         "runs on the CPU where there is no CUDA", begins_like("default_1000", notice=_CUDA)
     ),
+    **dict.fromkeys(
+        ("cli_no_content", "cli_no_style", "cli_no_style2"),
+        Deviation(_BEFORE_THE_MODEL, fails("nope.jpg: No such file or directory")),
+    ),
     "cli_num_inf": Deviation(
         "a loss that is not finite ends the run, the original went on to a black image",
         fails("the loss is not finite any more at iteration 1"),
@@ -176,6 +177,7 @@ DEVIATIONS = {
         "a palette with transparency is loaded without it, the original garbled it",
         runs_like("in_pal97x61_png"),
     ),
+    "init_image_missing": Deviation(_BEFORE_THE_MODEL, fails("-init_image an image that is there")),
     "layers_dup": Deviation(_NEVER_FOUND, fails("'relu1_1' is repeated or out of order")),
     "layers_missing_nofit": Deviation(
         _NEVER_FOUND, fails("the model has no layer 'relu9_9'; did you mean relu")

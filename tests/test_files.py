@@ -1,5 +1,6 @@
 """legacy_style.files: a file appears whole or not at all, and is on the disk before it has its name."""
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -88,3 +89,47 @@ def test_a_link_stays_one_and_permissions_stay(tmp_path):
 def test_a_device_is_written_to_and_not_replaced():
     files.write_whole("/dev/null", b"content")
     assert Path("/dev/null").is_char_device()
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        files.write_whole(tmp_path / "missing" / "a.png", b"content")
+    assert caught.value.filename == str(tmp_path / "missing" / "a.png")
+
+
+def test_a_full_disk_gets_advice_and_other_reasons_do_not():
+    assert files.reason(OSError(28, "No space left on device")) == (
+        "No space left on device; free some space, or choose another place"
+    )
+    assert files.reason(OSError(28, "Full"), "") == "Full; free some space"
+    assert files.reason(OSError(13, "Permission denied")) == "Permission denied"
+    assert files.reason(OSError("told")) == "told"
+
+
+def test_the_temporary_file_lies_beside_the_target_of_a_link(tmp_path, monkeypatch):
+    """A rename works within one file system only."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.png").symlink_to("there/a.png")
+    with files.replacing(tmp_path / "link.png"):
+        assert [path.name for path in (tmp_path / "there").iterdir()] == [".a.png.part"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link.png", "there"]
+
+
+def test_a_new_file_has_the_permissions_of_a_plain_write(tmp_path):
+    before = os.umask(0o027)
+    try:
+        files.write_whole(tmp_path / "a.png", b"content")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.png").stat().st_mode) == 0o640
+
+
+def test_what_a_killed_process_left_behind_is_no_hindrance(tmp_path):
+    (tmp_path / ".a.png.part").write_bytes(b"longer than the content")
+    files.write_whole(tmp_path / "a.png", b"content")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.png": b"content"}
+
+
+def test_the_digest_is_that_of_the_whole_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * (2**20 + 1))
+    assert files.sha256(tmp_path / "a") == hashlib.sha256(b"x" * (2**20 + 1)).hexdigest()

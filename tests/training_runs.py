@@ -85,9 +85,23 @@ _FOR_THE_BATCH = {"bn", "prev_N", "x_diff", "y_diff"}
 """What modules keep for the size of their last batch, which is ignored when it is read."""
 
 REFUSED_EARLIER = frozenset(
-    ("t_bad_agg", "t_bad_pad", "t_big_kernel", "t_no_loss", "t_task_foo", "t_val0", "s_adam", "s_bad_opt")
+    (
+        *(
+            "t_bad_agg",
+            "t_bad_pad",
+            "t_big_kernel",
+            "t_no_loss",
+            "t_task_foo",
+            "t_val0",
+            "s_adam",
+            "s_bad_opt",
+        ),
+        *("t_no_h5", "t_no_style", "s_no_content"),
+    )
 )
-"""Runs that the original broke off after more lines than we print: options are refused here before anything is made."""
+"""Runs that the original broke off after more lines than we print: options are refused here, and files looked for,
+before anything is made.
+"""
 
 DEVIATIONS = {
     "t_layer_bad": "a nested layer in train.lua works here; the original failed to print its name",

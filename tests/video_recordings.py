@@ -96,9 +96,11 @@ DEVIATIONS = {
     "v_blend_bad": Deviation(_EARLY, 1, "must have the same number of elements", 0),
     "v_cont_first": Deviation(_EARLY, 1, "-init first needs the first frame", 0),
     "v_gpu": Deviation(
-        "runs on the CPU where there is no CUDA", 1, "No CUDA device here: running on the CPU", 0
+        f"the GPU is asked for later: frames are {_EARLY}", 1, "/marple8_01.ppm: No such file or directory", 0
     ),
     "v_init_bad": Deviation(f"{_EARLY}, and exit status 1", 1, "Invalid initialization method 'foo'", 0),
+    "v_nocontent": Deviation(_EARLY, 1, "nope_01.ppm: No such file or directory", 0),
+    "v_nostyle": Deviation(_EARLY, 1, "nope.png: No such file or directory", 0),
     "v_opt_bad": Deviation(_EARLY, 1, 'Unrecognized optimizer "foo"', 0),
     "v_prev_only": Deviation(f"{_EARLY}, and exit status 1", 1, "the first frame has no predecessor", 0),
 }
@@ -106,10 +108,8 @@ DEVIATIONS = {
 # What stderr says where the original failed at the same place, or where we say something that it did not.
 SAYS = {
     "v_args_missing": "-args nope.txt: No such file or directory; going on without it",
-    "v_nocontent": "nope_01.ppm: No such file or directory",
     "v_noflow": "nope_2_1.flo: No such file or directory",
     "v_nomodel": "nope.caffemodel: No such file or directory",
-    "v_nostyle": "nope.png: No such file or directory",
     "v_unknown": "invalid argument: -foo",
 }
 

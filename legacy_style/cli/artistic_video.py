@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
-from legacy_style.cli import process
+from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import columns, duration, fit
 from legacy_style.programs.artistic_video import options
 from legacy_style.torch7 import cmdline
@@ -42,13 +43,10 @@ def serve(script: str, words: Sequence[str], called: str | None = None) -> int:
 def _main(script: str, words: Sequence[str], called: str, interrupts: process.Interrupts) -> int:
     name = script.removesuffix(".lua")
 
-    def notice(line: str) -> None:
-        print(f"{name}: {line}", file=sys.stderr, flush=True)
-
     try:
-        parsed = options.parse(script, words, notice)
+        parsed = options.parse(script, words, partial(process.say, name))
     except cmdline.UsageError as error:
-        _print_usage_error(script, str(error))
+        lua_program.print_usage_error(name, error, words, options.ORIGINAL[script], options.EXTENSIONS)
         return process.FAILED
     if parsed is None:
         heading = "Options of this version, which may stand before and between the others:"
@@ -58,7 +56,7 @@ def _main(script: str, words: Sequence[str], called: str, interrupts: process.In
     if values["version"]:
         from legacy_style import __version__
 
-        _print(f"{name} {__version__} (legacy-style, a port of {script})")
+        lua_program.print_line(f"{name} {__version__} (legacy-style, a port of {script})")
         return 0
     _run(script, values, given, interrupts)
     return 0
@@ -72,11 +70,11 @@ def _run(script: str, values: options.Values, given: frozenset[str], interrupts:
 
     def log(line: str) -> None:
         live.clear()
-        _print(line)
+        lua_program.print_line(line)
 
     def notice(line: str) -> None:
         live.clear()
-        print(f"{script.removesuffix('.lua')}: {line}", file=sys.stderr, flush=True)
+        process.say(script.removesuffix(".lua"), line)
 
     def on_progress(progress: Progress) -> None:
         interrupts.check()
@@ -133,18 +131,3 @@ class FrameLine:
             self._stream.write("\r" + " " * self._length + "\r")
             self._stream.flush()
             self._length = 0
-
-
-def _print_usage_error(script: str, message: str) -> None:
-    """CmdLine:error, whose print('') gives a tab under `th`."""
-    _print("\t")
-    sys.stderr.write(message)
-    sys.stderr.flush()
-    _print("\t")
-    sys.stdout.write(options.usage(script))
-
-
-def _print(line: str) -> None:
-    """One line to stdout, whole and at once, for those who read it while the program runs."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

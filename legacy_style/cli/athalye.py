@@ -18,12 +18,13 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from legacy_style.cli import process
+from legacy_style.cli import hints, process
 from legacy_style.cli.athalye_options import NETWORK, parse
 from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.files import write_whole
@@ -49,6 +50,8 @@ def main(words: Sequence[str] | None = None) -> int:
             memory_advice="choose a smaller --width",
         )
     except SystemExit as end:  # argparse, after --help or a usage error
+        if end.code and (hint := hints.of_words(given)):
+            process.say(NAME, hint)
         return end.code if isinstance(end.code, int) else process.FAILED
 
 
@@ -60,7 +63,9 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     if current:
         _check_checkpoints(parser, options)
     if getattr(options, "progress_plot", False) and importlib.util.find_spec("matplotlib") is None:
-        _notice("matplotlib is not installed, so there will be no plot, and the exit status will be 1")
+        process.say(
+            NAME, "matplotlib is not installed, so there will be no plot, and the exit status will be 1"
+        )
     loaded = images.load_images(
         options.content,
         options.styles,
@@ -69,7 +74,7 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
         style_scales=options.style_scales,
         flavour=options.flavour,
         exif_rotate=options.exif_rotate,
-        notice=_notice,
+        notice=partial(process.say, NAME),
     )
     if not current and options.checkpoint_output and "%s" not in options.checkpoint_output:
         parser.error("--checkpoint-output must contain %s, such as out_%s.jpg")
@@ -99,7 +104,7 @@ def _network(parser: argparse.ArgumentParser, options: argparse.Namespace) -> st
     from legacy_style.formats import model_files
 
     bundled = str(model_files.bundled())
-    _notice(f"no {NETWORK} here: using the bundled VGG-16 instead (--network names another)")
+    process.say(NAME, f"no {NETWORK} here: using the bundled VGG-16 instead (--network names another)")
     return bundled
 
 
@@ -127,10 +132,6 @@ def _claim(options: argparse.Namespace) -> None:
             f"{options.output} exists already; give --overwrite to replace it, or another --output"
         )
     images.save(options.output, np.zeros((500, 500, 3)))
-
-
-def _notice(line: str) -> None:
-    print(f"{NAME}: {line}", file=sys.stderr, flush=True)
 
 
 class _Run:
@@ -185,7 +186,9 @@ class _Run:
         if last or checkpoint or not finite:
             self.descent.count()
         if not finite and not self.diverged:
-            _notice(f"the loss is not finite any more at iteration {i + 1}; the best image so far is kept")
+            process.say(
+                NAME, f"the loss is not finite any more at iteration {i + 1}; the best image so far is kept"
+            )
             self.diverged = True
         if options.checkpoint_output and ((current and last) or (checkpoint and not last)):
             self.save(self.checkpoint_name(i + 1 if last else i))

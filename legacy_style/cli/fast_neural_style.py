@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
-from legacy_style.cli import process
+from legacy_style.cli import lua_program, process
 from legacy_style.programs.fast_neural_style import options as option_table
 from legacy_style.torch7 import cmdline
 
@@ -45,7 +46,9 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
     try:
         parsed = option_table.parse(words)
     except cmdline.UsageError as error:
-        _print_usage_error(str(error))
+        lua_program.print_usage_error(
+            NAME, error, words, option_table.ORIGINAL, option_table.EXTENSIONS, option_table.advice
+        )
         return process.FAILED
     if parsed is None:
         sys.stdout.write(help_text(program))
@@ -54,23 +57,23 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
     if action == "version":
         from legacy_style import __version__
 
-        _print(f"{NAME} {__version__} (legacy-style, a port of {SCRIPT})")
+        lua_program.print_line(f"{NAME} {__version__} (legacy-style, a port of {SCRIPT})")
         return 0
     if action == "print-options":
-        _print(option_table.as_json(options))
+        lua_program.print_line(option_table.as_json(options))
         return 0
     if action == "list-layers":
         from legacy_style.programs.fast_neural_style import run
 
         for line in run.list_layers(str(options["model"])):
-            _print(line)
+            lua_program.print_line(line)
         return 0
     settings = option_table.settings(options)
     interrupts.check()
     from legacy_style.programs.fast_neural_style import run
 
     interrupts.check()
-    run.run(settings, log=_print, notice=_notice, check=interrupts.check)
+    run.run(settings, log=lua_program.print_line, notice=partial(process.say, NAME), check=interrupts.check)
     return 0
 
 
@@ -83,26 +86,3 @@ def help_text(program: str) -> str:
         f"{cmdline.usage(option_table.ORIGINAL, program)}{_INTRODUCTION}\n{meanings}\n\n"
         f"Options of this version:\n\n{extensions}\n"
     )
-
-
-def _print_usage_error(message: str) -> None:
-    """CmdLine:error, whose print('') gives a tab under `th`; then what to use instead, where we know."""
-    _print("\t")
-    sys.stderr.write(message)
-    sys.stderr.flush()
-    _print("\t")
-    sys.stdout.write(cmdline.usage(option_table.ORIGINAL))
-    advice = option_table.advice(message.removeprefix("invalid argument: "))
-    if advice:
-        sys.stderr.write(f"\n{NAME}: {advice}\n")
-        sys.stderr.flush()
-
-
-def _notice(line: str) -> None:
-    print(f"{NAME}: {line}", file=sys.stderr, flush=True)
-
-
-def _print(line: str) -> None:
-    """One line to stdout, whole and at once, for those who read it while the program runs."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

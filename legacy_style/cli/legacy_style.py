@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from legacy_style import __version__
-from legacy_style.cli import process
+from legacy_style.cli import hints, process
 
 NAME = "legacy-style"
 
@@ -61,6 +61,8 @@ def _call(words: list[str]) -> int:
         return end.exit_code
     except click.ClickException as error:
         error.show()
+        if hint := hints.of_words(words):
+            process.say(NAME, hint)
         return error.exit_code
 
 

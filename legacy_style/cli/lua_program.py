@@ -1,7 +1,8 @@
 """What entry points of Torch7 programs share: lines as `th` printed them, usage, help, and options as JSON.
 
 Notes: stdout is an interface, flushed line by line; everything of ours goes to stderr. After an error in the words
-the usage goes to stdout and the message to stderr without a line end, as in the original.
+the usage goes to stdout and the message to stderr without a line end, as in the original; what we know to write
+instead is a line of its own behind it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from legacy_style.cli import hints, process
 from legacy_style.torch7 import cmdline
 from legacy_style.torch7.cmdline import Option, Value
 
@@ -21,13 +23,31 @@ def print_line(line: str) -> None:
     sys.stdout.flush()
 
 
-def print_usage_error(message: str, original: Sequence[Option]) -> None:
-    """What CmdLine:error prints; its print('') gives a tab under `th`."""
+def print_usage_error(
+    name: str,
+    error: cmdline.UsageError,
+    words: Sequence[str],
+    original: Sequence[Option],
+    extensions: Sequence[Option] = (),
+    advice: Callable[[str], str | None] | None = None,
+) -> None:
+    """What CmdLine:error prints, whose print('') gives a tab under `th`; then what to use instead, where it is known.
+
+    `advice` says that for an option of another program.
+    """
+    message = str(error)
     print_line("\t")
-    sys.stderr.write(message)
+    sys.stderr.write(process.plain(message))
     sys.stderr.flush()
     print_line("\t")
     sys.stdout.write(cmdline.usage(original))
+    sys.stdout.flush()
+    known = advice(message.removeprefix("invalid argument: ")) if advice else None
+    keys = [option.key for option in (*original, *extensions)]
+    hint = known or hints.after_usage_error(message, words, keys)
+    if hint:
+        sys.stderr.write("\n")
+        process.say(name, hint)
 
 
 def print_help(program: str, original: Sequence[Option], extensions: Sequence[Option]) -> None:

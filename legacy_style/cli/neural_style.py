@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from legacy_style.cli import process
+from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import ProgressLine
 from legacy_style.programs.neural_style import options as option_table
 from legacy_style.programs.neural_style.options import CommandLine
@@ -37,7 +37,9 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
     try:
         command = option_table.parse(words)
     except cmdline.UsageError as error:
-        _print_usage_error(str(error))
+        lua_program.print_usage_error(
+            NAME, error, words, option_table.ORIGINAL, option_table.EXTENSIONS, option_table.advice
+        )
         return process.FAILED
     if command is None:
         sys.stdout.write(help_text(program))
@@ -45,9 +47,9 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
     if command.action == "version":
         from legacy_style import __version__
 
-        _print(f"{NAME} {__version__} (legacy-style, a port of neural_style.lua)")
+        lua_program.print_line(f"{NAME} {__version__} (legacy-style, a port of neural_style.lua)")
     elif command.action == "print-options":
-        _print(option_table.as_json(command.options))
+        lua_program.print_line(option_table.as_json(command.options))
     else:
         _work(command, interrupts)
     return 0
@@ -59,11 +61,11 @@ def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
         from legacy_style.programs.neural_style.story import list_layers
 
         for line in list_layers(command.options):
-            _print(line)
+            lua_program.print_line(line)
     elif command.action == "print-plan":
         from legacy_style.programs.neural_style.story import plan
 
-        _print(plan(command.options))
+        lua_program.print_line(plan(command.options))
     else:
         _run(command, interrupts)
 
@@ -76,11 +78,11 @@ def _run(command: CommandLine, interrupts: process.Interrupts) -> None:
 
     def log(line: str) -> None:
         live.clear()
-        _print(line)
+        lua_program.print_line(line)
 
     def notice(line: str) -> None:
         live.clear()
-        print(f"{NAME}: {line}", file=sys.stderr, flush=True)
+        process.say(NAME, line)
 
     def on_progress(progress: Progress) -> None:
         interrupts.check()
@@ -97,22 +99,3 @@ def help_text(program: str) -> str:
     heading = "Options of this version, which may stand before and between the others:"
     extensions = "\n".join(cmdline.describe(option_table.EXTENSIONS))
     return f"{cmdline.usage(option_table.ORIGINAL, program)}\n{heading}\n{extensions}\n"
-
-
-def _print_usage_error(message: str) -> None:
-    """CmdLine:error, whose print('') gives a tab under `th`; then what to use instead, where we know."""
-    _print("\t")
-    sys.stderr.write(message)
-    sys.stderr.flush()
-    _print("\t")
-    sys.stdout.write(cmdline.usage(option_table.ORIGINAL))
-    advice = option_table.advice(message.removeprefix("invalid argument: "))
-    if advice:
-        sys.stderr.write(f"\n{NAME}: {advice}\n")
-        sys.stderr.flush()
-
-
-def _print(line: str) -> None:
-    """One line to stdout, whole and at once, for those who read it while the program runs."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from legacy_style.cli import process
+from legacy_style.cli import hints, process
 from legacy_style.errors import OptionError
 from legacy_style.programs.athalye import images as athalye_images
+from legacy_style.torch7 import image_files
 
 if TYPE_CHECKING:
     from legacy_style.engine.loadcaffe import Module
@@ -48,6 +50,8 @@ def main(words: Sequence[str] | None = None) -> int:
             memory_advice="choose a smaller --image-size",
         )
     except SystemExit as end:  # argparse, after --help or a usage error
+        if end.code and (hint := hints.of_words(given)):
+            process.say(NAME, hint)
         return end.code if isinstance(end.code, int) else process.FAILED
 
 
@@ -116,6 +120,10 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     if options.content is None and options.style is None:
         raise OptionError("give --content, --style or both")
 
+    for image in (options.content, options.style):
+        if image is not None:
+            image_files.check(image)
+
     from legacy_style.engine import loadcaffe
     from legacy_style.formats import model_files
     from legacy_style.programs.neural_style.story import Interrupted
@@ -138,16 +146,12 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     return 0
 
 
-def _notice(line: str) -> None:
-    print(f"{NAME}: {line}", file=sys.stderr, flush=True)
-
-
 def _painted(cells: Sequence[Cell], chain: Sequence[Module], options: argparse.Namespace) -> Iterator[Cell]:
     """The cells with their images, each as soon as it is there."""
     from legacy_style.programs.paper import experiments as paper
 
     def load(path: str, size: int | tuple[int, int]) -> Image.Image:
-        return paper.load(path, size, exif_rotate=options.exif_rotate, notice=_notice)
+        return paper.load(path, size, exif_rotate=options.exif_rotate, notice=partial(process.say, NAME))
 
     content = None if options.content is None else load(options.content, options.image_size)
     style = None

@@ -27,14 +27,14 @@ def run(words: Sequence[str] | None, program: str | None, name: str, first: str,
     """Print `first`, with the file in its place, then `line` for each option, with its name and its value."""
     words = sys.argv[1:] if words is None else words
     program = sys.argv[0] if program is None else program
-    return process.run(lambda interrupts: _print(words, program, first, line), name)
+    return process.run(lambda interrupts: _print(name, words, program, first, line), name)
 
 
-def _print(words: Sequence[str], program: str, first: str, line: str) -> int:
+def _print(name: str, words: Sequence[str], program: str, first: str, line: str) -> int:
     try:
         given = cmdline.parse(ORIGINAL, words)
     except cmdline.UsageError as error:
-        lua_program.print_usage_error(str(error), ORIGINAL)
+        lua_program.print_usage_error(name, error, words, ORIGINAL)
         return process.FAILED
     if given is None:
         sys.stdout.write(cmdline.usage(ORIGINAL, program))

@@ -2,14 +2,15 @@
 
 Notes: file names that are no valid text are printed as the bytes that they are, as Lua does; a reader
 that goes away ends the program silently with status 141, as SIGPIPE ended the original; SIGINT is taken even
-where the shell set it to be ignored (a job in the background of a script), as LuaJIT takes it.
+where the shell set it to be ignored (a job in the background of a script), as LuaJIT takes it; control characters
+in a file's name are printed as Python writes them, so that a line on stderr is one line.
 """
 
 from __future__ import annotations
 
-import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,12 +19,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from legacy_style import files
+from legacy_style.cli import hints
 from legacy_style.errors import LegacyStyleError, RankError, is_hushed
 
 FAILED = 1
 BROKEN_PIPE = 141  # 128 + SIGPIPE, a shell's status for a program that wrote to nobody
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Interrupts:
@@ -101,10 +104,12 @@ def run(
             # A KeyboardInterrupt inside C code (a module that is being loaded) comes out as another error.
             if message is None and not interrupts.signum:
                 raise
-            if message is not None:
-                _tell(name, message, error)
-                _abandon_streams()
-            return _interrupted(name, interrupts.signum, error, unsaved) if interrupts.signum else FAILED
+            if interrupts.signum:  # what failed is, as a rule, the saving of what there was
+                return _interrupted(name, interrupts.signum, error, message or unsaved)
+            assert message is not None
+            _tell(name, message, error)
+            _abandon_streams()
+            return FAILED
 
 
 def _interrupted(name: str, signum: int, error: BaseException, unsaved: str) -> int:
@@ -128,7 +133,8 @@ def _where(error: BaseException) -> str:
 
 def _tell(name: str, message: str, error: BaseException) -> None:
     if not is_hushed(error):
-        _say(f"{name}: {message}")
+        hint = hints.of_message(message)
+        say(name, f"{message}; {hint}" if hint else message)
 
 
 def _explain(error: Exception, output: str, memory_advice: str) -> str | None:
@@ -137,9 +143,7 @@ def _explain(error: Exception, output: str, memory_advice: str) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        elsewhere = f", or name another folder with {output}" if output else ""
-        advice = f"; free some space{elsewhere}" if error.errno in _FULL else ""
-        return f"{where}{error.strerror or error}{advice}"
+        return f"{where}{files.reason(error, f'name another folder with {output}' if output else '')}"
     # torch raises RuntimeError where an allocation fails, on the CPU and on a GPU.
     words = str(error).lower()
     refused = isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
@@ -148,11 +152,17 @@ def _explain(error: Exception, output: str, memory_advice: str) -> str | None:
     return None
 
 
-def _say(line: str) -> None:
+def say(name: str, message: str) -> None:
+    """One line to stderr, whatever is in `message`: what the program `name` has to say."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(f"{name}: {plain(message)}", file=sys.stderr, flush=True)
     except OSError:
         _abandon_streams()
+
+
+def plain(text: str) -> str:
+    """`text` with control characters written out: a carriage return would let what follows overwrite the line."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _as_bytes(stream: TextIO | None) -> TextIO:

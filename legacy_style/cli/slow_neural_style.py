@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from legacy_style.cli import lua_program, process
 from legacy_style.torch7 import cmdline
@@ -24,7 +25,7 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
     try:
         parsed = slow_options.parse(words)
     except cmdline.UsageError as error:
-        lua_program.print_usage_error(str(error), slow_options.ORIGINAL)
+        lua_program.print_usage_error(NAME, error, words, slow_options.ORIGINAL, slow_options.EXTENSIONS)
         return process.FAILED
     if parsed is None:
         lua_program.print_help(program, slow_options.ORIGINAL, slow_options.EXTENSIONS)
@@ -41,7 +42,7 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         slow.run(
             settings,
             log=lua_program.print_line,
-            notice=lambda line: print(f"{NAME}: {line}", file=sys.stderr, flush=True),
+            notice=partial(process.say, NAME),
             check=interrupts.check,
         )
     return 0

@@ -54,7 +54,7 @@ def hand_over(words: Sequence[str]) -> int:
     if other is not None:
         sys.stdout.flush()
         os.execv(other, [other, *words])
-    print(f"th: {refusal(words)}", file=sys.stderr)
+    process.say("th", refusal(words))
     return process.FAILED
 
 

@@ -39,7 +39,7 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
     try:
         parsed = train_options.parse(words)
     except cmdline.UsageError as error:
-        lua_program.print_usage_error(str(error), train_options.ORIGINAL)
+        lua_program.print_usage_error(NAME, error, words, train_options.ORIGINAL, train_options.EXTENSIONS)
         return process.FAILED
     if parsed is None:
         lua_program.print_help(program, train_options.ORIGINAL, train_options.EXTENSIONS)
@@ -62,7 +62,7 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
 
     def notice(line: str) -> None:
         live.clear()
-        print(f"{NAME}: {line}", file=sys.stderr, flush=True)
+        process.say(NAME, line)
 
     def on_progress(done: Progress) -> None:
         interrupts.check()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from legacy_style.cli import process
 from legacy_style.cli.progress import columns, duration, fit
 from legacy_style.errors import OptionError
 
@@ -103,7 +104,7 @@ def video(
 
     def notice(line: str) -> None:
         live.clear()
-        print(f"legacy-style video: {line}", file=sys.stderr, flush=True)
+        process.say("legacy-style video", line)
 
     settings = run.Settings(
         input=input,

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from legacy_style.errors import FormatError, OptionError
-from legacy_style.files import replacing
+from legacy_style.files import reason, replacing
 
 FORMAT = "legacy-style checkpoint 1"
 
@@ -59,17 +59,9 @@ def write(path: str, content: Mapping[str, Any]) -> None:
     """
     try:
         with replacing(path) as file:
-            try:
-                torch.save({"format": FORMAT, **content}, file)
-            except RuntimeError as error:  # what torch makes of a full disk; the cause says it better
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise OSError(error) from error
+            torch.save({"format": FORMAT, **content}, file)
     except OSError as error:
-        raise OptionError(
-            f"{path}: the checkpoint could not be written: {error.strerror or error}; free some space, or choose"
-            " another place"
-        ) from error
+        raise OptionError(f"{path}: the checkpoint could not be written: {reason(error)}") from error
 
 
 def check_can_write(path: str) -> None:

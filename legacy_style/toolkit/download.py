@@ -22,8 +22,8 @@ from pathlib import Path
 import requests
 import urllib3
 
+from legacy_style import files
 from legacy_style.errors import ChecksumError, DownloadError
-from legacy_style.files import replacing
 from legacy_style.toolkit import known_files
 from legacy_style.toolkit.known_files import (
     Digests,
@@ -169,7 +169,7 @@ def adopt(source: Path, folder: Path, entry: Entry | None = None) -> Fetched:
     if path.exists() and path.samefile(source):
         return replace(verify(entry, folder), source=str(source))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as file, replacing(path) as copy:
+    with source.open("rb") as file, files.replacing(path) as copy:
         head = file.read(_HEAD)
         file.seek(0)
         digests = measure_stream(file, copy.write)  # of what is copied: the source may change meanwhile
@@ -195,7 +195,7 @@ def _unpack(
             stream = tar.extractfile(member) if member else None
             if stream is None:
                 raise DownloadError(f"{whole.path}: holds no {entry.name}")
-            with stream, replacing(path) as file:
+            with stream, files.replacing(path) as file:
                 digests = measure_stream(stream, file.write)
                 known_files.check(entry, path, digests, folder)
     except (tarfile.TarError, EOFError, zlib.error) as error:
@@ -218,13 +218,13 @@ def _from_any(transfer: _Transfer, folder: Path) -> tuple[Digests, str]:
         except _Refused as error:
             reason = str(error)
         except OSError as error:
-            raise DownloadError(f"{transfer.part}: cannot be written: {error.strerror or error}") from error
-        refusals.append(f"  {url}\n    {reason}")
+            raise DownloadError(f"{transfer.part}: cannot be written: {files.reason(error)}") from error
+        refusals.append(f"{url}: {reason}")
     kept = transfer.have()
-    message = f"{transfer.entry.name}: no address gave the file\n" + "\n".join(refusals)
+    message = f"{transfer.entry.name}: no address gave the file: {'; '.join(refusals)}"
     if kept:
-        message += f"\n{transfer.part} keeps {kept} bytes; the same command continues there"
-    message += f"\nA file got elsewhere (see {transfer.entry.page}) is taken with --from-file"
+        message += f"; {transfer.part} keeps {kept} bytes; the same command continues there"
+    message += f"; a file got elsewhere (see {transfer.entry.page}) is taken with --from-file"
     raise ChecksumError(message) if wrong_file else DownloadError(message)
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from legacy_style.errors import OptionError, UnsupportedError
-from legacy_style.files import write_whole
+from legacy_style.files import reason, write_whole
 from legacy_style.torch7 import png16
 from legacy_style.torch7.image_files import DEFAULT_MAX_PIXELS, Notice, opened, pillow_to_ourselves
 
@@ -145,7 +145,7 @@ def save(path: str | os.PathLike[str], image: NDArray[np.floating]) -> None:
             Image.fromarray(_to_bytes(image)).save(encoded, image_format, quality=_JPEG_QUALITY)
         write_whole(name, encoded.getvalue())
     except OSError as error:
-        raise OptionError(f"{name}: could not be written: {error.strerror or error}") from error
+        raise OptionError(f"{name}: could not be written: {reason(error)}") from error
 
 
 def rgb2yuv(image: Array) -> Array:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -111,13 +112,28 @@ def opened(
             raise _explained(name, data, error) from error
 
 
-def _read(name: str) -> bytes:
+def check(path: str | os.PathLike[str]) -> None:
+    """Raise as `opened` does where a file is missing, a folder, empty, or may not be read; it is not decoded.
+
+    What is no file on a disk is left alone: a pipe can be read but once.
+    """
+    name = os.fspath(path)
+    try:
+        mode = Path(name).stat().st_mode
+    except (OSError, ValueError):
+        mode = stat.S_IFREG
+    if not name or stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        _read(name, 1)
+
+
+def _read(name: str, most: int = -1) -> bytes:
     try:
         if not name:  # Path("") would be the current folder
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        data = Path(name).read_bytes()
+        with Path(name).open("rb") as file:
+            data = file.read(most)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise OptionError(f"{name}: {error.strerror}") from None
+        raise OptionError(f"{name}: {error.strerror}; give the name of an image that is there") from None
     except IsADirectoryError:
         raise FormatError(f"{name}: a folder, not an image; give the name of a file in it") from None
     except PermissionError:

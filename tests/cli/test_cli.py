@@ -124,7 +124,9 @@ def test_wrong_command_lines_are_answered_as_recorded(root, case, capsys):
     assert main(REFUSED[case], "th") == 1
     answer = capsys.readouterr()
     assert answer.out == (root / "runs" / case / "stdout.txt").read_text()
-    assert answer.err == (root / "runs" / case / "stderr.txt").read_text()
+    first, *hint = answer.err.split("\n", 1)
+    assert first == (root / "runs" / case / "stderr.txt").read_text()
+    assert not hint or (hint[0].startswith("neural_style: ") and hint[0].endswith("\n"))
 
 
 @needs_shared
@@ -401,9 +403,10 @@ def stylize(options, **_):
 """
     answer = python("-c", PROGRAM, engine, text=True)
     assert answer.returncode == 130
-    full, interrupted = answer.stderr.splitlines()
-    assert full.startswith("neural_style: out_3.png: No space left on device")
-    assert interrupted == "neural_style: interrupted; no image was saved"
+    assert answer.stderr == (
+        "neural_style: interrupted; out_3.png: No space left on device; free some space, or name another folder with"
+        " -output_image\n"
+    )
 
 
 def test_a_reader_that_goes_away_ends_the_program_silently():

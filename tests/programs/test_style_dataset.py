@@ -131,7 +131,7 @@ def test_a_failure_leaves_what_was_there(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("h5py.Dataset.__setitem__", fail)
-    with pytest.raises(OptionError, match="No space left on device; choose another place"):
+    with pytest.raises(OptionError, match="No space left on device; free some space"):
         make(
             str(folder / "out.h5"),
             {"train": str(folder / "train")},

@@ -333,6 +333,14 @@ def test_a_gpu_where_there_is_none_is_the_cpu_and_is_said_once(gpu, monkeypatch)
     assert said[0].startswith("No CUDA device here: running on the CPU")
 
 
+@pytest.mark.parametrize("gpu", ["c", "0,c"])
+def test_the_cpu_of_neural_style_pt_is_explained(gpu):
+    with pytest.raises(
+        OptionError, match=r"\(c, the CPU, is neural-style-pt's\); give 0, .* or -1 for the CPU"
+    ):
+        read(options(gpu=gpu))
+
+
 @pytest.mark.parametrize("gpu", ["cuda", "", "0,x", "nan", ","])
 def test_a_gpu_that_is_no_number_is_refused(gpu):
     with pytest.raises(OptionError, match="is not a GPU's number; give 0, or 0,1 for two, or -1 for the CPU"):
@@ -410,6 +418,15 @@ def test_a_number_of_iterations_that_never_comes_is_told(number, written, tmp_pa
         [] if number == 2 else said
     )
     assert bool(said) == (number != 2)
+
+
+@pytest.mark.parametrize(("init", "count"), [("random", 1), ("image", 0)])
+def test_an_init_image_that_nothing_begins_at_is_told_once(init, count):
+    said = []
+    stylize(options(init=init, init_image="style.png"), notice=said.append, save=False)
+    assert said == count * [
+        "-init_image style.png is not used, as in the original, unless -init image stands beside it"
+    ]
 
 
 def interrupt(progress):

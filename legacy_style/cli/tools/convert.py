@@ -27,6 +27,7 @@ from legacy_style.formats import model_files
 from legacy_style.programs.neural_style import pixels
 from legacy_style.toolkit import convert
 from legacy_style.torch7 import image as torch_image
+from legacy_style.torch7 import image_files
 
 
 @click.command(help=__doc__)
@@ -77,6 +78,8 @@ def main(
     """The command; see the module's docstring."""
     form = convert.Form(half, names, not bgr, caffe_version or "")
     convert.kind_of(output)
+    if image is not None:
+        image_files.check(image)
     click.echo(f"Reading {source}", err=True)
     net = model_files.load(
         source, matconvnet_orientation=matconvnet_orientation, allow_torchvision=allow_torchvision

@@ -75,10 +75,10 @@ def main(
     """The command; see the module's docstring."""
     form = convert.Form(half=half)
     convert.kind_of(output)
+    used, held = split(found(folder), hold_back)
     net = model_files.load(model, matconvnet_orientation=matconvnet_orientation)
     if until:
         net = convert.until(net, until)
-    used, held = split(found(folder), hold_back)
     means = normalise.mean_activations(net, loaded(used, image_size, "Measuring"))
     made = normalise.normalised(net, means)
     convert.write(output, made, form)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
+from legacy_style.cli import process
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm")
 
@@ -38,11 +39,14 @@ def paint(photo: str, out: str, style: str, size: int, tile: int) -> None:
     """
     from legacy_style.errors import LegacyStyleError
     from legacy_style.programs.fast_neural_style import painter
-    from legacy_style.torch7 import image
+    from legacy_style.torch7 import image, image_files
 
+    jobs = list(_jobs(Path(photo), Path(out)))
+    for source, _ in jobs[:1]:
+        image_files.check(source)
     brush = painter.load(style)
     failed = 0
-    for source, target in list(_jobs(Path(photo), Path(out))):
+    for source, target in jobs:
         try:
             image.check_can_save(target)
             picture = brush.paint(painter.load_photograph(str(source), size), tile)
@@ -51,7 +55,7 @@ def paint(photo: str, out: str, style: str, size: int, tile: int) -> None:
             if not Path(photo).is_dir():
                 raise
             failed += 1
-            print(f"left out: {error}", file=sys.stderr, flush=True)
+            process.say("left out", str(error))
         else:
             click.echo(str(target))
     if failed:

@@ -6,9 +6,11 @@ too.
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 
 import click
+
+from legacy_style.cli import process
 
 
 @click.command("style-dataset", short_help="Folders of images to an HDF5 file for th train.lua.")
@@ -56,7 +58,7 @@ def style_dataset(
         Sizes(height, width, max_resize),
         max_images=max_images if max_images > 0 else None,
         workers=num_workers,
-        notice=lambda line: print(line, file=sys.stderr, flush=True),
+        notice=partial(process.say, "legacy-style style-dataset"),
     )
     parts = " and ".join(f"{count} for {part}" for part, count in counts.items())
     click.echo(f"{output_file}: {parts}")

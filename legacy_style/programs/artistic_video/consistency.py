@@ -14,8 +14,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from legacy_style import files
 from legacy_style.errors import OptionError
-from legacy_style.files import write_whole
 from legacy_style.programs.artistic_video.flo import Flow
 
 Plane = NDArray[np.float32]
@@ -65,9 +65,9 @@ def write(path: str, mask: Mask) -> None:
     """Write a mask (H, W) as a binary PGM, whole or not at all; raises OptionError where that fails."""
     height, width = mask.shape
     try:
-        write_whole(path, f"P5\n{width} {height}\n255\n".encode() + mask.tobytes())
+        files.write_whole(path, f"P5\n{width} {height}\n255\n".encode() + mask.tobytes())
     except OSError as error:
-        raise OptionError(f"{path}: could not be written: {error.strerror}; choose another place") from error
+        raise OptionError(f"{path}: could not be written: {files.reason(error)}") from error
 
 
 def _whole(position: Plane) -> NDArray[np.int64]:

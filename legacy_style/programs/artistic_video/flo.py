@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from legacy_style import files
 from legacy_style.errors import FormatError, OptionError
-from legacy_style.files import write_whole
 
 Flow = NDArray[np.float32]
 """(2, H, W) in pixels: u to the right, v downwards. Pixel (y, x) moves to (y + v, x + u)."""
@@ -54,6 +54,6 @@ def write(path: str, flow: Flow) -> None:
     """Write a flow (2, H, W) as a .flo file, whole or not at all; raises OptionError where that fails."""
     header = _HEADER.pack(TAG, flow.shape[2], flow.shape[1])
     try:
-        write_whole(path, header + flow.transpose(1, 2, 0).astype("<f4").tobytes())
+        files.write_whole(path, header + flow.transpose(1, 2, 0).astype("<f4").tobytes())
     except OSError as error:
-        raise OptionError(f"{path}: could not be written: {error.strerror}; choose another place") from error
+        raise OptionError(f"{path}: could not be written: {files.reason(error)}") from error

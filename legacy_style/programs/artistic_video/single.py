@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from legacy_style.errors import OptionError
+from legacy_style.programs import examples
 from legacy_style.programs.artistic_video import flo, masks, patterns
+from legacy_style.programs.artistic_video.options import ORIGINAL, SINGLE
 from legacy_style.programs.artistic_video.painter import (
     Array,
     Evaluation,
@@ -175,6 +177,13 @@ def open_painter(
     common: Common, log: Log, notice: Log, *, frames: Callable[[], None] | None = None
 ) -> Painter:
     """The network with the style targets captured; `frames` is called where the multi-pass program counts frames."""
+    defaults = {option.key: str(option.default) for option in ORIGINAL[SINGLE]}
+    instead = "-content_pattern frames/%04d.png, your frames, and -style_image {ink_wash}"
+    for option, path, default in (
+        ("-content_pattern", common.content(common.start), defaults["-content_pattern"] % common.start),
+        *(("-style_image", path, defaults["-style_image"]) for path in common.style_images),
+    ):
+        examples.check(option, path, default, instead)
     painter = Painter(
         common.model, common.losses, gpu=common.gpu, autotune=common.autotune, log=log, notice=notice
     )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from legacy_style.errors import OptionError, UnsupportedError
-from legacy_style.files import write_whole
+from legacy_style.files import reason, write_whole
 from legacy_style.torch7 import image_files
 from legacy_style.torch7.image_files import Notice
 
@@ -168,7 +168,9 @@ def save(path: str, image: Array) -> None:
         picture = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
         picture.save(encoded, image_format, quality=_JPEG_QUALITY)
         write_whole(Path(path).resolve(), encoded.getvalue())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise OptionError(f"{path}: could not be written: {reason(error)}") from error
+    except ValueError as error:  # a format that cannot hold this image
         raise OptionError(f"{path}: could not be written: {error}") from error
 
 

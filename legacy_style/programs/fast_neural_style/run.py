@@ -19,14 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from legacy_style import files
 from legacy_style.engine import machine
 from legacy_style.errors import FormatError, OptionError, UnsupportedError
-from legacy_style.formats import t7
+from legacy_style.formats import model_files, t7
+from legacy_style.programs import examples
 from legacy_style.programs.fast_neural_style import network, shapes
 from legacy_style.programs.fast_neural_style.forward import Forward
 from legacy_style.programs.fast_neural_style.median import median_filter
 from legacy_style.programs.fast_neural_style.network import Checkpoint
-from legacy_style.programs.fast_neural_style.options import Settings
+from legacy_style.programs.fast_neural_style.options import ORIGINAL, Settings
 from legacy_style.torch7 import image
 
 Log = Callable[[str], None]
@@ -51,6 +53,11 @@ def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None])
     jobs = find_jobs(settings)
     if not jobs:
         notice(f"no image in {settings.source}: no name there ends in .{', .'.join(EXTENSIONS)}")
+    if not settings.folder and _is_torch7(
+        settings.model
+    ):  # of two that are missing, the model is told of, as it was
+        default = str(next(option.default for option in ORIGINAL if option.key == "-input_image"))
+        examples.check("-input_image", settings.source, default, "-input_image {china}")
     device = choose_device(settings, notice)
     checkpoint = load(settings.model, log)
     if checkpoint.bare:
@@ -69,6 +76,13 @@ def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None])
         finally:
             if saving is not None:
                 saving.result()
+
+
+def _is_torch7(path: str) -> bool:
+    try:
+        return model_files.is_torch7(path)
+    except OSError:
+        return False
 
 
 def find_jobs(settings: Settings) -> list[Job]:
@@ -216,7 +230,5 @@ def _save(path: str, picture: NDArray[np.float32]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OptionError(
-            f"{folder}: cannot be made into a folder: {error.strerror}; choose another"
-        ) from error
+        raise OptionError(f"{folder}: cannot be made into a folder: {files.reason(error)}") from error
     image.save(path, picture)

@@ -39,9 +39,7 @@ def write_checkpoint(settings: Settings, model: torch.nn.Module, history: Histor
         files.write_whole(f"{name}.json", text.encode("utf-8", "surrogateescape"))
         t7.write(f"{name}.t7", {**table, "model": _with_gradients(model)})
     except OSError as error:
-        raise OptionError(
-            f"-checkpoint_name {name}: could not be written: {error.strerror or error}; choose another name"
-        ) from error
+        raise OptionError(f"-checkpoint_name {name}: could not be written: {files.reason(error)}") from error
 
 
 def _with_gradients(model: torch.nn.Module) -> t7.TorchObject:

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError
+from legacy_style.programs import examples
 from legacy_style.programs.fast_neural_style import loading, printout
 from legacy_style.programs.fast_neural_style.layers import TotalVariation
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
-from legacy_style.programs.fast_neural_style.slow_options import Settings
+from legacy_style.programs.fast_neural_style.slow_options import ORIGINAL, Settings
 from legacy_style.torch7 import image
 from legacy_style.torch7.optim import AdamState, Feval, adam, lbfgs
 from legacy_style.torch7.random import Generator
@@ -37,6 +38,12 @@ def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None])
     an error to end the run. Raises LegacyStyleError.
     """
     _check_outputs(settings)
+    defaults = {option.key: str(option.default) for option in ORIGINAL}
+    for option, path in (
+        ("-content_image", settings.content_image),
+        ("-style_image", settings.style_image),
+    ):
+        examples.check(option, path, defaults[option], "-content_image {china} -style_image {ink_wash}")
     device = loading.choose_device(settings.device, notice)
     try:
         modules = loading.loss_network(settings.loss_network, notice)

@@ -84,9 +84,7 @@ def make(
                 dataset.resize(stored, axis=0)
                 counts[part] = stored
     except OSError as error:
-        raise OptionError(
-            f"{output}: could not be written: {error.strerror or error}; choose another place"
-        ) from error
+        raise OptionError(f"{output}: could not be written: {files.reason(error)}") from error
     return counts
 
 

@@ -18,11 +18,12 @@ import torch
 
 from legacy_style.engine import machine
 from legacy_style.errors import OptionError
+from legacy_style.programs import examples
 from legacy_style.programs.fast_neural_style import architecture, loading, printout, saving, training_state
 from legacy_style.programs.fast_neural_style.data import Batches, open_batches
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
-from legacy_style.programs.fast_neural_style.train_options import Settings
+from legacy_style.programs.fast_neural_style.train_options import ORIGINAL, Settings
 from legacy_style.programs.fast_neural_style.trainer import Trainer
 from legacy_style.torch7 import image
 from legacy_style.torch7.random import Generator
@@ -50,7 +51,7 @@ def train(
 
     `log` takes the lines that the original prints, `notice` ours. Raises LegacyStyleError.
     """
-    _check_outputs(settings)
+    _check_files(settings)
     device = loading.choose_device(settings.device, notice)
     machine.dtype(settings.precision, [device])  # raises where that would be slow
     state = training_state.read(settings.resume) if settings.resume else None
@@ -58,10 +59,10 @@ def train(
         training_state.check_same(settings.resume, state, settings)
     seed = state["seed"] if state is not None else settings.seed
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-    model = _model(settings, seed, log)
-    log(printout.describe(model))
-    criterion = _criterion(settings, device, notice) if settings.percep_loss_weight > 0 else None
     with contextlib.closing(open_batches(settings, seed, notice)) as batches:
+        model = _model(settings, seed, log)
+        log(printout.describe(model))
+        criterion = _criterion(settings, device, notice) if settings.percep_loss_weight > 0 else None
         trainer = Trainer(settings, model, criterion, device, seed)
         if state is not None:
             training_state.restore(state, trainer)
@@ -100,8 +101,11 @@ def _run(trainer: Trainer, batches: Batches, log: Log, on_progress: Callable[[Pr
             training_state.write(settings.state, before or training_state.collect(trainer), trainer.history)
 
 
-def _check_outputs(settings: Settings) -> None:
-    """Raise OptionError where a file could not be written, or a picture not painted, after the first hours."""
+def _check_files(settings: Settings) -> None:
+    """Raise OptionError where an image is missing, a file could not be written, or a picture not painted."""
+    if settings.task == "style" and settings.percep_loss_weight > 0:
+        default = next(str(option.default) for option in ORIGINAL if option.key == "-style_image")
+        examples.check("-style_image", settings.style_image, default, "-style_image {ink_wash}")
     if settings.state:
         folder = Path(settings.state).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):

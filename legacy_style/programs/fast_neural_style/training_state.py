@@ -53,8 +53,8 @@ def write(path: str, content: dict[str, Any], history: training.History) -> None
     try:
         with files.replacing(path) as file:
             torch.save({**content, "history": losses}, file)
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        raise OptionError(f"--state {path}: could not be written ({error}); choose another place") from error
+    except OSError as error:
+        raise OptionError(f"--state {path}: could not be written: {files.reason(error)}") from error
 
 
 def read(path: str) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style.engine.processes.group import Ranks
+from legacy_style.programs import examples
 from legacy_style.programs.neural_style import pixels
+from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.settings import Settings
 from legacy_style.torch7 import image as torch_image
 
@@ -36,6 +38,17 @@ class Images:
     styles: list[Tensor]
     init: Tensor | None
     colors: Array | None
+
+
+def check(settings: Settings) -> None:
+    """Raise, as `load_images` would, where an image cannot be read; none is decoded."""
+    instead = "-content_image {china} -style_image {ink_wash}"
+    for option, path, default in (
+        ("-content_image", settings.content_image, Options.content_image),
+        *(("-style_image", path, Options.style_image) for path in settings.style_images),
+        *([("-init_image", settings.init_image, "")] if settings.init_image else []),
+    ):
+        examples.check(option, path, default, instead)
 
 
 def load_images(settings: Settings, notice: Log = _ignore) -> Images:

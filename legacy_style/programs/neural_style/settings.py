@@ -243,7 +243,10 @@ def _gpus(text: str) -> tuple[int, ...]:
     numbers = [tonumber(part) for part in (split_list(text) if several else [text])]
     known = [number for number in numbers if number is not None and math.isfinite(number)]
     if not numbers or len(known) < len(numbers):
-        raise OptionError(f"-gpu {text!r} is not a GPU's number; give 0, or 0,1 for two, or -1 for the CPU")
+        theirs = " (c, the CPU, is neural-style-pt's)" if "c" in split_list(text) else ""
+        raise OptionError(
+            f"-gpu {text!r} is not a GPU's number{theirs}; give 0, or 0,1 for two, or -1 for the CPU"
+        )
     if not several and known[0] + 1 <= 0:
         return ()
     return tuple(int(number + 1) - 1 for number in known)

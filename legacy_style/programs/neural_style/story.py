@@ -28,6 +28,7 @@ from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.programs.neural_style import building, record
 from legacy_style.programs.neural_style.devices import choose_devices
 from legacy_style.programs.neural_style.images import Images, share_images
+from legacy_style.programs.neural_style.images import check as check_images
 from legacy_style.programs.neural_style.options import Options, as_words
 from legacy_style.programs.neural_style.output import Interrupted, Log, Output, Result
 from legacy_style.programs.neural_style.settings import Settings, read
@@ -64,6 +65,10 @@ def stylize(
             notice(
                 f"-num_iterations {settings.num_iterations:.14g} is no whole number of at least 1, so that"
                 f" {settings.output_image} will not be written, as in the original"
+            )
+        if settings.init_image and settings.init != "image":
+            notice(
+                f"-init_image {settings.init_image} is not used, as in the original, unless -init image stands beside it"
             )
         net, images, precision = prepare(settings, log, notice, ranks)
         saved = group.read_together(ranks, settings.resume) if settings.resume else None
@@ -107,6 +112,8 @@ def prepare(
 ) -> tuple[Network, Images, torch.dtype]:
     """The network on its devices, the images, and what the layers behind the first compute in."""
     ranks = ranks or Ranks()
+    if ranks.rank == 0:  # which reads the images for all
+        check_images(settings)
     devices = choose_devices(settings.gpus, notice, autotune=settings.autotune)
     precision = machine.dtype(settings.precision, devices)
     ranks.use(devices[0])

@@ -29,6 +29,7 @@ from legacy_style.programs.artistic_video.warp import Array, warp
 from legacy_style.programs.video import fast, motion, sink, source, steadiness, work
 from legacy_style.programs.video.source import Frame, Picture
 from legacy_style.torch7 import image as torch_image
+from legacy_style.torch7 import image_files
 
 PREVIEW = 10
 """So many frames --preview makes."""
@@ -264,9 +265,10 @@ def check(settings: Settings) -> None:
     """Raise OptionError for what can be known before anything is opened."""
     if settings.fast is None and not settings.styles:
         raise OptionError("a video needs a style: give --style with an image, or --fast with a trained model")
-    for path in [*settings.styles, *([settings.model] if settings.model else [])]:
-        if not Path(path).is_file():
-            raise OptionError(f"{path}: no such file")
+    for path in settings.styles:
+        image_files.check(path)
+    if settings.model and not Path(settings.model).is_file():
+        raise OptionError(f"{settings.model}: no such file; give --model a network, or leave it out")
     if settings.fast is not None:
         fast.find(settings.fast)
     if settings.size < 16:

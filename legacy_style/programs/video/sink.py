@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from legacy_style.errors import OptionError
+from legacy_style.files import reason
 from legacy_style.programs.video import packages
 from legacy_style.programs.video.source import Frame, Source
 from legacy_style.torch7 import image as torch_image
@@ -81,7 +82,7 @@ def write(
         partial.replace(target)
     except (av.error.FFmpegError, OSError) as error:
         raise OptionError(
-            f"{path}: the video could not be written ({error}); choose another name or kind"
+            f"{path}: the video could not be written: {reason(error, 'choose another name or kind')}"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

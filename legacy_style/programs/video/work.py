@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from legacy_style.errors import OptionError
-from legacy_style.files import sha256, write_whole
+from legacy_style.files import reason, sha256, write_whole
 from legacy_style.programs.video.source import Picture
 from legacy_style.torch7 import image as torch_image
 
@@ -52,7 +52,7 @@ class Work:
             write_whole(self.folder / _RECORD, json.dumps(dict(record), indent=1).encode())
         except OSError as error:
             raise OptionError(
-                f"{folder}: the work folder cannot be written ({error.strerror}); name another with --work"
+                f"{folder}: the work folder cannot be written ({reason(error, '')}); name another with --work"
             ) from error
         self.done = 0
         while self.path(self.done + 1).is_file():
