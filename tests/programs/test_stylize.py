@@ -424,9 +424,7 @@ def test_a_number_of_iterations_that_never_comes_is_told(number, written, tmp_pa
 def test_an_init_image_that_nothing_begins_at_is_told_once(init, count):
     said = []
     stylize(options(init=init, init_image="style.png"), notice=said.append, save=False)
-    assert said == count * [
-        "-init_image style.png is not used, as in the original, unless -init image stands beside it"
-    ]
+    assert said == count * ["-init_image style.png is not used, as in the original, without -init image"]
 
 
 def interrupt(progress):

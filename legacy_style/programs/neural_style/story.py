@@ -67,9 +67,7 @@ def stylize(
                 f" {settings.output_image} will not be written, as in the original"
             )
         if settings.init_image and settings.init != "image":
-            notice(
-                f"-init_image {settings.init_image} is not used, as in the original, unless -init image stands beside it"
-            )
+            notice(f"-init_image {settings.init_image} is not used, as in the original, without -init image")
         net, images, precision = prepare(settings, log, notice, ranks)
         saved = group.read_together(ranks, settings.resume) if settings.resume else None
         inputs = digests(net, images) if settings.checkpoint or saved else {}
