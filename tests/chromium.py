@@ -71,6 +71,12 @@ class Browser:
         self, path: Path, *, width: int, height: int = 900, dark: bool = False, scripts: bool = False
     ) -> None:
         """Load a file in a window of that size; the page's own scripts run only with `scripts`."""
+        self.visit(path.absolute().as_uri(), width=width, height=height, dark=dark, scripts=scripts)
+
+    def visit(
+        self, address: str, *, width: int, height: int = 900, dark: bool = False, scripts: bool = True
+    ) -> None:
+        """Load what is at an address, as `open` does."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -82,7 +88,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self.events.clear()
-        self.call("Page.navigate", url=path.absolute().as_uri())
+        self.call("Page.navigate", url=address)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 
@@ -97,8 +103,19 @@ class Browser:
         answer = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(answer["data"]))
 
-    def complaints(self) -> list[str]:
-        """What the console said and what was requested over a network since the page was opened."""
+    def wait_for(self, expression: str) -> Any:
+        """The first value of an expression that is true; fails after a while without one."""
+        deadline = time.monotonic() + _PATIENCE
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < deadline, f"this did not become true: {expression}"
+            time.sleep(0.1)
+        return value
+
+    def complaints(self, *allowed: str) -> list[str]:
+        """What the console said and what was requested over a network since the page was opened.
+
+        Addresses that begin with one of `allowed` may be requested.
+        """
         found = []
         for event in self.events:
             params = event.get("params", {})
@@ -108,7 +125,7 @@ class Browser:
                 found.append(json.dumps(params))
             elif event.get("method") == "Network.requestWillBeSent":
                 url = params["request"]["url"]
-                if not url.startswith(("file:", "data:")):
+                if not url.startswith(("file:", "data:", "blob:", *allowed)):
                     found.append(f"requested {url}")
         return found
 

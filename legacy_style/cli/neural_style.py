@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import ProgressLine
+from legacy_style.cli.watching import finish, follow, watched
 from legacy_style.programs.neural_style import options as option_table
 from legacy_style.programs.neural_style.options import CommandLine
 from legacy_style.torch7 import cmdline
 
 if TYPE_CHECKING:
-    from legacy_style.programs.neural_style.story import Progress
+    from legacy_style.programs.neural_style.output import Painting
 
 NAME = "neural_style"
 
@@ -84,12 +86,21 @@ def _run(command: CommandLine, interrupts: process.Interrupts) -> None:
         live.clear()
         process.say(NAME, line)
 
-    def on_progress(progress: Progress) -> None:
-        interrupts.check()
-        live.update(progress)
-
+    options = command.options
+    photo, style = (Path(name).name for name in (options.content_image, options.style_image))
     try:
-        stylize(command.options, log=log, notice=notice, on_progress=on_progress)
+        with watched(
+            command.watch, f"{photo} in the style of {style}", options.content_image, notice
+        ) as watcher:
+
+            def on_progress(progress: Painting) -> bool:
+                interrupts.check()
+                live.update(progress)
+                return watcher is not None and follow(watcher, progress)
+
+            result = stylize(options, log=log, notice=notice, on_progress=on_progress)
+            if watcher is not None:
+                finish(watcher, result, options.output_image, options.num_iterations)
     finally:
         live.clear()
 

@@ -304,6 +304,15 @@ def resident_memory() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_memory() -> int:
+    """Bytes of physical memory that this process has held at most; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, ValueError, StopIteration):
+        return 0
+
+
 def available_memory(processes: int = 1) -> int | None:
     """Bytes that this process may grow to, what it holds included; None where the system does not tell.
 

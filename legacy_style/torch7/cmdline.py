@@ -38,13 +38,15 @@ class UsageError(OptionError):
 class Option:
     """One option: the word that stands for it, dashes included; its default, hence its type; its help.
 
-    `empty_help`: the original gave it a help text without a letter, which prints one blank more than none.
+    `empty_help`: the original gave it a help text without a letter, which prints one blank more than none. `implied`:
+    its value where the next word is no number; no option of an original has one.
     """
 
     key: str
     default: Value
     help: str = ""
     empty_help: bool = False
+    implied: float | None = None
 
 
 def tonumber(text: str) -> float | None:
@@ -93,6 +95,11 @@ def parse(options: Sequence[Option], words: Sequence[str]) -> dict[str, Value] |
         default = known[word].default
         if isinstance(default, bool):
             given[word] = not default
+            position += 1
+            continue
+        implied = known[word].implied
+        if implied is not None and (position + 1 == len(words) or tonumber(words[position + 1]) is None):
+            given[word] = implied
             position += 1
             continue
         if position + 1 == len(words):

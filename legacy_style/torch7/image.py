@@ -142,7 +142,7 @@ def save(path: str | os.PathLike[str], image: NDArray[np.floating]) -> None:
     encoded = io.BytesIO()
     try:
         with pillow_to_ourselves():
-            Image.fromarray(_to_bytes(image)).save(encoded, image_format, quality=_JPEG_QUALITY)
+            Image.fromarray(to_bytes(image)).save(encoded, image_format, quality=_JPEG_QUALITY)
         write_whole(name, encoded.getvalue())
     except OSError as error:
         raise OptionError(f"{name}: could not be written: {reason(error)}") from error
@@ -273,7 +273,7 @@ def _target(name: str) -> Path:
     return Path(os.path.realpath(name))
 
 
-def _to_bytes(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+def to_bytes(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     """(3, H, W) to bytes, (H, W, 3): clamped, times 255, truncated; NaN, as by C's cast, to 0."""
     height = image.shape[1]
     result = np.empty((height, image.shape[2], 3), np.uint8)

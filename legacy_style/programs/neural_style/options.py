@@ -104,6 +104,12 @@ EXTENSIONS = (
     Option("--list-layers", False, "Print the layers of the model, then exit"),
     Option("--print-plan", False, "Print what the run would do and need, then exit"),
     Option("--no-progress", False, "No live line on stderr, even if it is a terminal"),
+    Option(
+        "--watch",
+        -1.0,
+        "Show the run on a page for a browser on this machine, [at a port]; -1: do not",
+        implied=0.0,
+    ),
     Option("--metadata", False, "Keep command, versions and losses beside the result, and inside a PNG"),
     Option("--max-pixels", float(Options.max_pixels), "Refuse input images with more pixels"),
     Option("--tile", float(Options.tile), "Side of the tiles that a large image is worked in; 0: automatic"),
@@ -153,11 +159,15 @@ OTHER_VERSIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A command line that parsed: the options, what to do (`run`, or one of ours without dashes), how."""
+    """A command line that parsed: the options, what to do (`run`, or one of ours without dashes), how.
+
+    `watch` is the port of the page to watch it on, 0 for any.
+    """
 
     options: Options
     action: str
     progress: bool
+    watch: int | None
 
 
 def parse(words: Sequence[str]) -> CommandLine | None:
@@ -174,8 +184,10 @@ def parse(words: Sequence[str]) -> CommandLine | None:
     for key in _ACTIONS:
         values.pop(_field(key), None)
     progress = not values.pop("no_progress", False)
+    watch = values.pop("watch", None)
+    port = None if watch in (None, -1) else _whole("watch", float(watch or 0), 0)
     options = Options(**values, given=frozenset(values))  # type: ignore[arg-type]  # each has its default's type
-    return CommandLine(options, action, progress)
+    return CommandLine(options, action, progress, port)
 
 
 def advice(word: str) -> str | None:

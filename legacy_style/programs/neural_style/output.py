@@ -7,13 +7,13 @@ evaluation, before the update that follows it; the last update is thrown away.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from legacy_style.engine.optimise import Losses, OnProgress, Progress
+from legacy_style.engine.optimise import Losses, Progress
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.programs.neural_style import pixels
 from legacy_style.programs.neural_style.settings import Settings
@@ -34,6 +34,21 @@ class Result:
     losses: list[Losses] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Painting(Progress):
+    """An evaluation that is done, with the picture as the program would save it.
+
+    `picture()` is it, as in `Result`; `keep()` writes it under its intermediate name, and gives that.
+    """
+
+    picture: Callable[[], Array] = field(compare=False, repr=False)
+    keep: Callable[[], str] = field(compare=False, repr=False)
+
+
+OnPainting = Callable[[Painting], object]
+"""Is called after every evaluation; the run ends where it returns something true."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The run was interrupted; `path` is the file that holds the image of the last evaluation."""
 
@@ -51,7 +66,7 @@ class Output:
         *,
         colors: Array | None,
         log: Log,
-        on_progress: OnProgress | None,
+        on_progress: OnPainting | None,
         save: bool,
         ranks: Ranks,
     ) -> None:
@@ -74,7 +89,16 @@ class Output:
             last = progress.iteration == self.settings.num_iterations
             name = self.settings.output_image if last else self.settings.intermediate(progress.iteration)
             self.write(name, progress.image())
-        return self.on_progress(progress) if self.on_progress is not None else None
+        if self.on_progress is None:
+            return None
+        known = {each.name: getattr(progress, each.name) for each in fields(progress)}
+        return self.on_progress(
+            Painting(
+                **known,
+                picture=lambda: self.picture(progress.image()),
+                keep=lambda: self.save_last(progress.iteration, progress.image()),
+            )
+        )
 
     def is_due(self, iteration: int) -> bool:
         """Whether the image of this iteration is to be saved."""
@@ -82,7 +106,7 @@ class Output:
         return iteration == self.settings.num_iterations or (every > 0 and iteration % every == 0)
 
     def save_last(self, iteration: int, image: Tensor) -> str:
-        """Write the image of a run that ends early under its intermediate name, which is returned."""
+        """Write the image of an iteration under its intermediate name, which is returned."""
         name = self.settings.intermediate(iteration)
         self.write(name, image)
         return name

@@ -18,7 +18,7 @@ from legacy_style.engine import checkpoint, machine, memory, network
 from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.memory import Plan
 from legacy_style.engine.network import Network
-from legacy_style.engine.optimise import Finished, Losses, OnProgress, Optimisation, Progress
+from legacy_style.engine.optimise import Finished, Losses, Optimisation, Progress
 from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.engine.processes import group, parts
 from legacy_style.engine.processes.group import Ranks
@@ -30,7 +30,7 @@ from legacy_style.programs.neural_style.devices import choose_devices
 from legacy_style.programs.neural_style.images import Images, share_images
 from legacy_style.programs.neural_style.images import check as check_images
 from legacy_style.programs.neural_style.options import Options, as_words
-from legacy_style.programs.neural_style.output import Interrupted, Log, Output, Result
+from legacy_style.programs.neural_style.output import Interrupted, Log, OnPainting, Output, Result
 from legacy_style.programs.neural_style.settings import Settings, read
 
 __all__ = ["Interrupted", "Losses", "Progress", "Result", "stylize"]
@@ -45,15 +45,15 @@ def stylize(
     *,
     log: Log = _ignore,
     notice: Log = _ignore,
-    on_progress: OnProgress | None = None,
+    on_progress: OnPainting | None = None,
     save: bool = True,
 ) -> Result:
     """Run neural_style.lua with `options`.
 
     `log` takes each line that the original prints, `notice` remarks of ours, both without line end. With `save`, files
-    are written as the original writes them. Raises the errors of `legacy_style.errors`, and Interrupted where a
-    KeyboardInterrupt comes during the optimisation, after the image of the last evaluation was saved; where none was
-    to be saved, that KeyboardInterrupt itself.
+    are written as the original writes them; where `on_progress` ends the run, its image is the result. Raises the
+    errors of `legacy_style.errors`, and Interrupted where a KeyboardInterrupt comes during the optimisation, after the
+    image of the last evaluation was saved; where none was to be saved, that KeyboardInterrupt itself.
     Where torchrun has started several processes, they share the image; the first one alone reads images, logs, and
     saves, and the others return what they have of the result.
     """
@@ -99,6 +99,8 @@ def stylize(
         if saved:
             run.resume(settings.resume, saved)
         finished = optimise(run, output, settings)
+        if finished.stopped and save:
+            output.write(settings.output_image, finished.image)
         result = Result(output.picture(finished.image), finished.losses)
         if settings.metadata and ranks.rank == 0 and ranks.saved == settings.output_image:
             keep_record(options, settings, result, time.monotonic() - run.began)
