@@ -21,6 +21,7 @@ NAME = "legacy-style"
 
 # Name: (module and attribute, below legacy_style.cli; what it does, for --help).
 COMMANDS = {
+    "studio": ("tools.studio:main", "Paint photographs from a page in the browser."),
     "paint": ("tools.paint:paint", "Paint a photograph, or a folder of them, in about a second each."),
     "video": ("video:video", "Paint a video, steadily, with its sound."),
     "flow": ("video:flow", "Make optical flow and masks for artistic_video.lua."),

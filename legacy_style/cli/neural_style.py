@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import ProgressLine
-from legacy_style.cli.watching import finish, follow, watched
+from legacy_style.cli.watching import watched
 from legacy_style.programs.neural_style import options as option_table
 from legacy_style.programs.neural_style.options import CommandLine
 from legacy_style.torch7 import cmdline
@@ -74,13 +74,10 @@ def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
 
 def _run(command: CommandLine, interrupts: process.Interrupts) -> None:
     from legacy_style.programs.neural_style.story import stylize
+    from legacy_style.watch import runs
 
     interrupts.check()
     live = ProgressLine(sys.stderr, shown=command.progress and sys.stderr.isatty())
-
-    def log(line: str) -> None:
-        live.clear()
-        lua_program.print_line(line)
 
     def notice(line: str) -> None:
         live.clear()
@@ -93,14 +90,20 @@ def _run(command: CommandLine, interrupts: process.Interrupts) -> None:
             command.watch, f"{photo} in the style of {style}", options.content_image, notice
         ) as watcher:
 
+            def log(line: str) -> None:
+                live.clear()
+                lua_program.print_line(line)
+                if watcher is not None:
+                    runs.say(watcher, line)
+
             def on_progress(progress: Painting) -> bool:
                 interrupts.check()
                 live.update(progress)
-                return watcher is not None and follow(watcher, progress)
+                return watcher is not None and runs.follow(watcher, progress)
 
             result = stylize(options, log=log, notice=notice, on_progress=on_progress)
             if watcher is not None:
-                finish(watcher, result, options.output_image, options.num_iterations)
+                runs.finish(watcher, result, f"The picture is {options.output_image}", options.num_iterations)
     finally:
         live.clear()
 

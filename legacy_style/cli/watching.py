@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from legacy_style.errors import LegacyStyleError, OptionError
 
 if TYPE_CHECKING:
-    from legacy_style.programs.neural_style.output import Painting, Result
     from legacy_style.watch.watcher import Watcher
 
 
@@ -48,22 +47,3 @@ def watched(
             raise
         finally:
             watcher.close()
-
-
-def follow(watcher: Watcher, progress: Painting) -> bool:
-    """Tell the page of an iteration, do what it asks for, and give whether the run is to stop."""
-    losses = progress.losses
-    told = {"total": losses.total, "content": sum(losses.content), "style": sum(losses.style)}
-    stop = watcher.update(progress.iteration, progress.num_iterations, told, progress.picture)
-    if watcher.wants_save():
-        try:
-            watcher.saved(progress.keep())
-        except OptionError as error:
-            watcher.remark(str(error))
-    return stop
-
-
-def finish(watcher: Watcher, result: Result, name: str, iterations: float) -> None:
-    """Tell the page that a run is over, of which `name` is the picture."""
-    stopped = len(result.losses) < iterations
-    watcher.end("stopped" if stopped else "done", f"The picture is {name}", result.image)

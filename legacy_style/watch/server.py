@@ -11,6 +11,7 @@ import contextlib
 import hmac
 import json
 import os
+import re
 import secrets
 import sys
 import threading
@@ -19,12 +20,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from legacy_style.errors import OptionError
 
 HOST = "127.0.0.1"
-_LOOPBACK = ("127.0.0.1", "localhost")
+_OURSELVES = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.ASCII)
 _PATIENCE = 20.0  # seconds that a browser may take to send, or to receive
 _MOST_CONNECTIONS = 64
 _MOST_JSON = 2**16  # bytes of a request that is JSON
@@ -125,12 +126,12 @@ class Server:
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: BinaryIO) -> Answer:
         """The answer to a request whose first line has `method` and `target`; Refused where there is none."""
         host = headers.get("Host", "")
-        if urlsplit(f"//{host}").hostname not in _LOOPBACK:
+        if not _OURSELVES.fullmatch(host):
             raise Refused(
                 HTTPStatus.FORBIDDEN, f"this page is for this machine alone: open http://{HOST}:{self.port}"
             )
-        split = urlsplit(target)
-        token, _, name = split.path.removeprefix("/").partition("/")
+        path, _, query = target.partition("?")
+        token, _, name = path.removeprefix("/").partition("/")
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             raise Refused(
                 HTTPStatus.NOT_FOUND, "there is nothing here; open the whole address that was printed"
@@ -143,8 +144,8 @@ class Server:
         length = headers.get("Content-Length", "0")
         if not (length.isascii() and length.isdigit()):
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "the request does not say how long it is")
-        query = {name: values[-1] for name, values in parse_qs(split.query, keep_blank_values=True).items()}
-        return route(Request(query, body, int(length)))
+        named = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
+        return route(Request(named, body, int(length)))
 
 
 class _Http(ThreadingHTTPServer):

@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 const run = { number: -1, names: [], points: [], picture: 0, loading: false, state: "" };
 const words = {
-  waiting: "Waiting",
+  waiting: "Ready",
   running: "Painting",
   done: "Finished",
   stopped: "Stopped, and kept",
@@ -93,13 +93,16 @@ setSplit(0);
 function draw() {
   const box = $("curves"), width = box.clientWidth, height = box.clientHeight;
   const points = run.points, rows = run.names.length;
-  const values = points.flatMap((point) => point.slice(1)).filter((loss) => loss > 0);
+  // The first steps may be far off: once there are others, these decide what is shown.
+  const usual = points.length > 20 ? points.slice(Math.max(5, Math.floor(points.length / 20))) : points;
+  const values = usual.flatMap((point) => point.slice(1)).filter((loss) => loss > 0);
   if (!values.length || !width) return box.replaceChildren();
   const logs = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))].map(Math.log10);
   if (logs[1] - logs[0] < 0.1) { logs[0] -= 0.05; logs[1] += 0.05; }
   const [left, right, top, bottom] = [46, width - 6, 8, height - 22];
   const first = points[0][0], last = points[points.length - 1][0];
   const x = (at) => left + ((right - left) * (at - first)) / Math.max(last - first, 1);
+  const inside = (at) => Math.min(Math.max(at, top - 3), bottom + 3);
   const y = (log) => bottom - ((bottom - top) * (log - logs[0])) / (logs[1] - logs[0]);
   const svg = document.createElementNS(SVG, "svg");
   const add = (name, attributes, content = "") => {
@@ -121,7 +124,7 @@ function draw() {
   const kept = points.filter((point, index) => index % step === 0 || index === points.length - 1);
   for (let row = 1; row <= rows; row++) {
     const way = kept.filter((point) => point[row] > 0);
-    const d = way.map((point, at) => `${at ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(Math.log10(point[row])).toFixed(1)}`);
+    const d = way.map((point, at) => `${at ? "L" : "M"}${x(point[0]).toFixed(1)} ${inside(y(Math.log10(point[row]))).toFixed(1)}`);
     if (way.length) add("path", { class: `tone-${(row - 1) % 5}`, d: d.join("") });
   }
   box.replaceChildren(svg);
@@ -147,6 +150,7 @@ function ticks(low, high) {
 
 function scale(log) {
   const value = Number((10 ** log).toPrecision(3));
+  if (value >= 1e9) return value.toExponential(0);
   if (value >= 1e6) return `${Number((value / 1e6).toPrecision(3))}M`;
   if (value >= 1e3) return `${Number((value / 1e3).toPrecision(3))}k`;
   return value >= 0.01 ? String(value) : value.toExponential(0);
@@ -198,7 +202,7 @@ function told(event) {
   $("bar").value = event.state === "done" ? 1 : share;
   text("iteration", event.iteration ? `${event.iteration}${event.iterations ? ` of ${event.iterations}` : ""}` : "–");
   text("left", active && event.left !== null ? duration(event.left) : "–");
-  text("pace", event.pace ? `${event.pace < 1 ? event.pace.toPrecision(2) : event.pace.toFixed(1)} s an iteration` : "–");
+  text("pace", event.pace ? `${event.pace < 1 ? event.pace.toPrecision(2) : event.pace.toFixed(1)} s a step` : "–");
   text("memory", event.memory ? `${(event.memory / 2 ** 30).toFixed(1)} GiB` : "–");
   text("stage", event.stage || "–");
   $("save").disabled = !active || !event.iteration || event.stopping;

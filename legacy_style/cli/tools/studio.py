@@ -1,0 +1,47 @@
+"""`legacy-style studio`: paint photographs from a page in the browser."""
+
+from __future__ import annotations
+
+import tempfile
+import webbrowser
+from pathlib import Path
+
+import click
+
+
+@click.command("studio")
+@click.option(
+    "--port",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port of the page; 0: any free one.",
+)
+@click.option(
+    "--output-dir",
+    metavar="DIR",
+    default="",
+    help="Keep the paintings in this folder. Without it they are kept until the studio ends.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+def main(port: int, output_dir: str, no_browser: bool) -> None:
+    """Open a page on which photographs are painted: choose a photograph and a style, watch, download.
+
+    The page is for this machine alone, and needs no network. Ctrl-C ends the studio.
+    """
+    from legacy_style.watch.server import Server
+    from legacy_style.watch.studio import Studio
+    from legacy_style.watch.watcher import Watcher
+
+    with tempfile.TemporaryDirectory(prefix="legacy-style-") as folder:
+        results = Path(output_dir or folder)
+        results.mkdir(parents=True, exist_ok=True)
+        studio = Studio(Watcher(), Path(folder), results)
+        with Server(studio.routes(), port) as server:
+            click.echo(f"The studio is at {server.address}\nCtrl-C ends it.")
+            if not no_browser:
+                webbrowser.open(server.address)
+            try:
+                studio.work()
+            except KeyboardInterrupt:
+                click.echo("The studio is closed.")

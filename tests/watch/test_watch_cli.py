@@ -1,0 +1,135 @@
+"""`--watch` on a real run, from its own process: what the page asks for happens, and the picture is the same."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import thin_networks
+from PIL import Image
+
+from legacy_style.errors import OptionError
+from legacy_style.programs.neural_style import options
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    y, x = np.mgrid[0:48, 0:64]
+    for name, phase in (("photo", 3), ("style", 7)):
+        waves = np.stack([np.sin(x / (phase + each)) * np.cos(y / (5 + each)) for each in range(3)], 2)
+        Image.fromarray(np.uint8(127 + 120 * waves)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "legacy_style",
+        "-content_image",
+        "photo.png",
+        "-style_image",
+        "style.png",
+    ]
+    command += ["-model_file", thin_networks.path("vgg19"), "-image_size", "32", "-gpu", "-1", "-seed", "1"]
+    command += ["-optimizer", "adam", "-save_iter", "0", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+class Page:
+    """What a browser does, without one."""
+
+    def __init__(self, run: subprocess.Popen[str]) -> None:
+        assert run.stderr is not None
+        line = next(line for line in run.stderr if "watch it at" in line)
+        found = re.search(r"http://(127\.0\.0\.1):(\d+)(/[\w-]+/)$", line.strip())
+        assert found, line
+        self.host, self.port, self.path = found[1], int(found[2]), found[3]
+
+    def ask(self, method: str, name: str) -> bytes:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        connection.request(method, self.path + name)
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status == 200, body
+        return body
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        connection.request("GET", self.path + "events")
+        for line in connection.getresponse():
+            if line.startswith(b"data: "):
+                yield json.loads(line[6:])
+
+
+def test_the_buttons_of_a_real_run(folder: Path) -> None:
+    with start(folder, "-num_iterations", "1000000", "--watch") as run:
+        page = Page(run)
+        events = page.events()
+        next(event for event in events if event["iteration"] > 3 and event["picture"])
+        assert page.ask("GET", "picture").startswith(b"\xff\xd8")
+        assert page.ask("GET", "before").startswith(b"\xff\xd8")
+        page.ask("POST", "save")
+        saved = next(event for event in events if event["saved"])["saved"][0]
+        assert re.fullmatch(r"\./out_\d+\.png", saved)
+        assert (folder / saved).is_file()
+        page.ask("POST", "stop")
+        last = list(events)[-1]
+        assert (last["state"], last["message"]) == ("stopped", "The picture is out.png")
+        assert last["last"].startswith("data:image/jpeg;base64,")
+        assert last["memory"] > 2**20
+        assert run.wait(60) == 0
+    with Image.open(folder / "out.png") as image:
+        assert image.size == (32, 24)
+
+
+def test_a_run_that_is_watched_paints_the_same_picture(folder: Path) -> None:
+    with start(folder, "-num_iterations", "30", "-output_image", "plain.png") as run:
+        assert run.wait(120) == 0
+    with start(folder, "-num_iterations", "30", "-output_image", "watched.png", "--watch") as run:
+        last = list(Page(run).events())[-1]
+        assert run.wait(120) == 0
+    assert last["state"] == "done"
+    assert [point[0] for point in last["points"]][-1:] in ([], [30])
+    assert (folder / "plain.png").read_bytes() == (folder / "watched.png").read_bytes()
+
+
+def test_an_error_is_told_on_the_page_too(folder: Path) -> None:
+    (folder / "photo.png").write_bytes(b"no image")
+    with start(folder, "-num_iterations", "30", "--watch") as run:
+        page = Page(run)
+        try:
+            events = list(page.events())
+        except ConnectionError:  # the run was faster
+            events = []
+        assert run.wait(120) == 1
+    assert all(event["state"] in ("running", "failed") for event in events)
+
+
+def test_the_port_may_follow_the_option_or_not() -> None:
+    for words, port, size in (
+        (["--watch"], 0, 512),
+        (["--watch", "8000"], 8000, 512),
+        (["--watch", "-image_size", "64"], 0, 64),
+        (["-image_size", "64"], None, 64),
+        (["--watch", "--no-progress"], 0, 512),
+    ):
+        command = options.parse(words)
+        assert command is not None
+        assert (command.watch, command.options.image_size) == (port, size)
+    with pytest.raises(OptionError, match="--watch takes a whole number"):
+        options.parse(["--watch", "80.5"])
