@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from legacy_style.engine import loadcaffe, machine, network, sizes
-from legacy_style.engine.losses import StyleLoss
-from legacy_style.engine.objective import Objective
+from legacy_style.engine import loadcaffe, machine, network
+from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError, LegacyStyleError, OptionError
 from legacy_style.formats import model_files
 from legacy_style.programs.artistic_video.settings import Descent, Losses, Model
@@ -61,7 +60,6 @@ class Painter:
         self.device = _device(gpu, autotune, notice)
         self._chain = _load(model, log, notice)
         self._model, self._log = model, log
-        self._shape: tuple[int, int] | None = None
 
     def build(self) -> None:
         """Put the network together; prints what the original prints of it."""
@@ -81,29 +79,17 @@ class Painter:
         )
         network.place(self._net, [self.device])
         self._smoothness = list(self._net.image_losses)
-        self._objective = Objective(self._net)
+        self._session = Session(self._net)
 
     def set_styles(self, styles: Sequence[Array], weights: Sequence[float]) -> None:
         """Take the style targets from RGB images (3, H, W) in [0,1], blended by `weights`."""
-        for style, weight in zip(styles, weights, strict=True):
-            sizes.check(self._net, "style", style.shape[1], style.shape[2])
-            for loss in self._net.losses_from("style"):
-                assert isinstance(loss, StyleLoss)
-                loss.blend_weight = weight
-            self._objective.capture(caffe_units(style), self._net.losses_from("style"))
+        self._session.set_styles([caffe_units(style) for style in styles], weights)
 
     def set_content(self, content: Array) -> None:
         """Take the content targets of a frame from RGB (3, H, W) in [0,1]."""
-        height, width = content.shape[1:]
-        if self._shape != (height, width):
-            sizes.check(self._net, "content", height, width)
-            if self._smoothness and min(height, width) < 2:
-                raise OptionError("-tv_weight needs frames of at least 2x2 pixels; give -tv_weight 0")
-            self._shape = (height, width)
-        content_losses = self._net.losses_from("content")
-        for loss in content_losses:
-            loss.forget()
-        self._objective.capture(caffe_units(content), content_losses)
+        if self._smoothness and min(content.shape[1:]) < 2:
+            raise OptionError("-tv_weight needs frames of at least 2x2 pixels; give -tv_weight 0")
+        self._session.set_content(caffe_units(content))
 
     def temporal_loss(self, warped: Array, weights: NDArray[np.float32], number: int = 1) -> TemporalLoss:
         """The loss that holds a frame to `warped`, RGB (3, H, W) in [0,1], by `weights` (1 or 3, H, W).
@@ -125,7 +111,7 @@ class Painter:
         """The losses at x (1, 3, H, W), and their gradient, of its shape."""
         # In the original's network, temporal losses come first and gradients last.
         self._net.image_losses = [*self._smoothness, *reversed(temporal)]
-        values, grad = self._objective(x)
+        values, grad = self._session.evaluate(x)
         content, style = (self._net.values_from(source, values) for source in ("content", "style"))
         held = tuple(values[loss.name] for loss in temporal)
         return Evaluation(iteration, content, held, style), grad
