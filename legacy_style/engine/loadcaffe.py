@@ -190,6 +190,11 @@ def _obstacle(layer: LayerParameter) -> str:
             f"({layer.type}) joins {len(layer.bottoms)} branches; networks run only up to there,"
             " so choose layers before it (--list-layers shows them)"
         )
+    if layer.type not in _MAKERS and layer.type.startswith("nn."):
+        return (
+            f"is Torch7's {layer.type}, which no network of Caffe's has: it is read and converted, but not run;"
+            " choose layers before it"
+        )
     if layer.type not in _MAKERS:
         return f"has the type {layer.type}, which cannot be run; choose layers before it"
     if layer.type == "Pooling" and layer.param("pooling_param")["pool"] not in ("MAX", "AVE"):

@@ -189,7 +189,13 @@ def _path(net: NetParameter) -> list[loadcaffe.Module]:
 
 def compare(first: NetParameter, second: NetParameter, image: Tensor) -> tuple[list[Difference], str]:
     """How much the layers' outputs differ for `image`, and why that ended before the last layer, or ""."""
-    differences = []
+    differences: list[Difference] = []
+    chain = _path(first)
+    if chain and chain[0].obstacle:
+        return (
+            differences,
+            f"{first.path} begins with {chain[0].kind}, which only th fast_neural_style.lua may run",
+        )
     # A V2 file's network ends before its Softmax (loadcaffe).
     pairs = zip(activations(first, image), activations(second, image), strict=False)
     with torch.no_grad():

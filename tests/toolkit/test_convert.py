@@ -16,8 +16,9 @@ from door import legacy_style
 from google.protobuf import text_format
 from PIL import Image
 
+from legacy_style.engine import loadcaffe
 from legacy_style.errors import OptionError, UnsupportedError, WeightMismatchError
-from legacy_style.formats import model_files
+from legacy_style.formats import model_files, t7
 from legacy_style.formats import state_dict as statedict
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.formats.channel_order import reversed_channels
@@ -273,3 +274,46 @@ def test_the_networks_own_input_size_counts() -> None:
     assert convert.input_size(net) == (20, 30)
     assert convert.input_size(NetParameter()) == (224, 224)
     assert "input_shape" not in convert.prototxt(net)
+
+
+def test_a_network_that_begins_with_what_is_not_run_is_converted_all_the_same(tmp_path: Path) -> None:
+    path = Path(__file__).parents[1] / "golden" / "t7" / "in_rs.t7"
+    result = run(path, tmp_path / "in_rs.npz")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        f"No image was run through both: {path} begins with nn.SpatialReflectionPadding, which only th"
+        " fast_neural_style.lua may run",
+        f"{tmp_path / 'in_rs.npz'}: {(tmp_path / 'in_rs.npz').stat().st_size} bytes; all 38 blobs read back bit for bit",
+    ]
+
+
+def test_a_network_that_pads_between_its_convolutions_says_why_it_cannot_be_run(tmp_path: Path) -> None:
+    """As the VGG-19 of the AdaIN program: a 1x1 convolution for the colours, then reflected borders."""
+    modules = [
+        convolution(3, 3, 1),
+        padding(),
+        convolution(3, 4, 3),
+        t7.TorchObject("nn.ReLU", {"threshold": 0, "val": 0}),
+    ]
+    t7.write(tmp_path / "vgg_normalised.t7", t7.TorchObject("nn.Sequential", {"modules": modules}))
+    result = run(tmp_path / "vgg_normalised.t7", tmp_path / "out.pth")
+    assert result.exit_code == 0, result.output
+    assert "layer 1 is Torch7's nn.SpatialReflectionPadding" in result.stdout
+    assert "all 4 blobs read back bit for bit" in result.stdout
+    net = model_files.load(tmp_path / "vgg_normalised.t7")
+    assert loadcaffe.usable_names(net) == ["0"]
+
+
+def convolution(inputs: int, outputs: int, side: int) -> t7.TorchObject:
+    numbers = {"nInputPlane": inputs, "nOutputPlane": outputs, "kW": side, "kH": side, "dW": 1, "dH": 1}
+    weight = np.random.RandomState(0).randn(outputs, inputs, side, side).astype(np.float32)
+    return t7.TorchObject(
+        "nn.SpatialConvolution",
+        {**numbers, "padW": 0, "padH": 0, "weight": weight, "bias": np.zeros(outputs, np.float32)},
+    )
+
+
+def padding() -> t7.TorchObject:
+    return t7.TorchObject(
+        "nn.SpatialReflectionPadding", dict.fromkeys(("pad_l", "pad_r", "pad_t", "pad_b"), 1)
+    )

@@ -127,6 +127,9 @@ def caffe_image(path: str) -> Tensor:
 
 def show(differences: list[convert.Difference], ended: str) -> None:
     """Prints the table, and why it is shorter than the network."""
+    if not differences and ended:
+        click.echo(f"No image was run through both: {ended}")
+        return
     width = max([len(d.layer) for d in differences], default=5)
     click.echo(f"{'layer':{width}}  largest difference  of outputs up to")
     for d in differences:
