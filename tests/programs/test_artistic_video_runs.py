@@ -1,5 +1,7 @@
 """Every recorded run and trace of artistic_video.lua and its twin, as video_recordings.py says it must be."""
 
+from dataclasses import replace
+
 import pytest
 import video_recordings
 from recordings import needs_shared
@@ -33,6 +35,22 @@ def test_all_62_recordings_are_accounted_for():
         assert set(table) <= set(runs)
     failing = {name for name, run in runs.items() if run.status and name not in DEVIATIONS}
     assert failing <= set(SAYS)
+
+
+def test_the_end_of_a_frame_has_its_final_name_also_where_save_iter_divides_it(run, tmp_path):
+    """maybe_save in artistic_video_core.lua: the last evaluation's name is the frame's own."""
+    more = ["-num_images", "1", "-num_iterations", "4", "-save_iter", "2", "-optimizer", "adam"]
+    done = video_recordings.perform(replace(run, words=[*run.words, *more]), tmp_path)
+    assert (done.status, done.files) == (0, ["out-1.png", "out-1_2.png"])
+
+
+def test_a_first_pass_that_begins_at_the_warped_predecessor_reads_its_flow_twice(tmp_path):
+    """readPrevImageWarped in artistic_video_multiPass.lua prints, and is called for the start as well."""
+    run = recorded(SHIPPED)["p_adam"]
+    more = ["-num_images", "2", "-num_passes", "1", "-num_iterations", "1", "-init", "prevWarped"]
+    done = video_recordings.perform(replace(run, words=[*run.words, *more]), tmp_path)
+    assert done.status == 0
+    assert done.lines.count('Reading backward flow file "flow/backward_2_1.flo".\t') == 2
 
 
 @pytest.fixture

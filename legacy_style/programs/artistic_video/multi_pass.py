@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legacy_style.programs.artistic_video import flo, patterns
 from legacy_style.programs.artistic_video.masks import Weights
 from legacy_style.programs.artistic_video.painter import Array, Evaluation, Log, caffe_units, picture
 from legacy_style.programs.artistic_video.settings import MultiPass
@@ -141,7 +140,10 @@ class Story:
             return self.noise
         if settings.init == "image":
             return caffe_units(content)
-        flow = flo.read(patterns.between(settings.backward_flow, frame - 1, frame, "-backwardFlow_pattern"))
+        # Read for the second time, and that is printed.
+        flow = read_flow(
+            settings.backward_flow, frame - 1, frame, "-backwardFlow_pattern", "backward flow", self.log
+        )
         return caffe_units(warp(torch_image.load(common.output.name(frame - 1, 1)), flow))
 
     def blended(self, frame: int, number: int, before: Neighbour | None, after: Neighbour | None) -> Array:
