@@ -106,6 +106,7 @@ document.addEventListener("told", (event) => {
   const now = JSON.stringify(jobs);
   if (now === shown) return;
   shown = now;
+  if (!jobs.some((job) => job.state === "waiting")) say("make-said", "");
   document.getElementById("gallery").hidden = !jobs.length;
   document.getElementById("jobs").replaceChildren(...[...jobs].reverse().map(card));
 });

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -33,7 +34,7 @@ _PHOTOS = {"china.jpg": "Pagoda", "chelsea.png": "Cat", "coffee.jpg": "Coffee"}
 _STYLES = {"ink_wash.jpg": "Ink wash", "impasto.jpg": "Thick paint", "mosaic.jpg": "Mosaic"}
 
 _SIZES = {256: "Small", 400: "Medium", 640: "Large", 1024: "Very large"}
-_STEPS = {40: "A sketch", 100: "Normal", 300: "Fine"}
+_STEPS = {40: "Sketch", 100: "Normal", 300: "Fine"}
 _STYLE_WEIGHTS = {1: 10.0, 2: 30.0, 3: 100.0, 4: 400.0, 5: 2000.0}
 
 
@@ -78,8 +79,8 @@ class Studio:
             self.watcher,
             photos=self._photos,
             styles=self._styles,
-            sizes=[{"value": value, "name": f"{name} ({value} pixels)"} for value, name in _SIZES.items()],
-            steps=[{"value": value, "name": f"{name} ({value} steps)"} for value, name in _STEPS.items()],
+            sizes=[{"value": value, "name": f"{name}, {value} px"} for value, name in _SIZES.items()],
+            steps=[{"value": value, "name": f"{name}, {value} steps"} for value, name in _STEPS.items()],
             size=256,
             step=40,
         )
@@ -197,11 +198,8 @@ class Studio:
     def _start(self, order: dict[str, Any]) -> Answer:
         """Put a painting into the queue."""
         photo, style = self._picture(order.get("photo")), self._picture(order.get("style"))
-        size, steps, strength = order.get("size"), order.get("steps"), order.get("strength")
-        if size not in _SIZES or steps not in _STEPS or strength not in _STYLE_WEIGHTS:
-            raise Refused(
-                HTTPStatus.BAD_REQUEST, "size, steps and strength must be among those that are offered"
-            )
+        size, steps = _offered(order, "size", _SIZES), _offered(order, "steps", _STEPS)
+        strength = _offered(order, "strength", _STYLE_WEIGHTS)
         with self._changed:
             if sum(job.state == "waiting" for job in self._jobs) >= _MOST_WAITING:
                 raise Refused(HTTPStatus.CONFLICT, "so many paintings are waiting that no more are taken now")
@@ -262,6 +260,13 @@ def examples() -> Path:
     package = Path(__file__).resolve().parents[1]
     inside = package / "examples"
     return inside if inside.is_dir() else package.parent / "examples"
+
+
+def _offered(order: dict[str, Any], name: str, choices: Collection[int]) -> int:
+    found = order.get(name)
+    if not isinstance(found, int) or found not in choices:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"{name} must be one of those that are offered")
+    return found
 
 
 def _title(name: str) -> str:

@@ -98,6 +98,7 @@ function draw() {
   const values = usual.flatMap((point) => point.slice(1)).filter((loss) => loss > 0);
   if (!values.length || !width) return box.replaceChildren();
   const logs = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))].map(Math.log10);
+  logs[0] = Math.max(logs[0], logs[1] - 6); // a content loss may begin at next to nothing
   if (logs[1] - logs[0] < 0.1) { logs[0] -= 0.05; logs[1] += 0.05; }
   const [left, right, top, bottom] = [46, width - 6, 8, height - 22];
   const first = points[0][0], last = points[points.length - 1][0];
