@@ -2,6 +2,7 @@
 
 import random
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -489,6 +490,26 @@ def test_two_frames_at_most_wait_in_memory():
     for step in run.ahead(steps()):
         assert len(made) <= step.frame.number + 4
     assert len(made) == 50
+
+
+def test_the_next_flow_is_computed_while_a_frame_is_painted(clip, tmp_path, monkeypatch):
+    computed = [threading.Event() for _ in range(6)]  # of frame 2, 3, ...
+    flow, waited = run.motion.motion, []
+
+    def motion(*given):
+        found = flow(*given)
+        next(event for event in computed if not event.is_set()).set()
+        return found
+
+    def make(content, before, moved):
+        if before is not None and len(waited) < 3:  # painting frame 2, 3 and 4
+            waited.append(computed[len(waited) + 1].wait(60))
+        return content
+
+    monkeypatch.setattr(run.motion, "motion", motion)
+    monkeypatch.setattr(run.Story, "maker", lambda story: make)
+    paint(clip, tmp_path / "out.mp4")
+    assert waited == [True] * 3
 
 
 def test_an_error_of_the_decoding_thread_comes_out():

@@ -16,7 +16,10 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm")
 @click.argument("photo")
 @click.argument("out")
 @click.option(
-    "--style", default="ink", show_default=True, help="A style in the box (ink), or a checkpoint's file."
+    "--style",
+    default="ink",
+    show_default=True,
+    help="A style in the box (ink), or a network that th train.lua wrote (NAME.t7).",
 )
 @click.option(
     "--size",
@@ -36,6 +39,11 @@ def paint(photo: str, out: str, style: str, size: int, tile: int) -> None:
     """Paint PHOTO and write the picture OUT (.png or .jpg).
 
     Where PHOTO is a folder, every photograph in it is painted into the folder OUT, under its own name.
+
+    \b
+    Examples:
+      legacy-style paint examples/china.jpg ink.png
+      legacy-style paint photos/ painted/ --style tiny.t7
     """
     from legacy_style.errors import LegacyStyleError
     from legacy_style.programs.fast_neural_style import painter
