@@ -185,3 +185,10 @@ def test_the_painter_in_the_box_is_small_and_of_the_documented_architecture():
 def test_the_checksum_of_the_painter_is_the_documented_one():
     path = painter.bundled().with_name(painter.STYLES["ink"])
     assert f"`{files.sha256(path)}`" in (EXAMPLES.parent / "models" / "README.md").read_text("utf-8")
+
+
+def test_a_network_that_makes_no_image_is_told(folder):
+    model = network.to_t7(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)))
+    t7.write("features.t7", model)
+    with pytest.raises(UnsupportedError, match="the network gives 8 channels, not an image in three colours"):
+        run("photo.png", "out.png", "--style", "features.t7")

@@ -61,14 +61,15 @@ class Painter:
         """A picture of the size of a photograph, both RGB in [0,1], (3, H, W).
 
         `rows`: paint that many rows at a time; 0: all at once, unless the photograph is large. The result is not
-        clamped. Raises UnsupportedError for a photograph that is too small for the network.
+        clamped. Raises UnsupportedError for a photograph that is too small for the network, and where that
+        makes no image.
         """
         _, height, width = photograph.shape
-        shapes.output_shape(self.model, (3, height, width))  # raises where it is too small
+        shapes.picture_size(self.model, height, width)  # raises where it is too small
         x = torch.from_numpy(self.preprocessing.preprocess(photograph).astype(np.float32))[None]
         margin = min(MARGIN, (min(height, width) - 1) // 4 * 4)
         x = F.pad(x, (margin,) * 4, "reflect")
-        _, *sides = shapes.output_shape(self.model, (3, height + 2 * margin, width + 2 * margin))
+        sides = shapes.picture_size(self.model, height + 2 * margin, width + 2 * margin)
         if rows == 0 and height * width > WHOLE_PIXELS:
             rows = STRIP_ROWS
         y = strips.run(self.model, x, rows) if rows else self._forward(x)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from legacy_style import files
 from legacy_style.engine import machine
-from legacy_style.errors import FormatError, OptionError, UnsupportedError
+from legacy_style.errors import FormatError, OptionError
 from legacy_style.formats import model_files, t7
 from legacy_style.programs import examples
 from legacy_style.programs.fast_neural_style import network, shapes
@@ -186,12 +186,7 @@ class Painter:
         loaded = image.load(job.source, max_pixels=settings.max_pixels)
         if settings.image_size > 0:
             loaded = image.scale(loaded, settings.image_size)
-        channels, height, width = shapes.output_shape(self.checkpoint.network, loaded.shape)
-        if channels != 3:
-            raise UnsupportedError(
-                f"{settings.model}: this network gives {channels} channels, not an image in three colours; give a"
-                " checkpoint that th train.lua wrote"
-            )
+        height, width = shapes.picture_size(self.checkpoint.network, *loaded.shape[1:])
         if settings.median > min(height, width):
             raise OptionError(
                 f"-median_filter {settings.median} is larger than the result of {width}x{height} pixels; choose a"

@@ -23,6 +23,20 @@ def output_shape(module: nn.Module, shape: Shape) -> Shape:
     return shapes[0]
 
 
+def picture_size(module: nn.Module, height: int, width: int) -> tuple[int, int]:
+    """Height and width of what a network makes of an image of that size.
+
+    Raises UnsupportedError where the image is too small for it, or where it makes no image in three colours.
+    """
+    channels, *sides = output_shape(module, (3, height, width))
+    if channels != 3:
+        raise UnsupportedError(
+            f"the network gives {channels} channels, not an image in three colours; give a checkpoint that th train.lua"
+            " wrote"
+        )
+    return sides[0], sides[1]
+
+
 def upsampling(module: nn.Upsample) -> int:
     """How many times as large nearest upsampling makes a map along each axis."""
     scale = module.scale_factor
