@@ -44,9 +44,10 @@ class Loss:
 
     `name` is unique within a network. `source` names the image that targets are taken from ("content", "style"), ''
     for none; `blend_weight` is what the image that is captured counts. `value` is the loss at the last evaluation, None
-    where it has none. `keeps_maps` tells the memory plan that the target is as large as the maps. `reach` matters for
-    image losses alone: x then covers so many more pixels on every side of `where`, as far as there are any;
-    `pixels_around` tells them apart.
+    where it has none; `finish` may leave it in a tensor without dimensions, which the objective reads with all others.
+    A loss that never waits for its device can be part of a CUDA graph. `keeps_maps` tells the memory plan that the
+    target is as large as the maps. `reach` matters for image losses alone: x then covers so many more pixels on every
+    side of `where`, as far as there are any; `pixels_around` tells them apart.
     """
 
     keeps_maps = False
@@ -55,7 +56,7 @@ class Loss:
     def __init__(self, name: str, source: str = "") -> None:
         self.name, self.source = name, source
         self.blend_weight = 1.0
-        self.value: float | None = None
+        self.value: float | Tensor | None = None
 
     def begin(self) -> None:
         """Drop what was accumulated or captured, but not finished: new maps come."""
@@ -123,8 +124,8 @@ def _precise(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _l1_norm(x: Tensor) -> float:
-    return x.abs().sum(dtype=torch.float64).item()
+def _l1_norm(x: Tensor) -> Tensor:
+    return x.abs().sum(dtype=torch.float64)
 
 
 class ContentLoss(Loss):
@@ -137,56 +138,66 @@ class ContentLoss(Loss):
         self.strength, self.normalize = strength, normalize
         self.target: dict[Rectangle, Tensor] = {}  # rectangle -> feature maps of the content
         self._capturing = self._measuring = False  # the target, the gradient's norm
-        self._total, self._count = 0.0, 0.0  # of squares, or of the gradient's absolute values
-        self._scale: float | None = None  # of the gradient
+        self._total: Tensor | None = None  # of squares, or of the gradient's absolute values
+        self._values = 0  # taken in so far
+        self._count: Tensor | None = None  # of the values of all rectangles, ()
+        self._scale: Tensor | None = None  # of the gradient, ()
 
     def __str__(self) -> str:
         return "nn.ContentLoss"
 
     def begin(self) -> None:
-        self._total = self._count = 0.0
+        self._total, self._values = None, 0
         self._capturing = self._measuring = False
 
     def capture(self, x: Tensor, where: Rectangle) -> None:
         self._capturing = True
-        self._count += x.numel()
         self.target[where] = _precise(x).clone()
 
     def accumulate(self, x: Tensor, where: Rectangle) -> None:
         difference = x - self.target[where]
         if self._measuring:
-            self._total += _l1_norm(difference) * 2.0 / self._count
+            assert self._count is not None
+            self._add(_l1_norm(difference) * 2.0 / self._count)
             return
-        self._count += x.numel()
+        self._values += x.numel()
         # Summed in double: Torch7's sequential float32 sum is off by up to 1% on large layers.
-        self._total += difference.square_().sum(dtype=torch.float64).item()
+        self._add(difference.square_().sum(dtype=torch.float64))
+
+    def _add(self, total: Tensor) -> None:
+        self._total = total if self._total is None else self._total.add_(total)
 
     def sums(self) -> list[Tensor]:
-        """The sum of squares, or of the gradient's absolute values, and the number of values: (2,)."""
-        return [torch.tensor([self._total, self._count], dtype=torch.float64)]
+        """The sum of squares and the number of values; or that of the gradient's absolute values."""
+        if self._capturing:
+            return []
+        assert self._total is not None, "a loss without maps"
+        return [self._total] if self._measuring else [self._total, torch.full_like(self._total, self._values)]
 
     def finish(self, sums: list[Tensor]) -> bool:
-        if self._measuring:
-            norm = sums[0][0].item()
-            self._measuring = False
-            self._scale = 2.0 / self._count / (norm + NORM_EPSILON) * self.weight(self._count)
-            return False
-        (total, self._count), self._total = sums[0].tolist(), 0.0
         if self._capturing:
             self._capturing = False
             return False
-        self.value = self.weight(self._count) * total / self._count
-        self._scale = 2.0 / self._count * self.weight(self._count)
+        total, self._total = sums[0], None
+        if self._measuring:
+            assert self._scale is not None
+            self._measuring = False
+            self._scale = self._scale / (total + NORM_EPSILON)
+            return False
+        self._count = count = sums[1]
+        weight = self.weight(count)
+        self.value = weight * total / count
+        self._scale = 2.0 / count * weight
         self._measuring = self.normalize
         return self._measuring
 
-    def weight(self, count: float) -> float:
+    def weight(self, count: Tensor) -> float | Tensor:
         """What the mean of `count` squares is multiplied by."""
         return self.strength
 
     def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:
         if self._scale is not None:
-            grad.add_((x - self.target[where]).to(grad.dtype), alpha=self._scale)
+            grad.add_((x - self.target[where]).mul_(self._scale))
 
     def forget(self) -> None:
         self.target = {}
@@ -206,15 +217,16 @@ class StyleLoss(Loss):
         self.gram: Tensor | None = None
         self._capturing = self._measuring = False  # the target, the gradient's norm
         self._products: Tensor | None = None  # F F^T of the rectangles seen so far
-        self._count = self._norm = 0.0
+        self._count = 0
+        self._norm: Tensor | None = None
         self._both: Tensor | None = None  # dG + dG^T, (C, C): times F, the gradient
-        self._scale = 0.0  # of that
+        self._scale: float | Tensor = 0.0  # of that
 
     def __str__(self) -> str:
         return "nn.StyleLoss"
 
     def begin(self) -> None:
-        self._products, self._count, self._norm = None, 0.0, 0.0
+        self._products, self._count, self._norm = None, 0, None
         self._capturing = self._measuring = False
 
     def capture(self, x: Tensor, where: Rectangle) -> None:
@@ -227,7 +239,8 @@ class StyleLoss(Loss):
             return
         assert self._both is not None
         flat = _pixels_by_channels(_precise(x))
-        self._norm += _l1_norm(flat @ self._both.to(flat.dtype))
+        norm = _l1_norm(flat @ self._both.to(flat.dtype))
+        self._norm = norm if self._norm is None else self._norm.add_(norm)
 
     def _take(self, x: Tensor) -> None:
         self._count += x.numel()
@@ -237,18 +250,19 @@ class StyleLoss(Loss):
     def sums(self) -> list[Tensor]:
         """The number of values, (), and F F^T, (C, C); or the L1 norm of the gradient, ()."""
         if self._measuring:
-            return [torch.tensor(self._norm, dtype=torch.float64)]
+            assert self._norm is not None
+            return [self._norm]
         assert self._products is not None, "a loss without maps"
-        return [torch.tensor(self._count, dtype=torch.float64), self._products]
+        return [self._products.new_full((), self._count), self._products]
 
     def finish(self, sums: list[Tensor]) -> bool:
         if self._measuring:
             self._measuring = False
-            self._scale /= sums[0].item() + NORM_EPSILON
+            self._scale = self._scale / (sums[0] + NORM_EPSILON)
             return False
         count, products = sums
-        gram = products.div_(count.item())
-        self._products, self._count = None, count.item()
+        gram = products.div_(count)
+        self._products, self._count = None, 0
         if self._capturing:
             self._capturing = False
             self.keep(gram)
@@ -257,9 +271,9 @@ class StyleLoss(Loss):
         squares, difference = self.compare(gram)
         entries = difference.numel()
         self._scale = self.weight(len(gram))
-        self.value = self._scale * squares / entries
+        self.value = squares * (self._scale / entries)
         # dG = 2 (G - T) / C^2 / (C H W), and the gradient is (dG + dG^T) F.
-        d_gram = difference.mul_(2.0 / entries / self._count)
+        d_gram = difference.mul_(2.0 / entries / count)
         self._both = d_gram.add_(d_gram.T.contiguous())  # (C, C)
         self._measuring = self.normalize
         return self._measuring
@@ -269,11 +283,11 @@ class StyleLoss(Loss):
         weighted = gram * self.blend_weight
         self.target = weighted if self.target is None else self.target.add_(weighted)
 
-    def compare(self, gram: Tensor) -> tuple[float, Tensor]:
-        """The sum of the squared differences to the target, and half its derivative by `gram`, (C, C)."""
+    def compare(self, gram: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of the squared differences to the target, (), and half its derivative by `gram`, (C, C)."""
         assert self.target is not None, "no style was captured"
         difference = gram - self.target
-        return difference.square().sum().item(), difference
+        return difference.square().sum(), difference
 
     def weight(self, channels: int) -> float:
         """What the mean over the entries of a Gram matrix of `channels` is multiplied by."""
@@ -284,14 +298,14 @@ class StyleLoss(Loss):
         if self._both is None:
             return
         flat = _pixels_by_channels(_precise(x))  # (H*W, C)
-        both = self._both.to(flat.dtype)
+        both = (self._both * self._scale).to(flat.dtype)
         flat_grad = _pixels_by_channels(grad)
         # The same memory, unless the feature maps are a part of larger ones or not channels-last.
         if flat_grad.data_ptr() == grad.data_ptr() and grad.dtype == flat.dtype:
-            flat_grad.addmm_(flat, both, alpha=self._scale)
+            flat_grad.addmm_(flat, both)
         else:
             own = (flat @ both).view(grad.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
-            grad.add_(own.to(grad.dtype), alpha=self._scale)
+            grad.add_(own)
 
     def forget(self) -> None:
         self.target = None

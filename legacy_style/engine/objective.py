@@ -27,6 +27,12 @@ def alone(tensors: list[Tensor]) -> list[Tensor]:
     return tensors
 
 
+def _tensor(value: float | Tensor, device: torch.device) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(device, torch.float64)
+    return torch.full((), value, dtype=torch.float64, device=device)
+
+
 class Objective:
     """`network`'s losses and their gradient at images of one size; `tiles` is None for the image in one piece.
 
@@ -47,6 +53,11 @@ class Objective:
         self.tiles: list[Tile | None] = [None] if tiles is None else list(tiles)
         self.reduce, self.own, self.held = reduce, own, held
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes have parts of the image."""
+        return self.held is not None
+
     def capture(self, image: Tensor, losses: Sequence[Loss]) -> None:
         """Let `losses` take their targets from `image` (1, 3, H, W)."""
         network = self.network
@@ -62,6 +73,22 @@ class Objective:
 
     def __call__(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """The values of the losses that have one, by name, and the gradient at `image`, (1, 3, H, W), of its type."""
+        values, grad = self.launch(image)
+        return self.named(values.tolist()), grad
+
+    def named(self, values: Sequence[float]) -> dict[str, float]:
+        """The `values` that were launched last, once they are read, by the names of their losses."""
+        losses = [loss for loss in self._losses if loss.value is not None]
+        for loss, value in zip(losses, values, strict=True):
+            loss.value = value
+        return {loss.name: value for loss, value in zip(losses, values, strict=True)}
+
+    @property
+    def _losses(self) -> list[Loss]:
+        return [*self.network.losses, *self.network.image_losses]
+
+    def launch(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """As a call, but the values stay on the image's device, (losses,) float64: nothing waits for it."""
         network, single = self.network, len(self.tiles) == 1
 
         def forward(tile: Tile | None, hook: Hook | None = None, *, keep: bool = True) -> Kept:
@@ -70,7 +97,7 @@ class Objective:
         def take(loss: Loss, x: Tensor, where: Rectangle) -> None:
             loss.accumulate(x, where)
 
-        losses = [*network.losses, *network.image_losses]
+        losses = self._losses
         for loss in losses:
             loss.begin()
         # Of a single tile, the first pass is kept for the way back; of several, each is computed again.
@@ -97,7 +124,8 @@ class Objective:
         for loss in network.image_losses:
             x, where = self._around_own(image, loss)
             loss.backward(x, self._around_own(grad, loss)[0], where)
-        return {loss.name: loss.value for loss in losses if loss.value is not None}, grad
+        values = [_tensor(loss.value, image.device) for loss in losses if loss.value is not None]
+        return torch.stack(values) if values else torch.empty(0, dtype=torch.float64), grad
 
     def gather(self, image: Tensor) -> Tensor:
         """The whole image, of which this process may have but a part."""

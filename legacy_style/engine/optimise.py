@@ -19,12 +19,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from legacy_style.engine import checkpoint
+from legacy_style.engine import checkpoint, graphs
 from legacy_style.engine.checkpoint import Checkpoint
+from legacy_style.engine.graphs import Recorder, Repeated
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.processes.group import Ranks, write_together
 from legacy_style.errors import DivergenceError, OptionError
-from legacy_style.torch7.optim import Feval
+from legacy_style.torch7 import optim
 
 FLOAT32_EVALUATIONS = 10
 """So many evaluations are float32 whatever the precision of those that follow. The first step of L-BFGS from noise is
@@ -66,6 +67,27 @@ OnProgress = Callable[[Progress], object]
 """Is called after every evaluation; the run ends where it returns something true."""
 
 
+class Feval(Protocol):
+    def __call__(self, x: Tensor, slope: Tensor | None = None) -> tuple[float, Tensor]:
+        """f(x) and its gradient, flat. `slope`, (), may have been left on the device by the step that led to x: where
+        it would have ended the run, NoWayDown is raised, and nothing is reported of x.
+        """
+
+
+class NoWayDown(Exception):
+    """The function would have risen along the direction that led to x."""
+
+
+Step = Callable[[], None]
+Repeat = Callable[[Step], Step]
+"""Makes of work that is done again and again, on tensors that stay in place, what does it with less effort."""
+
+
+def plainly(work: Step) -> Step:
+    """The `Repeat` that changes nothing."""
+    return work
+
+
 class Optimizer(Protocol):
     """What goes down: calls `feval` at x, changes x in place, and so on; its state goes into checkpoints.
 
@@ -79,7 +101,7 @@ class Optimizer(Protocol):
     def vectors(self) -> dict[str, int]:
         """What it keeps, for the memory plan: purpose -> vectors of the size of the image, itself included."""
 
-    def minimise(self, feval: Feval, x: Tensor, done: int) -> None: ...
+    def minimise(self, feval: Feval, x: Tensor, done: int, repeat: Repeat = plainly) -> None: ...
 
     def pack(self) -> dict[str, Any]:
         """The state: tensors and plain values."""
@@ -137,6 +159,7 @@ class Optimisation:
     `precision`: what the layers compute in after the first FLOAT32_EVALUATIONS. `on_losses` is called with the number
     of an evaluation and its losses, also where these are not finite any more, `on_progress` after that where they are;
     a run ends where it returns something true. Where `ranks` share the image, `start` is what this process owns.
+    `recorder` records evaluations and steps, None: where that can be done; `notice` takes the line that says it cannot.
 
     A checkpoint holds x, the state of the optimiser, and the number `calls` of evaluations before x; a run that goes on
     from it begins with the evaluation of x. So one may be written while x is evaluated, until `feval` returns; from
@@ -154,6 +177,8 @@ class Optimisation:
         on_losses: Callable[[int, Losses], None] | None = None,
         on_progress: OnProgress | None = None,
         ranks: Ranks | None = None,
+        recorder: Recorder | None = None,
+        notice: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.objective, self.x, self.optimizer = objective, start, optimizer
         self.precision, self.checkpoint = precision, checkpoint
@@ -167,6 +192,9 @@ class Optimisation:
         self.settled: int | None = None
         self.deferral = Deferral()
         self.exact = objective.network.dtype
+        self.recorder = graphs.recorder_for(objective, start) if recorder is None else recorder
+        self._launch: Repeated[tuple[Tensor, Tensor]] | None = None
+        self._notice, self._noted = notice, False
         self.began = time.monotonic()
 
     def resume(self, path: str, content: Mapping[str, Any]) -> None:
@@ -196,7 +224,7 @@ class Optimisation:
         """
         stopped = False
         try:
-            self.optimizer.minimise(self.feval, self.x, self.calls)
+            self.optimizer.minimise(self.feval, self.x, self.calls, self._repeat)
             self.deferral.end()
         except Stopped:
             stopped = True
@@ -205,13 +233,23 @@ class Optimisation:
             self.objective.network.compute_in(self.exact)
         return Finished(self.image(), self.losses, stopped)
 
-    def feval(self, x: Tensor) -> tuple[float, Tensor]:
-        """The total loss and its gradient at x, flat; reports the evaluation."""
+    def feval(self, x: Tensor, slope: Tensor | None = None) -> tuple[float, Tensor]:
+        """As in `Feval`; reports the evaluation."""
         self.settled = self.calls
         self.deferral.end()
-        network = self.objective.network
-        network.compute_in(self.precision if self.calls >= FLOAT32_EVALUATIONS else self.exact)
-        values, grad = self.objective(x)
+        precision = self.precision if self.calls >= FLOAT32_EVALUATIONS else self.exact
+        if self._launch is None or precision != self.objective.network.dtype:
+            self._launch = None  # with the memory that its graph has
+            self.objective.network.compute_in(precision)
+            self._launch = Repeated(lambda: self.objective.launch(self.x), self.recorder, self._note)
+        on_device, grad = self._launch()
+        if slope is not None:
+            on_device = torch.cat([on_device, slope.view(1)])
+        read = on_device.tolist()  # the one time that the host waits
+        if slope is not None and optim.rises(read.pop()):
+            self.settled = None
+            raise NoWayDown
+        values = self.objective.named(read)
         losses = total_of(self.objective, values)
         if self.on_losses is not None:
             self.on_losses(self.calls + 1, losses)
@@ -238,6 +276,15 @@ class Optimisation:
             self.deferral.begin()
         self.settled = None
         return losses.total, grad.view(-1)
+
+    def _repeat(self, work: Step) -> Step:
+        return Repeated(work, self.recorder, self._note)
+
+    def _note(self, line: str) -> None:
+        """Say once that something cannot be recorded, and record nothing more."""
+        if self.recorder is not None:
+            self.recorder = None
+            self._notice(line)
 
     def save_checkpoint(self) -> None:
         """Write the checkpoint, if there is to be one and the optimiser is not changing its state."""

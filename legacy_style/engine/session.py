@@ -20,6 +20,7 @@ from torch import Tensor
 
 from legacy_style.engine import checkpoint, loadcaffe, machine, memory, network, sizes
 from legacy_style.engine.checkpoint import Checkpoint
+from legacy_style.engine.graphs import Recorder
 from legacy_style.engine.losses import Loss
 from legacy_style.engine.memory import Plan
 from legacy_style.engine.network import Network
@@ -123,6 +124,8 @@ class Session:
         checkpoint: Checkpoint | None = None,
         on_losses: Callable[[int, Losses], None] | None = None,
         on_progress: OnProgress | None = None,
+        recorder: Recorder | None = None,
+        notice: Callable[[str], None] = lambda line: None,
     ) -> Optimisation:
         """An optimisation from `start`, which it changes; see `optimise.Optimisation`."""
         return Optimisation(
@@ -134,6 +137,8 @@ class Session:
             on_losses=on_losses,
             on_progress=on_progress,
             ranks=self.ranks,
+            recorder=recorder,
+            notice=notice,
         )
 
     def run(self, start: Tensor, optimizer: Optimizer, **more: Any) -> Finished:

@@ -23,6 +23,9 @@ Total = Callable[[list[float]], list[float]]
 CURVATURE_MIN = 1e-10
 """lbfgs.lua: a correction pair is kept only if y.s is larger."""
 
+EVALUATIONS = 1.25
+"""lbfgs.lua: so many evaluations an iteration are the most."""
+
 
 @dataclass
 class LbfgsState:
@@ -82,17 +85,17 @@ def lbfgs(
     vector = x.view(-1)
     if math.isfinite(max_iter):
         n_correction = min(n_correction, max(1, math.ceil(max_iter)))
-    max_eval = max_iter * 1.25
+    max_eval = max_iter * EVALUATIONS
 
     f, g = feval(x)
     history = [f]
     evaluations = done + 1
     state.func_eval += 1
     if _whole(total, _l1_norm(g)) <= tol_fun:
-        say(_verbose("optimality condition below tolFun"))
+        say(verbose("optimality condition below tolFun"))
         return history
     if state.steps is None:
-        say(_verbose("creating recyclable direction/step/history buffers"))
+        say(verbose("creating recyclable direction/step/history buffers"))
         # Rows are only touched when their pair exists, so this costs address space, not memory.
         state.make_room(vector, n_correction)
 
@@ -110,35 +113,34 @@ def lbfgs(
         assert state.direction is not None
         f_old = f
 
-        # Progress must be possible along the direction (lbfgs.lua breaks without a word).
-        if _whole(total, torch.dot(g, state.direction).item()) > -tol_x:
+        if rises(_whole(total, torch.dot(g, state.direction).item()), tol_x):
             break
         norm = _whole(total, _l1_norm(g)) if state.n_iter == 1 else 0.0
         state.t = learning_rate * (min(1.0, 1.0 / norm) if norm > 0 else 1.0)
         vector.add_(state.direction, alpha=state.t)
 
         if iteration == max_iter:
-            say(_verbose("reached max number of iterations"))
+            say(verbose("reached max number of iterations"))
             break
         f, g = feval(x)
         history.append(f)
         evaluations += 1
         state.func_eval += 1
         if evaluations >= max_eval:
-            say(_verbose("max nb of function evals"))
+            say(verbose("max nb of function evals"))
             break
         if tol_fun >= 0 and _whole(total, _l1_norm(g)) <= tol_fun:
-            say(_verbose("optimality condition below tolFun"))
+            say(verbose("optimality condition below tolFun"))
             break
         if tol_x >= 0 and _whole(total, _l1_norm(state.direction)) * state.t <= tol_x:
-            say(_verbose("step size below tolX"))
+            say(verbose("step size below tolX"))
             break
         if abs(f - f_old) < tol_x:
-            say(_verbose("function value changing less than tolX"))
+            say(verbose("function value changing less than tolX"))
             break
         if tol_relative_interval > 0 and iteration % tol_relative_interval == 0:
             if f_past and abs(f - f_past) / f_past < tol_relative:
-                say(_verbose("relative change in function value is less than tolFunRelative"))
+                say(verbose("relative change in function value is less than tolFunRelative"))
                 break
             f_past = f
     return history
@@ -155,9 +157,14 @@ def _aligned_rows(like: Tensor, count: int) -> Tensor:
     return like.new_empty((count, width))[:, : like.numel()]
 
 
-def _verbose(message: str) -> str:
+def verbose(message: str) -> str:
     """A line as lbfgs.lua's verbose() prints it under th: two items, each followed by a tab."""
     return f"<optim.lbfgs> \t{message}\t"
+
+
+def rises(slope: float, tol_x: float = -1.0) -> bool:
+    """Whether a run ends because no progress is possible along a direction (lbfgs.lua breaks without a word)."""
+    return slope > -tol_x
 
 
 def _l1_norm(v: Tensor) -> float:

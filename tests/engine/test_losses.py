@@ -151,7 +151,7 @@ def test_losses_in_tiles_are_those_of_the_whole(normalize):
             for half in halves:
                 tiled.accumulate(x[:, :, slice(*half[0])], half)
             again = tiled.finish(tiled.sums())
-        assert tiled.value == pytest.approx(whole.value, rel=1e-6)
+        assert tiled.value == pytest.approx(float(whole.value), rel=1e-6)
         grad = torch.zeros_like(x)
         for half in halves:
             rows = slice(*half[0])
@@ -238,5 +238,5 @@ def test_an_image_loss_in_parts_is_that_of_the_whole(kind):
     for (loss, where, cut), total in zip(parts, sums, strict=True):
         assert not loss.finish(total)
         loss.backward(x[cut], grad[cut], where)
-        assert loss.value == (None if whole.value is None else pytest.approx(whole.value, rel=1e-12))
+        assert loss.value == (None if whole.value is None else pytest.approx(float(whole.value), rel=1e-12))
     torch.testing.assert_close(grad, expected, rtol=1e-12, atol=1e-12)

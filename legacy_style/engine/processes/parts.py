@@ -229,8 +229,8 @@ class SharedObjective(Objective):
         """Take the targets from `image`, whole in process 0, of any content in the others."""
         super().capture(self.part.deal(image, halo=True), losses)
 
-    def __call__(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
-        values, grad = super().__call__(self.part.fetch(image))
+    def launch(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        values, grad = super().launch(self.part.fetch(image))
         return values, self.part.give_back(grad)
 
     def gather(self, image: Tensor) -> Tensor:

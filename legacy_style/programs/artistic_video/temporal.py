@@ -40,7 +40,8 @@ class TemporalLoss(Loss):
         self.roots = weights.sqrt().expand(target.shape).unsqueeze(0)  # s, (1, 3, H, W)
         self.target = target.unsqueeze(0) * self.roots
         self.strength, self.criterion, self.normalize = strength, criterion, normalize
-        self._total = self._norm = 0.0
+        self._total: float | Tensor = 0.0
+        self._norm: float | Tensor = 0.0
 
     def begin(self) -> None:
         self._total = self._norm = 0.0
@@ -49,26 +50,29 @@ class TemporalLoss(Loss):
         difference = self._difference(x, where)
         # Summed in double, as all our losses are.
         if self.criterion == "mse":
-            self._total += difference.square().sum(dtype=torch.float64).item()
+            self._total = self._total + difference.square().sum(dtype=torch.float64)
         else:
             size = difference.abs()
             values = torch.where(size < 1, 0.5 * size * size, size - 0.5)
-            self._total += values.sum(dtype=torch.float64).item()
+            self._total = self._total + values.sum(dtype=torch.float64)
         if self.normalize:
-            self._norm += self._slope(difference).abs().sum(dtype=torch.float64).item()
+            self._norm = self._norm + self._slope(difference).abs().sum(dtype=torch.float64)
 
     def sums(self) -> list[Tensor]:
-        """The sum of squares, and the L1 norm of the gradient without its strength: (2,)."""
-        return [torch.tensor([self._total, self._norm], dtype=torch.float64)]
+        """The sum of squares, and with `normalize` the L1 norm of the gradient without its strength."""
+        return [each for each in (self._total, self._norm) if isinstance(each, Tensor)]
 
     def finish(self, sums: list[Tensor]) -> bool:
-        total, self._norm = sums[0].tolist()
+        total, *norm = sums
         self.value = self.strength * total / self.target.numel()
+        if norm:
+            self._norm = norm[0]
         return False
 
     def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:
+        slope = self._slope(self._difference(x, where))
         scale = self.strength / (self._norm + NORM_EPSILON) if self.normalize else self.strength
-        grad.add_(self._slope(self._difference(x, where)), alpha=scale)
+        grad.add_(slope.mul_(scale))
 
     def _difference(self, x: Tensor, where: Rectangle) -> Tensor:
         """s x - s target, of x's shape."""

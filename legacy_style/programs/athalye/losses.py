@@ -26,10 +26,10 @@ class SeparateStyleLoss(StyleLoss):
     def keep(self, gram: Tensor) -> None:
         self.targets.append((self.blend_weight, gram))
 
-    def compare(self, gram: Tensor) -> tuple[float, Tensor]:
+    def compare(self, gram: Tensor) -> tuple[Tensor, Tensor]:
         differences = [(weight, gram - target) for weight, target in self.targets]
-        squares = sum(weight * difference.square().sum().item() for weight, difference in differences)
-        return squares, torch.stack([weight * difference for weight, difference in differences]).sum(0)
+        squares = torch.stack([weight * difference.square().sum() for weight, difference in differences])
+        return squares.sum(), torch.stack([weight * difference for weight, difference in differences]).sum(0)
 
     def forget(self) -> None:
         self.targets = []
@@ -47,27 +47,24 @@ class MeanTVLoss(Loss):
     def __init__(self, name: str, strength: float) -> None:
         super().__init__(name)
         self.strength = strength
-        self._sums = torch.zeros(
-            4, dtype=torch.float64
-        )  # of squares downwards, to the right; the numbers of pairs
-
-    def begin(self) -> None:
-        self._sums = torch.zeros(4, dtype=torch.float64)
+        self._sums: list[Tensor] = []  # of squares and of pairs downwards, then to the right
 
     def accumulate(self, x: Tensor, where: Rectangle) -> None:
-        for i, (_, difference) in enumerate(_differences(x, where)):
-            self._sums[i] = difference.square().sum(dtype=torch.float64)
-            self._sums[2 + i] = difference.numel()
+        self._sums = []
+        for _, difference in _differences(x, where):
+            squares = difference.square().sum(dtype=torch.float64)
+            self._sums += [squares, torch.full_like(squares, difference.numel())]
 
     def sums(self) -> list[Tensor]:
-        return [self._sums]
+        return self._sums
 
     def finish(self, sums: list[Tensor]) -> bool:
-        down, right, *counts = sums[0].tolist()
-        self._counts = [count or math.nan for count in counts]  # an image of one row has no mean
-        self.value = 0.0
-        for squares, count in zip((down, right), self._counts, strict=True):
-            self.value += self.strength * squares / count
+        # An image of one row has no mean.
+        self._counts = [torch.where(count > 0, count, math.nan) for count in sums[1::2]]
+        down, right = (
+            self.strength * squares / count for squares, count in zip(sums[::2], self._counts, strict=True)
+        )
+        self.value = down + right
         return False
 
     def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:

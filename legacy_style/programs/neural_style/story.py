@@ -95,6 +95,7 @@ def stylize(
             else None,
             on_losses=output.print_losses,
             on_progress=output.report,
+            notice=notice,
         )
         if saved:
             run.resume(settings.resume, saved)

@@ -61,7 +61,7 @@ def up_to(layer: str) -> list[tuple[str, ...]]:
 class SummedContentLoss(ContentLoss):
     """strength / 2 * sum (F - P)^2."""
 
-    def weight(self, count: float) -> float:
+    def weight(self, count: Tensor) -> Tensor:
         return self.strength * count / 2
 
 

@@ -1,0 +1,82 @@
+"""Work that is launched again and again, recorded once as a CUDA graph and from then on launched as a whole.
+
+Launching a layer takes the processor longer than a GPU takes for a small image's. A graph may read and write none but
+the tensors that were there when it was recorded, and what it allocated itself: whoever hands work to `Repeated` keeps
+its inputs and its state in place, and changes nothing else from one call to the next. What it leaves lies in the same
+memory each time. Work that waits for the device, or that is done otherwise from call to call, cannot be recorded; then
+it is done plainly, and that is said once. Source: PyTorch's CUDA graph semantics, which forbid the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import torch
+
+from legacy_style.engine.objective import Objective
+
+T = TypeVar("T")
+
+WARM_UP = 2
+"""Calls that are done plainly before one is recorded: the first makes libraries' handles and, under -cudnn_autotune,
+chooses algorithms, neither of which can be recorded.
+"""
+
+
+class Recorder(Protocol):
+    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
+        """What `work` leaves, as tensors without content yet, and what does the work. Raises RuntimeError."""
+
+
+class CudaRecorder:
+    """Records on a stream of its own of one GPU; a graph keeps its memory as long as it is kept."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
+        with torch.cuda.device(self.device):
+            before, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+            stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            try:
+                # Other threads may use the GPU meanwhile; that of a progress display, for example.
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                    left = work()
+            finally:
+                torch.cuda.set_stream(before)  # torch.cuda.graph does not where recording fails
+        return left, graph.replay
+
+
+def recorder_for(objective: Objective, x: torch.Tensor) -> CudaRecorder | None:
+    """The recorder for evaluations at x; None where none are recorded: not on one GPU, or in several tiles."""
+    devices = {x.device, *(layer.device for layer in objective.network.layers)}
+    if len(devices) > 1 or x.device.type != "cuda" or len(objective.tiles) != 1 or objective.is_shared:
+        return None
+    return CudaRecorder(x.device)
+
+
+class Repeated(Generic[T]):
+    """`work` as a call, recorded where there is a `recorder`. `notice` takes the line that says that it cannot be."""
+
+    def __init__(
+        self, work: Callable[[], T], recorder: Recorder | None, notice: Callable[[str], None]
+    ) -> None:
+        self.work, self.recorder, self.notice = work, recorder, notice
+        self._calls = 0
+        self._recorded: tuple[T, Callable[[], None]] | None = None
+
+    def __call__(self) -> T:
+        self._calls += 1
+        if self._recorded is None and self.recorder is not None and self._calls > WARM_UP:
+            try:
+                self._recorded = self.recorder.record(self.work)
+            except RuntimeError as error:
+                self.recorder = None
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                self.notice(f"No CUDA graph could be recorded, so that this run is slower: {reason[0]}")
+        if self._recorded is None:
+            return self.work()
+        left, replay = self._recorded
+        replay()
+        return left
