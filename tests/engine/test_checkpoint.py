@@ -111,7 +111,7 @@ def check_is_whole(result, folder, expected):
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["torch", "legacy_style.programs.neural_style.story"])
 
-OBJECTIVE = "legacy_style.engine.objective.Objective.__call__"
+OBJECTIVE = "legacy_style.engine.objective.Objective.launch"
 WRITE = "legacy_style.engine.checkpoint.torch.save"
 REPLACE = "pathlib.Path.replace"
 IMAGE = "legacy_style.torch7.image.save"

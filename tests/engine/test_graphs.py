@@ -1,0 +1,216 @@
+"""legacy_style.engine.graphs, and that evaluations and steps can be recorded, with a stand-in for CUDA graphs.
+
+The stand-in notes every operation with the tensors that it was given, and does the same to the same tensors again: work
+that reads a number, that leaves its result elsewhere, or that depends on anything but its tensors is found out as by a
+CUDA graph, on any machine.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import thin_networks as thin
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from legacy_style.engine import graphs, optimise
+from legacy_style.engine.graphs import WARM_UP, Repeated
+from legacy_style.engine.losses import StyleLoss
+from legacy_style.engine.optimisers import Adam, Lbfgs
+from legacy_style.engine.session import Session
+
+
+def storages(tree):
+    """Where the memory of all tensors in there begins."""
+    tensors = (each for each in tree_flatten(tree)[0] if isinstance(each, torch.Tensor))
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
+
+
+class Tape(TorchDispatchMode):
+    """Notes operations. Of tensors that were there before, and are changed, it keeps what they were."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations, self.made, self.before = [], set(), {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        chosen = [
+            each
+            for each in tree_flatten(args[1:])[0]
+            if isinstance(each, torch.Tensor) and each.dtype == torch.bool and "aten.index" in str(function)
+        ]
+        if chosen or function == torch.ops.aten._local_scalar_dense.default:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {function}")
+        given = list(zip(function._schema.arguments, args, strict=False))
+        given += [(each, kwargs[each.name]) for each in function._schema.arguments if each.name in kwargs]
+        for argument, value in given:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                for tensor in tree_flatten(value)[0]:
+                    storage = tensor.untyped_storage()
+                    if storage.data_ptr() not in self.made:
+                        self.before.setdefault(storage.data_ptr(), (storage, storage.clone()))
+        result = function(*args, **kwargs)
+        self.made |= storages(result) - storages((args, kwargs))  # the others are views
+        # Aliases, because a result may be squeezed in place later.
+        left = [each.detach() if isinstance(each, torch.Tensor) else each for each in tree_flatten(result)[0]]
+        self.operations.append((function, args, kwargs, left))
+        return result
+
+    def replay(self):
+        for function, args, kwargs, left in self.operations:
+            again = function(*args, **kwargs)
+            for old, new in zip(left, tree_flatten(again)[0], strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+class StandIn:
+    """A `graphs.Recorder`: as that of CUDA, it leaves everything as it was."""
+
+    def __init__(self):
+        self.replays = 0
+
+    def record(self, work):
+        tape = Tape()
+        try:
+            with tape:
+                left = work()
+        finally:
+            for storage, content in tape.before.values():
+                storage.copy_(content)
+
+        def replay():
+            self.replays += 1
+            tape.replay()
+
+        return left, replay
+
+
+def test_the_stand_in_finds_what_a_graph_cannot_do():
+    x = torch.ones(3)
+    with pytest.raises(RuntimeError, match="not permitted"):
+        StandIn().record(lambda: x.sum().item())
+    with pytest.raises(RuntimeError, match="not permitted"):
+        StandIn().record(lambda: x[x > 0])
+    left, replay = StandIn().record(lambda: x.mul_(2).sum())
+    assert x.tolist() == [1, 1, 1]
+    replay()
+    assert (x.tolist(), left.item()) == ([2, 2, 2], 6)
+
+
+def test_work_is_done_plainly_then_recorded_once_then_replayed():
+    x, done = torch.zeros(2), []
+    recorder = StandIn()
+
+    def work():
+        done.append(1)
+        return x.add_(1).sum()
+
+    repeated = Repeated(work, recorder, pytest.fail)
+    assert [repeated().item() for _ in range(WARM_UP + 3)] == [2.0 * i for i in range(1, WARM_UP + 4)]
+    assert len(done) == WARM_UP + 1
+    assert recorder.replays == 3
+
+
+def test_what_cannot_be_recorded_is_done_plainly_and_told_once():
+    x, said = torch.ones(2), []
+    repeated = Repeated(lambda: x.add_(1).sum().item(), StandIn(), said.append)
+    assert [repeated() for _ in range(5)] == [4, 6, 8, 10, 12]
+    (line,) = said
+    assert line.startswith(
+        "No CUDA graph could be recorded, so that this run is slower: operation not permitted"
+    )
+
+
+class Reads:
+    """How often a number is read from a tensor."""
+
+    def __init__(self, monkeypatch):
+        self.count = 0
+        for name in ("item", "tolist", "__float__", "__int__", "__bool__", "cpu", "numpy"):
+            monkeypatch.setattr(torch.Tensor, name, self.counted(getattr(torch.Tensor, name)))
+
+    def counted(self, method):
+        def read(tensor, *more):
+            self.count += 1
+            return method(tensor, *more)
+
+        return read
+
+
+def session(**more):
+    """A thin VGG-19 with its targets, in float64: the layers of a GPU, without Winograd's method."""
+    net = thin.build(thin.load("vgg19"), *thin.LAYERS["vgg19"], dtype=torch.float64, **more)
+    made = Session(net)
+    with torch.no_grad():
+        made.set_content(thin.smooth(40, 52, 1))
+        made.set_styles([thin.smooth(37, 44, 2)])
+    return made
+
+
+OPTIMIZERS = [partial(Lbfgs, correction=5, in_steps=True), partial(Adam, learning_rate=5.0, in_steps=True)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_an_iteration_reads_the_device_once(optimizer, normalize, monkeypatch):
+    made, counts = session(normalize=normalize), []
+    reads = Reads(monkeypatch)
+    made.run(thin.smooth(40, 52, 3), optimizer(9), on_losses=lambda *_: counts.append(reads.count))
+    assert {after - before for before, after in pairwise(counts)} == {1}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_recorded_run_is_the_plain_run(optimizer, normalize):
+    made, start = session(normalize=normalize), thin.smooth(40, 52, 3)
+    plain = made.run(start, optimizer(14))
+    recorder = StandIn()
+    recorded = made.run(start, optimizer(14), recorder=recorder, notice=pytest.fail)
+    # An evaluation is replayed from the third on; so is a step, of which L-BFGS's first is another and both last end.
+    assert recorder.replays > 14 - WARM_UP
+    assert recorded.losses == plain.losses
+    assert torch.equal(recorded.image, plain.image)
+
+
+def test_a_change_of_precision_records_anew(monkeypatch):
+    monkeypatch.setattr(optimise, "FLOAT32_EVALUATIONS", 6)
+    made, start = session(), thin.smooth(40, 52, 3)
+    coarse = partial(made.run, start, precision=torch.bfloat16)
+    recorder = StandIn()
+    plain = coarse(Adam(14, 5.0, in_steps=True))
+    recorded = coarse(Adam(14, 5.0, in_steps=True), recorder=recorder, notice=pytest.fail)
+    assert recorder.replays == (6 - WARM_UP) + (8 - WARM_UP) + (14 - WARM_UP)
+    assert recorded.losses == plain.losses
+
+
+class Reading(StyleLoss):
+    def accumulate(self, x, where):
+        super().accumulate(x, where)
+        self.seen = float(x.sum())
+
+
+def test_a_loss_that_reads_the_device_is_told_and_runs():
+    made = session()
+    made.net.losses[0].__class__ = Reading
+    said: list[str] = []
+    plain = made.run(thin.smooth(40, 52, 3), Adam(6, 5.0, in_steps=True))
+    told = made.run(
+        thin.smooth(40, 52, 3), Adam(6, 5.0, in_steps=True), recorder=StandIn(), notice=said.append
+    )
+    assert len(said) == 1
+    assert told.losses == plain.losses
+
+
+def test_nothing_is_recorded_on_a_cpu_in_tiles_or_on_several_devices():
+    made = session()
+    x = torch.zeros(1, 3, 40, 52)
+    assert graphs.recorder_for(made.objective(40, 52), x) is None
+    on_card = torch.empty(1, 3, 40, 52, device="meta")
+    for layer in made.net.layers:
+        layer.device = on_card.device
+    assert graphs.recorder_for(made.objective(40, 52), on_card) is None
