@@ -19,7 +19,7 @@ from torch import Tensor
 from legacy_style.errors import FormatError, LegacyStyleError, UnsupportedError, WeightMismatchError
 from legacy_style.formats.caffe import phases
 from legacy_style.formats.caffe.geometry import pair
-from legacy_style.formats.caffe.netparam import LayerParameter, NetParameter
+from legacy_style.formats.caffe.netparam import LayerParameter, Message, NetParameter
 from legacy_style.torch7 import nn
 
 # loadcaffe printed nothing for an Input layer's absence in V1 and two lines for anything that it did not know.
@@ -197,9 +197,20 @@ def _obstacle(layer: LayerParameter) -> str:
         )
     if layer.type not in _MAKERS:
         return f"has the type {layer.type}, which cannot be run; choose layers before it"
-    if layer.type == "Pooling" and layer.param("pooling_param")["pool"] not in ("MAX", "AVE"):
-        kind = layer.param("pooling_param")["pool"]
-        return f"pools by {kind}, which cannot be run; choose layers before it"
+    if layer.type == "Pooling":
+        return _pooling_obstacle(layer.param("pooling_param"))
+    if layer.type == "LRN" and layer.param("lrn_param")["local_size"] < 1:
+        return "normalises over no channels at all, which cannot be run; choose layers before it"
+    return ""
+
+
+def _pooling_obstacle(message: Message) -> str:
+    if message["pool"] not in ("MAX", "AVE"):
+        return f"pools by {message['pool']}, which cannot be run; choose layers before it"
+    kernel, pad = pair(message, "kernel", 1), pair(message, "pad", 0)
+    if not message["global_pooling"] and any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
+        # As in Torch7: "pad should be smaller than half of kernel size".
+        return f"pads windows of {kernel} by {pad}, more than half of them, which cannot be run; choose layers before it"
     return ""
 
 

@@ -35,7 +35,10 @@ DEFAULT_MAX_PIXELS = 178_956_970
 # (jdatasrc.c, fill_input_buffer). 64 KiB of them suffice to end any segment.
 _END_OF_IMAGE = b"\xff\xd9"
 _END_OF_IMAGE_MARKERS = _END_OF_IMAGE * 2**15
+_FILLING = 2**12  # bytes that stand for missing ones: more than the blocks of a row's height take
 _JPEG_MAGIC = b"\xff\xd8\xff"
+
+_SENSELESS = "its header makes no sense"
 
 _ORIENTATION = 0x0112  # EXIF
 # What the numbers mean: how the picture is to be turned to stand upright.
@@ -84,24 +87,28 @@ def opened(
     kinds.refuse(data, name)
     with pillow_to_ourselves():
         try:
-            scanned = png.scan(data) if data.startswith(png.SIGNATURE) else None
+            is_png = data.startswith(png.SIGNATURE)
+            scanned = png.scan(data) if is_png else None
+            if is_png and scanned is None:
+                raise FormatError(_broken(name, "PNG", _SENSELESS))
             given = data if scanned is None else scanned.cleaned
             is_jpeg = data.startswith(_JPEG_MAGIC)
             with Image.open(
                 io.BytesIO(given + _END_OF_IMAGE_MARKERS if is_jpeg and complete_jpeg else given)
             ) as image:
                 _check_size(image, name, max_pixels)
-                if scanned is not None and (missing := png.missing_rows(scanned)):
+                if scanned is not None and (damage := png.damage(scanned)):
+                    raise FormatError(_broken(name, "PNG", damage))
+                if missing := _rows_without_tiles(image):
                     raise FormatError(
-                        f"{name}: a broken PNG ({missing} of its {image.height} rows are missing at its end); save or"
-                        " download it again"
+                        _broken(name, "TIFF", f"{missing} of its {image.height} rows are missing")
                     )
                 orientation = _orientation(image)
                 if notice is not None:
                     profile = image.info.get("icc_profile") if scanned is None else scanned.profile
                     _remark(name, notice, image, orientation, profile, scanned, exif_rotate=exif_rotate)
-                    if is_jpeg and complete_jpeg and not _ends(data):
-                        _remark_missing_rows(name, notice, data)
+                    if is_jpeg:
+                        _remark_missing_rows(name, notice, image, data)
                 yield Opened(image, name, given, orientation if exif_rotate else 1)
         except LegacyStyleError:
             raise
@@ -171,6 +178,15 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         )
 
 
+def _rows_without_tiles(image: Image.Image) -> int:
+    """How many rows the strips and tiles of a TIFF leave out: Pillow makes them black."""
+    boxes = [box for _, box, *_ in cast(Any, image).tile] if image.format == "TIFF" else []
+    covered = np.zeros(image.height if boxes else 0, bool)
+    for _, top, _, bottom in boxes:
+        covered[top:bottom] = True
+    return int((~covered).sum())
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 where there is none. Pillow turns a TIFF upright by itself."""
     if image.format == "TIFF" or (
@@ -220,32 +236,44 @@ def _ends(data: bytes) -> bool:
     return True
 
 
-def _remark_missing_rows(name: str, notice: Notice, data: bytes) -> None:
-    rows, height = _missing_rows(data)
-    # Of a progressive JPEG all rows come at once, the coarse ones first.
-    what = (
-        f"{rows} of its {height} rows are missing and come out gray"
-        if rows < height
-        else "it comes out gray or blurred"
+def _remark_missing_rows(name: str, notice: Notice, image: Image.Image, data: bytes) -> None:
+    """Say of a JPEG that it ends too early, and of one that ends properly, if rows are missing all the same."""
+    image.load()
+    rows = np.asarray(image).reshape(image.height, -1)
+    ends = _ends(data)
+    if ends and not _is_gray(rows[-1:])[0]:
+        return
+    first = _first_unknown_row(data[: data.rfind(_END_OF_IMAGE)] if ends else data)
+    missing = int(_is_gray(rows[first:]).sum())
+    if missing:
+        what = f": {missing} of its {image.height} rows are missing and come out gray"
+    elif first < image.height:
+        # Of a progressive JPEG all rows come at once, the coarse ones first.
+        what = ": some of it comes out gray or blurred"
+    elif ends:
+        return
+    else:
+        what = ", but none of its rows is missing"
+    notice(
+        f"{name}: the {'image data end' if ends else 'file ends'} too early{what}; download or copy it again"
     )
-    notice(f"{name}: the file ends too early: {what}; download or copy it again")
 
 
-def _missing_rows(data: bytes) -> tuple[int, int]:
-    """How many rows a JPEG leaves untouched, of how many: it is decoded onto black, and onto white."""
-    with Image.open(io.BytesIO(data)) as image:
-        (tile,) = cast(Any, image).tile
-        left = np.ones(image.height, bool)
-        for shade in (0, 255):
-            canvas = Image.new(image.mode, image.size, (shade,) * len(image.getbands()))
-            # As ImageFile.load makes and feeds it; the file may be as long as a decoder's argument is.
-            decoder = cast(Any, Image)._getdecoder(
-                image.mode, tile[0], tile[3], cast(Any, image).decoderconfig
-            )
-            decoder.setimage(canvas.im, (0, 0, *image.size))
-            decoder.decode(data)
-            left &= (np.asarray(canvas).reshape(image.height, -1) == shade).all(axis=1)
-        return int(left.sum()), image.height
+def _is_gray(rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which rows (n, numbers) are of the gray that libjpeg puts where data are missing, or of its inverse."""
+    gray: NDArray[np.bool_] = (rows - np.uint8(127) <= 1).all(axis=1)
+    return gray
+
+
+def _first_unknown_row(data: bytes) -> int:
+    """The first row of a JPEG that depends on what follows these bytes; as many as it has rows if none does."""
+    decoded = []
+    begun = data.rstrip(b"\xff")  # that may be half a marker, which the filling would make one of
+    for filling in (b"\0", b"\x55"):
+        with Image.open(io.BytesIO(begun + filling * _FILLING + _END_OF_IMAGE_MARKERS)) as image:
+            decoded.append(np.asarray(image).reshape(image.height, -1))
+    different = (decoded[0] != decoded[1]).any(axis=1)
+    return int(different.argmax()) if different.any() else len(different)
 
 
 def _explained(name: str, data: bytes, error: Exception) -> LegacyStyleError:
@@ -257,5 +285,9 @@ def _explained(name: str, data: bytes, error: Exception) -> LegacyStyleError:
         return FormatError(
             f"{name}: not an image (begins with {data[:8]!r}); give a JPEG or a PNG, or convert it to one"
         )
-    reason = "its header makes no sense" if isinstance(error, UnidentifiedImageError) else error
-    return FormatError(f"{name}: a broken {kind or 'image'} ({reason}); save or download it again")
+    reason = _SENSELESS if isinstance(error, UnidentifiedImageError) else str(error)
+    return FormatError(_broken(name, kind or "image", reason))
+
+
+def _broken(name: str, kind: str, reason: str) -> str:
+    return f"{name}: a broken {kind} ({reason}); save or download it again"

@@ -2,7 +2,8 @@
 
 Follows the PNG specification (third edition), 5 (chunks), 7.3 and 8.1 (passes of an interlaced image). libpng, which
 the original used, warns of damage in chunks that hold no pixels and goes on (pngrutil.c, png_crc_finish); Pillow
-refuses, and limits the size of texts and profiles. So Pillow gets a file without them.
+refuses, and limits the size of texts and profiles. So Pillow gets a file without them. Damage that libpng stops at, and
+Pillow passes over, is found here (`damage`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}  # and not tRNS, for transparency is dropped
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_PALETTE = 3
 # Of an interlaced image: first column and row, and from one to the next, of each pass.
 _PASSES = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
@@ -27,17 +29,23 @@ _PIECE = 1 << 14  # of them counted at a time
 
 @dataclass
 class Scanned:
-    """A PNG's chunks: `cleaned` is the file with those alone that make pixels, and EXIF's; `packed` its image data."""
+    """A PNG's chunks: `cleaned` is the file with those alone that make pixels, and EXIF's; `packed` its image data.
+
+    `palette` is the number of bytes of the palette in front of the image data, `wrong_sum` the first chunk of pixels
+    whose checksum is wrong, "" if there is none.
+    """
 
     cleaned: bytes
     header: bytes
     packed: list[bytes]
+    palette: int = 0
+    wrong_sum: str = ""
     profile: bytes | None = None
     primaries: int = 0
 
 
 def scan(data: bytes) -> Scanned | None:
-    """The chunks of a whole PNG file; None where it does not begin with a header, so that Pillow explains it."""
+    """The chunks of a whole PNG file; None where it does not begin with a header that makes sense."""
     kept: list[bytes] = []
     found = Scanned(b"", b"", [])
     position = len(SIGNATURE)
@@ -50,9 +58,13 @@ def scan(data: bytes) -> Scanned | None:
             return None
         if kind in _KEPT:
             # A last chunk that is cut off has its checksum mended: the rows are counted instead.
-            kept.append(data[position : position + 12 + length] if len(check) == 4 else _chunk(kind, body))
+            kept.append(_chunk(kind, body))
+            if len(check) == 4 and check != kept[-1][-4:] and not found.wrong_sum:
+                found.wrong_sum = kind.decode()
             if kind == b"IHDR":
                 found.header = body
+            elif kind == b"PLTE" and not found.packed:
+                found.palette = length
             elif kind == b"IDAT":
                 found.packed.append(body)
             elif kind == b"IEND":
@@ -69,10 +81,23 @@ def scan(data: bytes) -> Scanned | None:
         position += 12 + length
     else:
         kept.append(_chunk(b"IEND", b""))
-    if len(found.header) != 13:
+    # Ways to compress and to filter, of which there is one each, and to interlace, of which there are two.
+    if len(found.header) != 13 or found.header[10:12] != b"\0\0" or found.header[12] > 1:
         return None
     found.cleaned = SIGNATURE + b"".join(kept)
     return found
+
+
+def damage(scanned: Scanned) -> str:
+    """What is wrong with the chunks that make pixels, "" where nothing is."""
+    if missing := missing_rows(scanned):
+        (height,) = struct.unpack_from(">I", scanned.header, 4)
+        return f"{missing} of its {height} rows are missing at its end"
+    if scanned.wrong_sum:
+        return f"the checksum of its {scanned.wrong_sum} chunk is wrong"
+    if scanned.header[9] == _PALETTE and (not scanned.palette or scanned.palette % 3):
+        return f"its palette takes {scanned.palette} bytes, and three are a colour"
+    return ""
 
 
 def missing_rows(scanned: Scanned) -> int:

@@ -424,6 +424,12 @@ ONES = np.ones((4, 3, 3, 3))
         (layer("BatchNorm", np.ones(4), np.ones(4)), WeightMismatchError, "has 2 blobs, expected at least 3"),
         (layer("PReLU"), WeightMismatchError, "has 0 blobs, expected at least 1"),
         (layer("Pooling", pool="STOCHASTIC"), UnsupportedError, "pools by STOCHASTIC, which cannot be run"),
+        (
+            layer("Pooling", kernel_size=3, pad=2),
+            UnsupportedError,
+            "pads windows of (3, 3) by (2, 2), more than",
+        ),
+        (layer("LRN", local_size=0), UnsupportedError, "normalises over no channels at all"),
     ],
 )
 def test_a_layer_that_does_not_fit_is_named_with_file_and_reason(made, error, message):

@@ -21,7 +21,7 @@ from recordings import SHARED, needs_shared
 from legacy_style.errors import FormatError, OptionError, UnsupportedError
 from legacy_style.formats import model_files, state_dict, t7
 from legacy_style.formats.caffe.geometry import geometries
-from legacy_style.formats.caffe.netparam import NetParameter
+from legacy_style.formats.caffe.netparam import LayerParameter, NetParameter
 from legacy_style.formats.t7 import TorchObject, building, network, nn
 from legacy_style.toolkit import convert
 
@@ -109,6 +109,22 @@ def test_what_torch7_alone_has_is_no_caffemodel(tmp_path: Path) -> None:
         building.sequential(net)
     with pytest.raises(OptionError, match=r"a \.t7 is written in single precision"):
         convert.write(tmp_path / "half.t7", net, convert.Form(half=True))
+
+
+@pytest.mark.parametrize("source", ["data", "first", "copy"])
+def test_a_branch_is_not_written_as_a_chain(source: str) -> None:
+    relu = [
+        LayerParameter(name, "ReLU", [bottom], [name])
+        for name, bottom in (("first", "data"), ("second", "one"), ("third", source))
+    ]
+    split = LayerParameter("split", "Split", ["first"], ["one", "copy"])
+    net = NetParameter(layers=[relu[0], split, *relu[1:]], inputs=["data"], path="a.caffemodel")
+    with pytest.raises(
+        UnsupportedError, match=r"a\.caffemodel: layer third \(ReLU\) lies on a branch, and only a"
+    ):
+        building.sequential(net)
+    relu[2].bottoms = ["second"]
+    assert len(building.sequential(net).fields["modules"]) == 3
 
 
 def test_a_t7_from_a_t7_keeps_what_else_the_file_holds(tmp_path: Path) -> None:

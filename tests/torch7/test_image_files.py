@@ -114,6 +114,67 @@ def test_an_interlaced_png_that_ends_early_is_refused(tmp_path: Path) -> None:
         image.load(written(tmp_path, png(rows=11, interlaced=1)))
 
 
+def plain_png(
+    header: bytes, packed: bytes, *before: bytes, behind: bytes = b"", crc: int | None = None
+) -> bytes:
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            *before,
+            chunk(b"IHDR", header),
+            chunk(b"IDAT", packed, crc),
+            behind,
+            chunk(b"IEND", b""),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("color", "size", "flags", "before", "behind", "crc", "what"),
+    [
+        (2, 3, (0, 0, 0), b"", b"", 7, "the checksum of its IDAT chunk is wrong"),
+        (3, 1, (0, 0, 0), b"", b"", None, "its palette takes 0 bytes"),
+        (3, 1, (0, 0, 0), b"", chunk(b"PLTE", bytes(30)), None, "its palette takes 0 bytes"),
+        (2, 3, (1, 0, 0), b"", b"", None, "its header makes no sense"),
+        (2, 3, (0, 1, 0), b"", b"", None, "its header makes no sense"),
+        (2, 3, (0, 0, 2), b"", b"", None, "its header makes no sense"),
+        (2, 3, (0, 0, 0), chunk(b"tEXt", b"a\0b"), b"", None, "its header makes no sense"),
+    ],
+)
+@every_door
+def test_damage_that_libpng_stops_at_is_refused(
+    tmp_path: Path,
+    load: Any,
+    color: int,
+    size: int,
+    flags: tuple[int, int, int],
+    before: bytes,
+    behind: bytes,
+    crc: int | None,
+    what: str,
+) -> None:
+    header = struct.pack(">IIBB", 10, 12, 8, color) + bytes(flags)
+    packed = zlib.compress(bytes(12 * (1 + 10 * size)))
+    with pytest.raises(FormatError, match=rf"image\.png: a broken PNG \({what}"):
+        load(written(tmp_path, plain_png(header, packed, before, behind=behind, crc=crc)))
+
+
+def test_a_damaged_transparency_decides_nothing(tmp_path: Path) -> None:
+    plain = image.load(written(tmp_path, png()))
+    for transparency in (chunk(b"tRNS", b"\0"), chunk(b"tRNS", bytes(6)), chunk(b"tRNS", bytes(6), crc=1)):
+        np.testing.assert_array_equal(image.load(written(tmp_path, png(transparency))), plain)
+
+
+@every_door
+def test_rows_that_no_strip_of_a_tiff_holds_are_missing(tmp_path: Path, load: Any) -> None:
+    whole = encoded(RGB[..., 0], "TIFF")
+    rows_per_strip = struct.pack("<HHII", 278, 4, 1, 12)
+    assert whole.count(rows_per_strip) == 1
+    cut = whole.replace(rows_per_strip, struct.pack("<HHII", 278, 4, 1, 5))
+    with pytest.raises(FormatError, match=r"cut\.tif: a broken TIFF \(7 of its 12 rows are missing\)"):
+        load(written(tmp_path, cut, "cut.tif"))
+
+
 def test_a_height_that_nothing_stands_behind_costs_no_time_and_no_memory(tmp_path: Path) -> None:
     # One bit of the height turned: 4,194,316 rows for 12. Decoding them would take seconds and gigabytes.
     content = png(depth=16, height=12 | 1 << 22)
@@ -164,6 +225,40 @@ def test_a_jpeg_that_ends_early_is_completed_as_by_libjpeg_and_its_missing_rows_
     assert "of its 240 rows are missing and come out gray; download or copy it again" in line
     gray = (cut == cut[:, -1:, :1]).all(axis=(0, 2))
     assert abs(int(gray.sum()) - rows) <= 8
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_blocks": 3}])
+def test_rows_of_a_jpeg_are_missing_only_where_its_data_are(tmp_path: Path, options: dict[str, int]) -> None:
+    noise = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
+    said: list[str] = []
+
+    def remark(content: bytes) -> str:
+        said.clear()
+        assert image.load(written(tmp_path, content, "photo.jpg"), notice=said.append).shape[2] == 64
+        return "".join(said).partition(f"{tmp_path / 'photo.jpg'}: ")[2]
+
+    whole = encoded(noise, "JPEG", **options)
+    # Only the mark of its end is gone, or half of it.
+    assert remark(whole[:-2]) in (
+        "",
+        "the file ends too early, but none of its rows is missing; download or copy it again",
+    )
+    assert "rows are missing" not in remark(whole[:-1])
+    assert remark(whole[:-30]).startswith("the file ends too early: some of it comes out gray or blurred; ")
+    # One bit of the height turned: 192 rows for 64; and data that break off in front of the mark of the end.
+    height = whole.index(b"\xff\xc0") + 5
+    taller = whole[:height] + struct.pack(">H", 192) + whole[height + 2 :]
+    counted = remark(taller).removeprefix("the image data end too early: ")
+    assert (
+        104 <= int(counted.split()[0]) <= 128
+    )  # of the first blocks behind the data a few bits may be there
+    assert " of its 192 rows are missing and come out gray; " in counted
+    half = remark(whole[: len(whole) // 2] + b"\xff\xd9")
+    assert 24 <= int(half.removeprefix("the image data end too early: ").split()[0]) <= 40
+    # What is gray by itself is not missing.
+    noise[32:] = 128
+    assert remark(encoded(noise, "JPEG", **options)) == ""
+    assert remark(encoded(np.full((64, 64, 3), 128, np.uint8), "JPEG", **options)) == ""
 
 
 @pytest.mark.parametrize("load", [DOORS["athalye"], DOORS["paper"]], ids=["athalye", "paper"])

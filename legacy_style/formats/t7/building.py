@@ -37,14 +37,22 @@ def sequential(net: NetParameter) -> TorchObject:
     modules: list[TorchObject] = []
     flat = False
     passed_over = left_out(net)
+    made = {*net.inputs, *(top for layer in net.layers for top in layer.tops)}
+    latest = set(net.inputs).union(  # the blobs that hold what the modules so far give
+        *(layer.tops for index, layer in enumerate(net.layers) if index in outside_inference(net))
+    )
     for index, layer in enumerate(net.layers):
+        behind = latest.issuperset(made.intersection(layer.bottoms[:1]))
         if index in passed_over and layer.type != "Flatten":
+            latest.update(layer.tops if layer.type == "Split" and behind else ())
             continue
-        if len(layer.bottoms) > 1:
+        if len(layer.bottoms) > 1 or not behind:
+            what = "joins branches" if len(layer.bottoms) > 1 else "lies on a branch"
             raise UnsupportedError(
-                f"{net.path}: layer {layer.name} ({layer.type}) joins branches, and only a chain of layers can be "
-                "written as a .t7 file"
+                f"{net.path}: layer {layer.name} ({layer.type}) {what}, and only a chain of layers can be written as a"
+                " .t7 file; choose an earlier layer with --until"
             )
+        latest = set(layer.tops)
         if layer.type in ("InnerProduct", "Flatten") and not flat:
             flat = True
             modules.append(_view("torch_view" if layer.type == "InnerProduct" else layer.name))
