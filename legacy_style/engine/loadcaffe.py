@@ -210,7 +210,9 @@ def _pooling_obstacle(message: Message) -> str:
     kernel, pad = pair(message, "kernel", 1), pair(message, "pad", 0)
     if not message["global_pooling"] and any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
         # As in Torch7: "pad should be smaller than half of kernel size".
-        return f"pads windows of {kernel} by {pad}, more than half of them, which cannot be run; choose layers before it"
+        return (
+            f"pads windows of {kernel} by {pad}, more than half, which cannot be run; choose layers before it"
+        )
     return ""
 
 
