@@ -38,6 +38,7 @@ COMMANDS = {
     "compare": ("tools.compare:main", "Compare pictures with what was published, recorded or made before."),
     "colors": ("tools.colors:main", "Give an image the colours of another one."),
     "plot": ("tools.plot:main", "Draw the losses of pictures that were made with --metadata."),
+    "sheet": ("tools.sheet:main", "Put many results on one sheet, or paint a grid of settings."),
     "benchmark": (
         "tools.benchmark:main",
         "Measure how fast this machine is, and how much memory a run takes.",

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import ProgressLine
 from legacy_style.cli.watching import watched
+from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style import options as option_table
 from legacy_style.programs.neural_style.options import CommandLine
 from legacy_style.torch7 import cmdline
-
-if TYPE_CHECKING:
-    from legacy_style.programs.neural_style.output import Painting
 
 NAME = "neural_style"
 
@@ -53,11 +49,11 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
     elif command.action == "print-options":
         lua_program.print_line(option_table.as_json(command.options))
     else:
-        _work(command, interrupts)
+        return _work(command, interrupts)
     return 0
 
 
-def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
+def _work(command: CommandLine, interrupts: process.Interrupts) -> int:
     """Do what needs torch, which is imported only here, for seconds."""
     if command.action == "list-layers":
         from legacy_style.programs.neural_style.story import list_layers
@@ -69,41 +65,42 @@ def _work(command: CommandLine, interrupts: process.Interrupts) -> None:
 
         lua_program.print_line(plan(command.options))
     else:
-        _run(command, interrupts)
+        return _run(command, interrupts)
+    return 0
 
 
-def _run(command: CommandLine, interrupts: process.Interrupts) -> None:
-    from legacy_style.programs.neural_style.story import stylize
-    from legacy_style.watch import runs
+def _run(command: CommandLine, interrupts: process.Interrupts) -> int:
+    from legacy_style.cli import batch
+    from legacy_style.cli.easel import Easel
+    from legacy_style.programs.neural_style import batch as batches
+    from legacy_style.toolkit import lossplot
 
     interrupts.check()
+    options, plot = command.options, command.plot
+    many = bool(command.batch or command.output_dir)
+    if many and plot:
+        raise OptionError(f"--plot {plot} draws one run: give --metadata, and draw with legacy-style plot")
+    if plot:
+        lossplot.check_name(plot)
     live = ProgressLine(sys.stderr, shown=command.progress and sys.stderr.isatty())
 
     def notice(line: str) -> None:
         live.clear()
         process.say(NAME, line)
 
-    options = command.options
-    photo, style = (Path(name).name for name in (options.content_image, options.style_image))
+    def log(line: str) -> None:
+        live.clear()
+        lua_program.print_line(line)
+
     try:
-        with watched(
-            command.watch, f"{photo} in the style of {style}", options.content_image, notice
-        ) as watcher:
-
-            def log(line: str) -> None:
-                live.clear()
-                lua_program.print_line(line)
-                if watcher is not None:
-                    runs.say(watcher, line)
-
-            def on_progress(progress: Painting) -> bool:
-                interrupts.check()
-                live.update(progress)
-                return watcher is not None and runs.follow(watcher, progress)
-
-            result = stylize(options, log=log, notice=notice, on_progress=on_progress)
-            if watcher is not None:
-                runs.finish(watcher, result, f"The picture is {options.output_image}", options.num_iterations)
+        with watched(command.watch, notice) as watcher:
+            easel = Easel(interrupts, live, batch.once(notice) if many else notice, watcher)
+            if not many:
+                easel.paint(options, log, plot)
+                return 0
+            jobs = batches.jobs(options, command.batch, command.output_dir)
+            outcomes = batch.run(jobs, command.output_dir, easel.paint, log)
+            return process.FAILED if any(each.state == "failed" for each in outcomes) else 0
     finally:
         live.clear()
 

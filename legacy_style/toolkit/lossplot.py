@@ -74,11 +74,19 @@ def _labels(layers: str, count: int, kind: str) -> list[str]:
 
 def draw(curves: Sequence[Curve], path: str) -> bytes:
     """The content of an .svg or .png file, as the extension of `path` says; OptionError for another one."""
-    kind = Path(path).suffix.lower()
-    if kind not in (".svg", ".png"):
-        raise OptionError(f"{path}: a plot is an .svg or a .png file; end the name in one of them")
+    check_name(path)
     lines, texts = _layout(curves)
-    return _svg(lines, texts) if kind == ".svg" else _png(lines, texts)
+    return _svg(lines, texts) if path.lower().endswith(".svg") else _png(lines, texts)
+
+
+def check_name(path: str) -> None:
+    """Raise OptionError unless `path` is the name of an .svg or a .png file, in a folder that is there."""
+    if Path(path).suffix.lower() not in (".svg", ".png"):
+        raise OptionError(f"{path}: a plot is an .svg or a .png file; end the name in one of them")
+    if not Path(path).parent.is_dir():
+        raise OptionError(
+            f"{path}: the folder {Path(path).parent} does not exist; create it, or choose another"
+        )
 
 
 def _layout(curves: Sequence[Curve]) -> tuple[list[_Line], list[_Text]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legacy_style.errors import OptionError
+from legacy_style.programs.neural_style.options import Options
+from legacy_style.torch7 import image
 from legacy_style.watch.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -12,6 +15,16 @@ if TYPE_CHECKING:
 
 # The first words of the lines that say what the program does, among those that it prints.
 _STAGES = ("Successfully", "Setting", "Capturing", "Running")
+
+
+def begin(watcher: Watcher, options: Options) -> None:
+    """Tell the page that a run begins."""
+    photo, style = Path(options.content_image).name, Path(options.style_image).name
+    turn, most = options.exif_rotate, options.max_pixels
+    watcher.begin(
+        f"{photo} in the style of {style}",
+        lambda: image.to_bytes(image.load(options.content_image, exif_rotate=turn, max_pixels=most)),
+    )
 
 
 def say(watcher: Watcher, line: str) -> None:

@@ -110,6 +110,11 @@ EXTENSIONS = (
         "Show the run on a page for a browser on this machine, [at a port]; -1: do not",
         implied=0.0,
     ),
+    Option("--plot", "", "Draw the losses into this file, an .svg or a .png"),
+    Option(
+        "--batch", "", "Photographs to paint one after the other: a folder, 'photos/*.jpg', or a CSV file"
+    ),
+    Option("--output-dir", "", "Folder for the pictures of --batch, or of a folder given to -style_image"),
     Option("--metadata", False, "Keep command, versions and losses beside the result, and inside a PNG"),
     Option("--max-pixels", float(Options.max_pixels), "Refuse input images with more pixels"),
     Option("--tile", float(Options.tile), "Side of the tiles that a large image is worked in; 0: automatic"),
@@ -161,13 +166,17 @@ OTHER_VERSIONS: Mapping[str, str] = {
 class CommandLine:
     """A command line that parsed: the options, what to do (`run`, or one of ours without dashes), how.
 
-    `watch` is the port of the page to watch it on, 0 for any.
+    `watch` is the port of the page to watch it on, 0 for any; `plot` the file for its losses. `batch` and `output_dir`
+    are of a run of many pictures.
     """
 
     options: Options
     action: str
     progress: bool
     watch: int | None
+    plot: str
+    batch: str
+    output_dir: str
 
 
 def parse(words: Sequence[str]) -> CommandLine | None:
@@ -184,10 +193,11 @@ def parse(words: Sequence[str]) -> CommandLine | None:
     for key in _ACTIONS:
         values.pop(_field(key), None)
     progress = not values.pop("no_progress", False)
+    texts = {name: str(values.pop(name, "")) for name in ("plot", "batch", "output_dir")}
     watch = values.pop("watch", None)
     port = None if watch in (None, -1) else _whole("watch", float(watch or 0), 0)
     options = Options(**values, given=frozenset(values))  # type: ignore[arg-type]  # each has its default's type
-    return CommandLine(options, action, progress, port)
+    return CommandLine(options, action, progress, port, **texts)
 
 
 def advice(word: str) -> str | None:

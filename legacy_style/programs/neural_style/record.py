@@ -67,8 +67,6 @@ def describe(
     the network was read from; `inputs`: the images that were read; `losses`: one per evaluation, of
     which the first, the last and about 5000 between are kept, `evaluation` counting from 1.
     """
-    step = -(-len(losses) // _KEPT_EVALUATIONS) or 1
-    kept = sorted({*range(0, len(losses), step), *range(len(losses))[-1:]})
     return {
         "format": FORMAT,
         "command": list(command),
@@ -77,12 +75,19 @@ def describe(
         "model": {"file": Path(model).name, "sha256": sha256(model)},
         "inputs": {os.fspath(path): sha256(path) for path in inputs},
         "seconds": seconds,
-        "losses": {
-            "evaluation": [index + 1 for index in kept],
-            "content": [[_short(loss) for loss in losses[index].content] for index in kept],
-            "style": [[_short(loss) for loss in losses[index].style] for index in kept],
-            "total": [_short(losses[index].total) for index in kept],
-        },
+        "losses": losses_over_time(losses),
+    }
+
+
+def losses_over_time(losses: Sequence[LossesLike]) -> dict[str, Any]:
+    """The losses of a run, one per evaluation, as a record has them."""
+    step = -(-len(losses) // _KEPT_EVALUATIONS) or 1
+    kept = sorted({*range(0, len(losses), step), *range(len(losses))[-1:]})
+    return {
+        "evaluation": [index + 1 for index in kept],
+        "content": [[_short(loss) for loss in losses[index].content] for index in kept],
+        "style": [[_short(loss) for loss in losses[index].style] for index in kept],
+        "total": [_short(losses[index].total) for index in kept],
     }
 
 

@@ -1,0 +1,72 @@
+"""Many pictures by one process: each is painted or left out with its reason, and a table at the end says which."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from legacy_style.errors import LegacyStyleError
+from legacy_style.programs.neural_style.batch import Journal, names
+from legacy_style.programs.neural_style.options import Options
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture; `detail`: the reason, or how long it took."""
+
+    path: str
+    state: Literal["painted", "there", "failed"]
+    detail: str
+
+
+def run(jobs: Sequence[Options], folder: str, paint: Callable[[Options], object], log: Log) -> list[Outcome]:
+    """Paint what is not there yet, into `folder`, and print a line for each and a table of all.
+
+    A picture that is stopped on the page of --watch is kept as it is, and the next one follows.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    journal = Journal(folder)
+    outcomes = []
+    for number, options in enumerate(jobs, 1):
+        log(f"{number} of {len(jobs)}: {options.content_image} -> {options.output_image}")
+        outcome = _one(options, journal, paint)
+        if outcome.state == "failed":
+            log(f"left out: {outcome.detail}")
+        outcomes.append(outcome)
+    width = max(len(each.path) for each in outcomes)
+    log("")
+    for each in outcomes:
+        log(f"{each.state:<8}{each.path:<{width}}  {each.detail}")
+    failed = sum(each.state == "failed" for each in outcomes)
+    log(names(jobs) + (f", {failed} failed" if failed else ""))
+    return outcomes
+
+
+def _one(options: Options, journal: Journal, paint: Callable[[Options], object]) -> Outcome:
+    path = options.output_image
+    began = time.monotonic()
+    try:
+        if journal.has(options):
+            return Outcome(path, "there", "painted before")
+        paint(options)
+        journal.add(options)
+    except LegacyStyleError as error:
+        return Outcome(path, "failed", str(error))
+    return Outcome(path, "painted", f"{time.monotonic() - began:.1f} s")
+
+
+def once(notice: Log) -> Log:
+    """`notice`, for lines that it was not told before: every picture of a batch would tell them again."""
+    told: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            notice(line)
+
+    return tell

@@ -1,0 +1,71 @@
+"""A run of neural_style.lua as a command shows it: on the live line of a terminal, and on the page of --watch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from legacy_style.cli.process import Interrupts
+from legacy_style.cli.progress import ProgressLine
+from legacy_style.errors import LegacyStyleError
+from legacy_style.files import write_whole
+from legacy_style.programs.neural_style import record
+from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.output import Painting, Result
+from legacy_style.programs.neural_style.story import stylize
+from legacy_style.toolkit import lossplot
+from legacy_style.watch import runs
+from legacy_style.watch.watcher import Watcher
+
+Log = Callable[[str], None]
+
+
+def _ignore(line: str) -> None:
+    pass
+
+
+@dataclasses.dataclass
+class Easel:
+    """Paints one picture after the other; `watcher` is the page, where there is one."""
+
+    interrupts: Interrupts
+    live: ProgressLine
+    notice: Log
+    watcher: Watcher | None
+
+    def paint(self, options: Options, log: Log = _ignore, plot: str = "") -> Result:
+        """Run `stylize`, and draw the losses into the file `plot` where that is named."""
+        watcher = self.watcher
+        if watcher is not None:
+            runs.begin(watcher, options)
+
+        def tell(line: str) -> None:
+            log(line)
+            if watcher is not None:
+                runs.say(watcher, line)
+
+        def on_progress(progress: Painting) -> bool:
+            self.interrupts.check()
+            self.live.update(progress)
+            return watcher is not None and runs.follow(watcher, progress)
+
+        try:
+            result = stylize(options, log=tell, notice=self.notice, on_progress=on_progress)
+        except BaseException as error:
+            if watcher is not None:
+                self._tell_end(watcher, error)
+            raise
+        if watcher is not None:
+            runs.finish(watcher, result, f"The picture is {options.output_image}", options.num_iterations)
+        if plot:
+            found = {"losses": record.losses_over_time(result.losses), "options": dataclasses.asdict(options)}
+            write_whole(plot, lossplot.draw(lossplot.curves("total", found, layers=True), plot))
+        return result
+
+    def _tell_end(self, watcher: Watcher, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            kept = getattr(error, "path", "")
+            watcher.end("interrupted", f"The picture is {kept}" if kept else "No picture was saved")
+        else:
+            known = isinstance(error, LegacyStyleError)
+            watcher.end("failed", str(error) if known else "The program's terminal says why")
