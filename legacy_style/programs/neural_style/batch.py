@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import glob
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,11 +100,11 @@ def _rows(options: Options, path: str) -> Iterator[tuple[Options, str]]:
         raise OptionError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: not text in UTF-8 (byte {error.start}); save it as such") from None
-    reader = csv.DictReader(text.splitlines(), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = list(reader)
     except csv.Error as error:
-        raise FormatError(f"{path}, line {reader.line_num}: {error}") from None
+        raise FormatError(f"{path}, line {reader.line_num + 1}: {error}") from None
     known = {
         option.key.lstrip("-").replace("-", "_"): option
         for option in (*option_table.ORIGINAL, *option_table.EXTENSIONS)

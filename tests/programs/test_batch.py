@@ -1,0 +1,182 @@
+"""Batches: which pictures they mean, what is painted again, and runs of a small network in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import thin_networks
+from PIL import Image
+
+from legacy_style.cli import neural_style
+from legacy_style.errors import FormatError, OptionError
+from legacy_style.programs.neural_style.batch import JOURNAL, Journal, digest, jobs
+from legacy_style.programs.neural_style.options import Options
+
+WORDS = [
+    *("-model_file", thin_networks.path("vgg19"), "-image_size", "32", "-gpu", "-1", "-seed", "1"),
+    *("-optimizer", "adam", "-num_iterations", "3", "-save_iter", "0"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[0:36, 0:48]
+    for place in ("photos", "styles"):
+        Path(place).mkdir()
+    for name, phase in (("photos/a", 3), ("photos/b", 4), ("styles/ink", 7), ("styles/oil", 9)):
+        waves = np.stack([np.sin(x / (phase + each)) * np.cos(y / (5 + each)) for each in range(3)], 2)
+        Image.fromarray(np.uint8(127 + 120 * waves)).save(f"{name}.png")
+    return tmp_path
+
+
+def run(*words: str) -> int:
+    return neural_style.main([*WORDS, *words], "th")
+
+
+def planned(*words: str, **options: str) -> list[tuple[str, str, str]]:
+    found = jobs(Options(**options), *words)  # type: ignore[arg-type]
+    return [(each.content_image, each.style_image, each.output_image) for each in found]
+
+
+def test_a_folder_a_pattern_and_a_folder_of_styles(folder: Path) -> None:
+    both = [("photos/a.png", "s.png", "out/a.png"), ("photos/b.png", "s.png", "out/b.png")]
+    assert planned("photos", "out", style_image="s.png") == both
+    assert planned("photos/*.png", "out", style_image="s.png") == both
+    assert planned(f"{folder}/photos/b.*", "out", style_image="s.png", output_image="x.jpg") == [
+        (f"{folder}/photos/b.png", "s.png", "out/b.jpg")
+    ]
+    assert planned("", "out", content_image="photos/a.png", style_image="styles") == [
+        ("photos/a.png", "styles/ink.png", "out/a_ink.png"),
+        ("photos/a.png", "styles/oil.png", "out/a_oil.png"),
+    ]
+    assert len(planned("photos", "out", style_image="styles")) == 4
+
+
+def test_a_csv_file_names_content_style_output_and_any_option(folder: Path) -> None:
+    Path("list.csv").write_text(
+        "content,style,output,style_weight,exif_rotate\n"
+        "photos/a.png,styles/ink.png,first.jpg,2e3,yes\n"
+        '"photos/b.png","styles/ink.png,styles/oil.png",,,\n',
+        encoding="utf-8-sig",
+    )
+    first, second = jobs(Options(style_weight=7.0, output_image="x.png"), "list.csv", "out")
+    assert (first.output_image, first.style_weight, first.exif_rotate) == ("out/first.jpg", 2000.0, True)
+    assert (second.output_image, second.style_weight, second.exif_rotate) == ("out/b.png", 7.0, False)
+    assert second.style_image == "styles/ink.png,styles/oil.png"
+    assert first.is_explicit("content_image")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("content,colour\na,b\n", "the column 'colour' is no option; columns are content, style"),
+        ("content,version\na,1\n", "the column 'version' is no option"),
+        ("content,style_weight\na,heavy\n", "line 2: invalid type for option -style_weight"),
+        ("content,tile\na,-1\n", "line 2: --tile takes a whole number"),
+        ("content,style\na\n", "line 2: it has more or fewer cells"),
+        ("content,style\na,b,c\n", "line 2: it has more or fewer cells"),
+        ("content,style\n", "there are no rows"),
+        ("", "there are no rows"),
+        ('content\n"a"b\n', "line 2: "),
+    ],
+)
+def test_a_csv_file_that_makes_no_sense(folder: Path, text: str, words: str) -> None:
+    Path("list.csv").write_text(text)
+    with pytest.raises((OptionError, FormatError), match=f"^list.csv.*{words}"):
+        jobs(Options(), "list.csv", "out")
+
+
+def test_what_cannot_be_a_batch_is_said_before_anything_is_loaded(folder: Path) -> None:
+    for words, options, message in (
+        (("photos", ""), {}, "give --output-dir"),
+        (("photos/*.gif", "out"), {}, "there is no such file"),
+        (("styles/..", "out"), {}, "there are no images in it"),
+        (("none.csv", "out"), {}, "none.csv: No such file"),
+        (("photos", "out"), {"checkpoint": "x"}, "belong to one run"),
+        (("p*/*", "out"), {"style_image": "photos/.."}, "-style_image .*there are no images"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            jobs(Options(**options), *words)  # type: ignore[arg-type]
+    Image.new("RGB", (4, 4)).save("photos/a.jpg")
+    with pytest.raises(OptionError, match=r"photos/a.jpg and photos/a.png would both become out/a.png"):
+        jobs(Options(), "photos", "out")
+
+
+def test_the_digest_is_of_all_that_decides_on_a_picture(folder: Path) -> None:
+    options = Options(content_image="photos/a.png", style_image="styles/ink.png")
+    same = digest(options)
+    assert digest(options.changed(print_iter=1.0, output_image="y.png")) == same
+    assert digest(options.changed(style_weight=1.0)) != same
+    assert digest(options.changed(style_image="styles/oil.png")) != same
+    Path("styles/ink.png").write_bytes(Path("styles/oil.png").read_bytes())
+    assert digest(options) != same
+
+
+def test_a_journal_that_is_none_is_said_to_be(folder: Path) -> None:
+    for text in ("{", "[]", '{"format": "x"}', '{"format": "legacy-style batch 1", "pictures": {"a": 3}}'):
+        Path(JOURNAL).write_text(text)
+        with pytest.raises(FormatError, match="not the journal of a batch; delete it"):
+            Journal(".")
+
+
+def test_pictures_are_those_of_single_runs(folder: Path) -> None:
+    assert run("--batch", "photos", "-style_image", "styles", "--output-dir", "out") == 0
+    for photo in "ab":
+        for style in ("ink", "oil"):
+            single = ["-content_image", f"photos/{photo}.png", "-style_image", f"styles/{style}.png"]
+            assert run(*single, "-output_image", "single.png") == 0
+            assert Path(f"out/{photo}_{style}.png").read_bytes() == Path("single.png").read_bytes()
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(
+        [JOURNAL, "a_ink.png", "a_oil.png", "b_ink.png", "b_oil.png"]
+    )
+
+
+def test_a_bad_file_stops_nobody_else_and_the_rest_is_not_painted_twice(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("photos/aa.png").write_text("no image")
+    words = ("--batch", "photos", "-style_image", "styles/ink.png", "--output-dir", "out")
+    assert run(*words) == 1
+    said = capsys.readouterr().out
+    assert "2 of 3: photos/aa.png -> out/aa.png\nleft out: photos/aa.png: not an image" in said
+    assert "failed  out/aa.png  photos/aa.png: not an image" in said
+    assert said.endswith("3 pictures, 1 failed\n")
+    painted = {name: Path(f"out/{name}.png").stat().st_mtime_ns for name in "ab"}
+    Path("photos/aa.png").write_bytes(Path("photos/a.png").read_bytes())
+    Path("out/b.png").write_bytes(b"something else")
+    assert run(*words) == 0
+    said = capsys.readouterr().out
+    states = [line.split()[:2] for line in said.split("\n\n")[1].splitlines()[:3]]
+    assert states == [["there", "out/a.png"], ["painted", "out/aa.png"], ["painted", "out/b.png"]]
+    assert Path("out/a.png").stat().st_mtime_ns == painted["a"]
+    assert run(*words, "-style_weight", "1") == 0
+    assert capsys.readouterr().out.count("painted ") == 3
+
+
+def test_the_losses_of_a_run_are_drawn(folder: Path) -> None:
+    words = ["-content_image", "photos/a.png", "-style_image", "styles/ink.png"]
+    assert run(*words, "--plot", "losses.svg") == 0
+    text = Path("losses.svg").read_text()
+    assert text.count("<polyline") > 7
+    for name in ("total", "content relu4_2", "style relu5_1"):
+        assert f">{name}</text>" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--plot", "losses.txt"], "a plot is an .svg or a .png file"),
+        (["--plot", "nowhere/losses.svg"], "the folder nowhere does not exist"),
+        (["--plot", "x.svg", "--batch", "photos", "--output-dir", "out"], "--plot x.svg draws one run"),
+    ],
+)
+def test_a_plot_that_cannot_be_is_refused_before_the_run(
+    folder: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-content_image", "photos/a.png", "-style_image", "styles/ink.png", *words) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
