@@ -13,8 +13,15 @@ from pathlib import Path
 from legacy_style.errors import OptionError
 from legacy_style.torch7 import image_files
 
-FOLDER = Path(__file__).resolve().parents[2] / "examples"
-"""In a clone; an installed package has no examples."""
+
+def _folder() -> Path:
+    """In the installed package, or beside it in a clone."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "examples"
+    return inside if inside.is_dir() else package.parent / "examples"
+
+
+FOLDER = _folder()
 
 _MISSING = os.strerror(errno.ENOENT)
 

@@ -75,7 +75,7 @@ def arrange(results: Sequence[Result], columns: int = 0) -> Layout:
 
 def _values(results: Sequence[Result], name: str) -> list[str]:
     """The values of an option, by size where they are numbers, else in the order of the results."""
-    values = {_text(each, name): each.options.get(name) for each in results}
+    values: dict[str, Any] = {_text(each, name): each.options.get(name) for each in results}
     if all(isinstance(value, int | float) for value in values.values()):
         return sorted(values, key=lambda text: float(values[text]))
     return list(values)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from legacy_style.errors import LegacyStyleError
 from legacy_style.files import write_whole
+from legacy_style.programs import examples
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.story import stylize
 from legacy_style.torch7 import image as torch_image
@@ -69,8 +70,8 @@ class Studio:
         self._reading = threading.Lock()  # one upload at a time is decoded
         self._jobs: list[Job] = []
         self._pictures: dict[str, Picture] = {}
-        self._photos = [self._take(examples() / file, name) for file, name in _PHOTOS.items()]
-        self._styles = [self._take(examples() / file, name) for file, name in _STYLES.items()]
+        self._photos = [self._take(examples.FOLDER / file, name) for file, name in _PHOTOS.items()]
+        self._styles = [self._take(examples.FOLDER / file, name) for file, name in _STYLES.items()]
         self._tell()
 
     def routes(self) -> Routes:
@@ -253,13 +254,6 @@ class Studio:
             raise Refused(HTTPStatus.NOT_FOUND, "it is not painted yet")
         path = Path(job.files[-1])
         return Answer("image/png", path.read_bytes(), name=path.name)
-
-
-def examples() -> Path:
-    """The folder of the pictures that come with the program: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "examples"
-    return inside if inside.is_dir() else package.parent / "examples"
 
 
 def _offered(order: dict[str, Any], name: str, choices: Collection[int]) -> int:

@@ -21,11 +21,12 @@ from PIL import Image
 
 from legacy_style.cli.legacy_style import main
 from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.programs import examples
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.output import Result
 from legacy_style.watch import studio as module
 from legacy_style.watch.server import HOST, Server
-from legacy_style.watch.studio import Studio, examples
+from legacy_style.watch.studio import Studio
 from legacy_style.watch.watcher import Watcher
 
 CHECKOUT = Path(__file__).parents[2]
@@ -106,8 +107,8 @@ def test_what_is_ordered_is_painted_one_after_the_other(here: Here, server: Serv
     here.go.release(2)
     wait(lambda: here.states() == ["done", "done"])
     first, second = here.ordered
-    assert Path(first.content_image) == examples() / "china.jpg"
-    assert Path(first.style_image) == examples() / "ink_wash.jpg"
+    assert Path(first.content_image) == examples.FOLDER / "china.jpg"
+    assert Path(first.style_image) == examples.FOLDER / "ink_wash.jpg"
     assert (first.image_size, first.num_iterations, first.style_weight) == (256, 40, 100)
     assert (first.init, first.original_colors, first.exif_rotate) == ("image", 0, True)
     assert (second.style_weight, second.original_colors) == (2000, 1)
