@@ -1,12 +1,13 @@
 """How far correct processors are apart in every recording: measures it, and writes golden/torch7/spread.json.
 
-    python tests/measure_spread.py [--keep FOLDER]
+    python tests/measure_spread.py [--videos] [--keep FOLDER]
 
 Each recorded run and trace is computed here as it is, and then as other processors would: with another
 instruction set, without oneDNN, and with sums in other orders whose roundings count eight times
 (other_processor.py). What is written is the largest distance of any two of all these; spread.py reads it
 and derives the tolerances. Nothing in it is taken from the recordings, or compared with them. Takes
 about half an hour of one core; --keep lets it be interrupted and continued. Needs the full recordings.
+--videos measures the traces of artistic_video.lua instead, and writes golden/artistic-videos/spread.json.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ import numpy as np
 import recorded_runs as runs
 import torch
 import trace_stages as traces
+import video_recordings
 from closeness import apart
 from other_processor import OtherProcessor
 from PIL import Image
 from recordings import RECORDED
-from spread import SPREAD
+from spread import SPREAD, VIDEO_SPREAD
 
 from legacy_style.programs.neural_style import options
 from legacy_style.programs.neural_style.settings import read
@@ -67,10 +69,12 @@ def main(words: list[str]) -> int:
         prog="measure_spread.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--keep", type=Path, help="where the results of each variant are kept")
+    parser.add_argument("--videos", action="store_true", help="measure artistic_video.lua's recordings")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if given.variant:
-        (given.keep / f"{given.variant}.pickle").write_bytes(pickle.dumps(measure(**VARIANTS[given.variant])))
+        measured = measure(videos=given.videos, **VARIANTS[given.variant])
+        (given.keep / f"{given.variant}.pickle").write_bytes(pickle.dumps(measured))
         return 0
     with contextlib.ExitStack() as stack:
         keep = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -79,26 +83,52 @@ def main(words: list[str]) -> int:
             if not (keep / f"{name}.pickle").exists():
                 print(name, flush=True)
                 command = [sys.executable, __file__, "--keep", str(keep), "--variant", name]
+                command += ["--videos"] * given.videos
                 subprocess.run(command, env={**os.environ, **variant.get("environment", {})}, check=True)
-        measured = {name: pickle.loads((keep / f"{name}.pickle").read_bytes()) for name in VARIANTS}
-    SPREAD.write_text(written(spread(measured)))
+        every = {name: pickle.loads((keep / f"{name}.pickle").read_bytes()) for name in VARIANTS}
+    (VIDEO_SPREAD if given.videos else SPREAD).write_text(written(spread(every)))
     return 0
 
 
 def measure(
-    environment: object = None, onednn: bool = True, order: tuple[int, int] | None = None
+    environment: object = None,
+    onednn: bool = True,
+    order: tuple[int, int] | None = None,
+    videos: bool = False,
 ) -> dict[str, Any]:
     """Everything that is recorded, computed by one kind of processor (its environment is this process's)."""
     torch.backends.mkldnn.set_flags(onednn)  # type: ignore[no-untyped-call]
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     with OtherProcessor(*order) if order else contextlib.nullcontext():
+        if videos:
+            return measure_videos()
         for name, run in runs.recorded(RECORDED).items():
             if expectations.compares_losses(run):
                 found[f"run:{name}"] = measure_run(run)
         for name, trace in traces.recorded(RECORDED).items():
             if name not in traces.REFUSED:
                 found[f"trace:{name}"] = measure_trace(trace)
+    return found
+
+
+def measure_videos() -> dict[str, Any]:
+    """artistic_video.lua's runs that are compared to their end, and all its traces."""
+    found: dict[str, Any] = {}
+    recorded = video_recordings.recorded(video_recordings.RECORDED)
+    for name in video_recordings.MEASURED:
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = video_recordings.perform(recorded[name], Path(folder))
+            images = {}
+            for file in recorded[name].files:
+                with Image.open(Path(folder) / file) as image:
+                    images[file] = np.array(image)
+        found[f"run:{name}"] = {"losses": video_recordings.printed_losses(outcome.lines), "images": images}
+    for name in video_recordings.traces():
+        trace = video_recordings.Trace(name)
+        with tempfile.TemporaryDirectory() as folder:
+            trace.replay(Path(folder), compare=False)
+        found[f"trace:{name}"] = trace.seen
     return found
 
 
@@ -132,7 +162,10 @@ def spread(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
     found = {}
     for name in next(iter(measured.values())):
         variants = [each[name] for each in measured.values()]
-        found[name] = spread_of_run(variants) if name.startswith("run") else spread_of_trace(variants)
+        if name.startswith("run"):
+            found[name] = spread_of_run(variants)
+        else:
+            found[name] = (spread_of_video if "images" in variants[0] else spread_of_trace)(variants)
     return found
 
 
@@ -140,22 +173,41 @@ def spread_of_run(variants: list[dict[str, Any]]) -> dict[str, Any]:
     losses = [
         relative_to_total(list(each)) for each in zip(*(one["losses"] for one in variants), strict=True)
     ]
-    images = {}
-    for name in variants[0]["images"]:
+    far = downhill(variants[0]["losses"])
+    return {
+        "losses": losses,
+        "downhill": min(downhill(other["losses"]) / far for other in variants) if far else 0.0,
+        "images": spread_of_images([each["images"] for each in variants]),
+    }
+
+
+def spread_of_images(variants: list[dict[str, Array]]) -> dict[str, list[float]]:
+    """The largest difference in levels, and the largest share of values that differ, by name."""
+    images: dict[str, list[float]] = {}
+    for name in variants[0]:
         apart = [
-            np.abs(np.int16(one) - np.int16(other))
-            for one, other in pairs(each["images"][name] for each in variants)
+            np.abs(np.int16(one) - np.int16(other)) for one, other in pairs(each[name] for each in variants)
         ]
         images[name] = [
             max(int(each.max()) for each in apart),
             max(float((each > 0).mean()) for each in apart),
         ]
-    far = downhill(variants[0]["losses"])
-    return {
-        "losses": losses,
-        "downhill": min(downhill(other["losses"]) / far for other in variants) if far else 0.0,
-        "images": images,
-    }
+    return images
+
+
+def spread_of_video(variants: list[dict[str, Any]]) -> dict[str, Any]:
+    """Losses relative to themselves, gradients relative to their largest value, and images."""
+    losses, gradients = {}, {}
+    for where in variants[0]["losses"]:
+        each = [variant["losses"][where] for variant in variants if where in variant["losses"]]
+        # An evaluation that some processors do not come to says nothing.
+        losses[where] = losses_apart(each) if len(each) == len(variants) else BEYOND
+    for where in variants[0]["gradients"]:
+        each = [variant["gradients"][where] for variant in variants if where in variant["gradients"]]
+        largest = float(np.abs(each[0]).max())
+        gradients[where] = max(float(np.abs(one - other).max()) for one, other in pairs(each)) / largest
+    images = spread_of_images([variant["images"] for variant in variants])
+    return {"losses": losses, "gradients": gradients, "images": images}
 
 
 def pairs(values: Iterable[Any]) -> Iterable[tuple[Any, Any]]:

@@ -63,9 +63,11 @@ def _main(script: str, words: Sequence[str], called: str, interrupts: process.In
 
 
 def _run(script: str, values: options.Values, given: frozenset[str], interrupts: process.Interrupts) -> None:
+    from legacy_style.engine import machine
     from legacy_style.programs.artistic_video import multi_pass, settings, single
 
     interrupts.check()
+    machine.keep_freed_memory()
     live = FrameLine(sys.stderr, shown=not values["no_progress"] and sys.stderr.isatty())
 
     def log(line: str) -> None:

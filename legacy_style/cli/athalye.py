@@ -79,9 +79,11 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     if not current and options.checkpoint_output and "%s" not in options.checkpoint_output:
         parser.error("--checkpoint-output must contain %s, such as out_%s.jpg")
 
+    from legacy_style.engine import machine
     from legacy_style.programs.athalye import story as athalye
 
     interrupts.check()
+    machine.keep_freed_memory()
     settings = _settings(options)
     athalye.blend_weights(settings, len(options.styles))
     _claim(options)

@@ -70,9 +70,11 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         return 0
     settings = option_table.settings(options)
     interrupts.check()
+    from legacy_style.engine import machine
     from legacy_style.programs.fast_neural_style import run
 
     interrupts.check()
+    machine.keep_freed_memory()
     run.run(settings, log=lua_program.print_line, notice=partial(process.say, NAME), check=interrupts.check)
     return 0
 

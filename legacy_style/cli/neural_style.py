@@ -72,10 +72,12 @@ def _work(command: CommandLine, interrupts: process.Interrupts) -> int:
 def _run(command: CommandLine, interrupts: process.Interrupts) -> int:
     from legacy_style.cli import batch
     from legacy_style.cli.easel import Easel
+    from legacy_style.engine import machine
     from legacy_style.programs.neural_style import batch as batches
     from legacy_style.toolkit import lossplot
 
     interrupts.check()
+    machine.keep_freed_memory()
     options, plot = command.options, command.plot
     many = bool(command.batch or command.output_dir)
     if many and plot:

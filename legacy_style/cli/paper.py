@@ -124,11 +124,12 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
         if image is not None:
             image_files.check(image)
 
-    from legacy_style.engine import loadcaffe
+    from legacy_style.engine import loadcaffe, machine
     from legacy_style.formats import model_files
     from legacy_style.programs.neural_style.story import Interrupted
 
     interrupts.check()
+    machine.keep_freed_memory()
     chain, _ = loadcaffe.modules(model_files.load(options.network or model_files.bundled()))
     cells = _reconstruct(options) if options.command == "reconstruct" else _matrix(options)
     _check_layers(cells, [module.name for module in chain])

@@ -82,6 +82,7 @@ def run(
     image says of that. Errors that are nobody's fault but ours are not caught. After
     a signal this ends the process itself.
     """
+    _choose_wait_policy()
     sys.stdout = _as_bytes(sys.stdout)
     sys.stderr = _as_bytes(sys.stderr)
     with Interrupts() as interrupts:
@@ -110,6 +111,15 @@ def run(
             _tell(name, message, error)
             _abandon_streams()
             return FAILED
+
+
+def _choose_wait_policy() -> None:
+    """Let OpenMP's threads sleep while they wait: spinning, they burn the cores that other processes need.
+
+    It is read when torch is loaded, so that a process that has done so keeps its own, as one whose user chose does.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _interrupted(name: str, signum: int, error: BaseException, unsaved: str) -> int:

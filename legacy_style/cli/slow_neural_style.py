@@ -37,8 +37,10 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         lua_program.print_options(options, slow_options.ORIGINAL)
     else:
         settings = slow_options.settings(options)
+        from legacy_style.engine import machine
         from legacy_style.programs.fast_neural_style import slow
 
+        machine.keep_freed_memory()
         slow.run(
             settings,
             log=lua_program.print_line,

@@ -52,8 +52,10 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         lua_program.print_options(options, train_options.ORIGINAL)
         return 0
     settings = train_options.settings(options)
+    from legacy_style.engine import machine
     from legacy_style.programs.fast_neural_style.train import train
 
+    machine.keep_freed_memory()
     live = _Live(sys.stderr, shown=not options["no_progress"] and sys.stderr.isatty())
 
     def log(line: str) -> None:

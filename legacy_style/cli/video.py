@@ -58,6 +58,7 @@ _FLOW_COMMAND = click.option(
 )
 @click.option("--no-sound", is_flag=True, help="Leave the sound out.")
 @click.option("--keep-size", is_flag=True, help="OUT in the size that was worked in, not in the source's.")
+@click.option("--exif-rotate", is_flag=True, help="Turn images upright, as EXIF says; videos always are.")
 @click.option("--preview", is_flag=True, help="The first ten frames only; the whole goes on from them.")
 @click.option("--measure", is_flag=True, help="Print how steady the result is.")
 @click.option("--work", metavar="FOLDER", help="Where finished frames are kept; OUT.work if not given.")
@@ -81,6 +82,7 @@ def video(
     rate: float,
     no_sound: bool,
     keep_size: bool,
+    exif_rotate: bool,
     preview: bool,
     measure: bool,
     work: str | None,
@@ -98,8 +100,10 @@ def video(
       legacy-style video in.mp4 out.mp4 --style painting.jpg
       legacy-style video in.mp4 out.mp4 --fast ink
     """
+    from legacy_style.engine import machine
     from legacy_style.programs.video import run
 
+    machine.keep_freed_memory()
     live = VideoLine(sys.stderr, shown=not no_progress and sys.stderr.isatty())
 
     def notice(line: str) -> None:
@@ -124,6 +128,7 @@ def video(
         rate=rate,
         sound=not no_sound,
         enlarge=not keep_size,
+        exif_rotate=exif_rotate,
         preview=preview,
         measure=measure,
         work=work,

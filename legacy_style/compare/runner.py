@@ -22,6 +22,7 @@ from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import Manifest
 from legacy_style.compare.results import Outcome
 from legacy_style.compare.rows import Settings, Task, Tell
+from legacy_style.engine import machine
 from legacy_style.errors import OptionError
 
 
@@ -95,6 +96,7 @@ def _listen(queue: Any, tell: Tell) -> None:
 def _start(queue: Any) -> None:
     global _queue
     _queue = queue
+    machine.keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
 

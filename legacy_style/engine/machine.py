@@ -1,21 +1,28 @@
-"""How the computation is laid out on this machine: threads, devices, tiles.
+"""How the computation is laid out on this machine: memory, and float32 on CUDA.
 
-Chosen once, here: PyTorch's own number of threads (one per core; OMP_NUM_THREADS is respected), channels-last feature
-maps (oneDNN and cuDNN convolve them without reordering), no TF32 on CUDA (its 10-bit mantissa would not be float32).
-Freed memory stays in the process (`set_up_cpu`). Denormals are left alone: none occur, the smallest feature map values
-and gradients other than 0 being about 1e-6 and 1e-12 (VGG-16 from noise, gradients normalised or not).
+PyTorch's own number of threads is kept (one per core; OMP_NUM_THREADS is respected), and feature maps are channels-last
+(oneDNN and cuDNN convolve them without reordering). No TF32 on CUDA: its 10-bit mantissa would not be float32. Freed
+memory stays in the process of a command of ours (`keep_freed_memory`); a library call changes no setting of the process
+that outlives it. Denormals are left alone: none occur, the smallest feature map values and gradients other than 0 being
+about 1e-6 and 1e-12 (VGG-16 from noise, gradients normalised or not).
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 
 from legacy_style.errors import OptionError
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+_Self = TypeVar("_Self", bound="Computing")
 
 # What asking for glibc's functions raises where there is another C library; TypeError: Windows names none.
 _NO_GLIBC = (OSError, AttributeError, TypeError)
@@ -24,16 +31,25 @@ _NO_GLIBC = (OSError, AttributeError, TypeError)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
 
-def set_up_cpu() -> None:
+_kept = False
+
+
+def keep_freed_memory() -> None:
     """Keep freed memory in the process: feature maps of the same sizes come and go, and fresh pages cost a tenth of a
-    run.
+    run. For commands of ours alone, because nothing can put the settings of the C library back.
     """
+    global _kept
+    _kept = True
     _mallopt({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
 
 
 def spare_memory() -> None:
-    """Give freed memory back to the system at once: tiles of many sizes would leave holes that nothing fits into."""
-    _mallopt({_M_MMAP_MAX: 2**16, _M_MMAP_THRESHOLD: 2**20, _M_TRIM_THRESHOLD: 2**26})
+    """Give freed memory back to the system at once: tiles of many sizes would leave holes that nothing fits into.
+
+    Where `keep_freed_memory` was not called, the C library does so of itself.
+    """
+    if _kept:
+        _mallopt({_M_MMAP_MAX: 2**16, _M_MMAP_THRESHOLD: 2**20, _M_TRIM_THRESHOLD: 2**26})
     return_freed_memory()
 
 
@@ -50,11 +66,45 @@ def _mallopt(values: Mapping[int, int]) -> None:
             libc.mallopt(parameter, value)
 
 
-def set_up_cuda(*, autotune: bool) -> None:
-    """Float32 convolutions and products on CUDA; `autotune` lets cuDNN time its algorithms (-cudnn_autotune)."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = autotune
+class Computing(Protocol):
+    """Something that computes; `autotune` lets cuDNN time its algorithms first (-cudnn_autotune)."""
+
+    @property
+    def autotune(self) -> bool: ...
+
+
+def in_float32(
+    method: Callable[Concatenate[_Self, _Parameters], _Result],
+) -> Callable[Concatenate[_Self, _Parameters], _Result]:
+    """A method whose convolutions and products on CUDA are in float32; PyTorch's settings are put back after it."""
+
+    @functools.wraps(method)
+    def wrapped(self: _Self, /, *args: _Parameters.args, **more: _Parameters.kwargs) -> _Result:
+        with float32(autotune=self.autotune):
+            return method(self, *args, **more)
+
+    return wrapped
+
+
+@contextlib.contextmanager
+def float32(*, autotune: bool) -> Iterator[None]:
+    """Convolutions and products on CUDA in float32; `autotune` as in Computing. PyTorch's settings are put back."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    # PyTorch 2.9 and later have a setting for each operation, and refuse to tell the older ones beside it.
+    newer = hasattr(matmul, "fp32_precision")
+    settings: list[tuple[Any, str, Any]] = [(cudnn, "benchmark", autotune)]
+    if newer:
+        settings += [(matmul, "fp32_precision", "ieee"), (cudnn.conv, "fp32_precision", "ieee")]  # type: ignore[attr-defined]
+    else:
+        settings += [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
+    before = [getattr(owner, name) for owner, name, _ in settings]
+    try:
+        for owner, name, value in settings:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name, _), value in zip(settings, before, strict=True):
+            setattr(owner, name, value)
 
 
 def dtype(precision: str, devices: Sequence[torch.device]) -> torch.dtype:

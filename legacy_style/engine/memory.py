@@ -29,9 +29,9 @@ _USABLE = 0.95
 # What the process's code takes once it computes, beyond what loading has touched (measured with PyTorch 2.13 on Linux).
 _LIBRARIES = 130_000_000
 
-# Freed feature maps stay in the heap of a run in one piece (`machine.set_up_cpu`), and larger ones do not fit into
-# the holes that smaller ones have left: this share of what feature maps take. Measured with glibc 2.36 at 256 to 2048
-# pixels with both optimisers, the peaks were 0.91 to 1.12 times as planned.
+# Freed feature maps stay in the heap of a run in one piece (`machine.keep_freed_memory`), and larger ones do not fit
+# into the holes that smaller ones have left: this share of what feature maps take. Measured with glibc 2.36 at 256 to
+# 2048 pixels with both optimisers, the peaks were 0.91 to 1.12 times as planned.
 _HOLES = 0.6
 
 _FLOAT = 4  # bytes; whatever the precision, capturing and the first evaluations are float32, and the peak is theirs

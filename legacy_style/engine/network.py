@@ -58,6 +58,7 @@ class Network:
         if len(set(names)) < len(names):
             raise ValueError(f"two losses have the same name: {names}")
         self.dtype = torch.float32
+        self.autotune = False  # whether cuDNN times its algorithms first
         self._exact: list[dict[str, object]] = []  # the weights as they were before `compute_in`
 
     @property

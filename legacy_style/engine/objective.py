@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from legacy_style.engine.losses import Loss
+from legacy_style.engine.machine import in_float32
 from legacy_style.engine.network import Hook, Kept, Network
 from legacy_style.engine.tiles import Rectangle, Tile
 
@@ -50,6 +51,7 @@ class Objective:
         held: Rectangle | None = None,
     ) -> None:
         self.network = network
+        self.autotune = network.autotune
         self.tiles: list[Tile | None] = [None] if tiles is None else list(tiles)
         self.reduce, self.own, self.held = reduce, own, held
 
@@ -58,6 +60,7 @@ class Objective:
         """Whether other processes have parts of the image."""
         return self.held is not None
 
+    @in_float32
     def capture(self, image: Tensor, losses: Sequence[Loss]) -> None:
         """Let `losses` take their targets from `image` (1, 3, H, W)."""
         network = self.network
@@ -87,6 +90,7 @@ class Objective:
     def _losses(self) -> list[Loss]:
         return [*self.network.losses, *self.network.image_losses]
 
+    @in_float32
     def launch(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """As a call, but the values stay on the image's device, (losses,) float64: nothing waits for it."""
         network, single = self.network, len(self.tiles) == 1

@@ -22,6 +22,7 @@ from torch import Tensor
 from legacy_style.engine import checkpoint, graphs
 from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.graphs import Recorder, Repeated
+from legacy_style.engine.machine import in_float32
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.processes.group import Ranks, write_together
 from legacy_style.errors import DivergenceError, OptionError
@@ -181,6 +182,7 @@ class Optimisation:
         notice: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.objective, self.x, self.optimizer = objective, start, optimizer
+        self.autotune = objective.autotune
         self.precision, self.checkpoint = precision, checkpoint
         self.on_losses, self.on_progress = on_losses, on_progress
         self.ranks = ranks or Ranks()
@@ -217,6 +219,7 @@ class Optimisation:
         ]
         self.optimizer.unpack(content["optimizer"], self.x)
 
+    @in_float32
     def run(self) -> Finished:
         """Run to the end. A KeyboardInterrupt in between leaves what `image` and `save_checkpoint` still need.
 

@@ -61,7 +61,7 @@ def default_network() -> nn.Module:
 
 def measure(model: str | None, height: int, width: int, rounds: int) -> Speed:
     """Time `rounds` passes of each way on the CPU; `model`: a checkpoint, or None for `default_network`."""
-    machine.set_up_cpu()
+    machine.keep_freed_memory()
     net = default_network() if model is None else network.from_checkpoint(t7.read(model), model).network
     x = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0)).mul_(60)
     ways: list[Callable[[], Tensor]] = [

@@ -147,7 +147,7 @@ Turn = Callable[[], None]
 
 
 def _ours(turn: Turn, model: str | None, height: int, width: int, optimizer: str) -> None:
-    machine.set_up_cpu()
+    machine.keep_freed_memory()
     content, style = images(height, width)
     bowl, left = Bowl(height, width), _PAIRS
     with torch.no_grad():
@@ -209,7 +209,7 @@ def _step(stepper: torch.optim.Optimizer, closure: Callable[[], float]) -> None:
 
 def _convolutions(turn: Turn, model: str | None, height: int, width: int, optimizer: str) -> None:
     """One forward and one backward convolution of every layer, alone, the direct way."""
-    machine.set_up_cpu()
+    machine.keep_freed_memory()
     jobs = []
     rng = torch.Generator().manual_seed(1)
     for weight, h, w in weights(build_network(model), height, width):

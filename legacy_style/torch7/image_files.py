@@ -21,9 +21,9 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
-from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
+from legacy_style.errors import FormatError, IncompleteError, LegacyStyleError, OptionError, UnsupportedError
 from legacy_style.torch7 import color_profile, kinds, png
 
 Notice = Callable[[str], None]
@@ -277,6 +277,10 @@ def _first_unknown_row(data: bytes) -> int:
 
 
 def _explained(name: str, data: bytes, error: Exception) -> LegacyStyleError:
+    if kinds.is_avif(data) and features.check("avif"):
+        if kinds.is_cut(data):
+            return IncompleteError(name, "its last part is missing")
+        return FormatError(f"{name}: a broken AVIF image ({error}); save or download it again")
     what = kinds.name(data)
     if what:
         return UnsupportedError(f"{name}: {what}")

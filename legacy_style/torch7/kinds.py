@@ -48,6 +48,29 @@ def name(data: bytes) -> str:
     return _find(data, _SIGNATURES)
 
 
+def is_avif(data: bytes) -> bool:
+    """Whether a file says that it is an AVIF image."""
+    return data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis")
+
+
+def is_cut(data: bytes) -> bool:
+    """Whether a file of boxes (ISO 14496-12, 4.2: size, kind, content) ends within one of them."""
+    at = 0
+    while at < len(data):
+        header = data[at : at + 16]
+        if len(header) < 8:
+            return True
+        size = int.from_bytes(header[:4], "big")
+        if size == 1:  # the length follows in eight bytes
+            size = int.from_bytes(header[8:16], "big")
+        elif size == 0:  # up to the end of the file
+            return False
+        if size < 8 or at + size > len(data):
+            return True
+        at += size
+    return False
+
+
 def refuse(data: bytes, path: str) -> None:
     """Raise UnsupportedError for a file that is a program rather than pixels."""
     found = _find(data, _REFUSED)

@@ -24,7 +24,7 @@ from legacy_style.torch7 import optim
 @pytest.fixture(autouse=True)
 def _allocator(monkeypatch):
     """That of the other tests."""
-    monkeypatch.setattr(machine, "set_up_cpu", lambda: None)
+    monkeypatch.setattr(machine, "keep_freed_memory", lambda: None)
 
 
 def test_the_plain_program_computes_the_same_objective():

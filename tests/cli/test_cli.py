@@ -562,3 +562,21 @@ def test_a_real_run_that_is_interrupted_leaves_its_last_image(tmp_path, number, 
     with Image.open(made) as image:
         image.load()
         assert max(image.size) == 64
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_the_user_wants_otherwise(given, used):
+    """OpenMP reads the policy while torch is loaded, so that it must be chosen before."""
+    engine = "import os\ndef stylize(options, *, log, **_): log(os.environ['OMP_WAIT_POLICY'])"
+    policy = {} if given is None else {"OMP_WAIT_POLICY": given}
+    clean = {key: value for key, value in environment(**policy).items() if given or key != "OMP_WAIT_POLICY"}
+    answer = python("-c", PROGRAM, engine, text=True, env=clean)
+    assert (answer.returncode, answer.stdout) == (0, f"{used}\n"), answer.stderr
+
+
+def test_a_process_that_has_loaded_torch_keeps_its_policy(monkeypatch, engine):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    engine(stylize=lambda *args, **keywords: None)
+    assert main(["--version"]) == 0
+    assert "OMP_WAIT_POLICY" not in os.environ

@@ -7,6 +7,7 @@ import pytest
 import spread
 import torch
 import trace_stages
+import video_recordings
 from other_processor import OtherProcessor
 from recorded_runs import recorded
 from recordings import RECORDED, SHIPPED, needs_shared
@@ -106,6 +107,28 @@ def test_enough_is_compared():
     assert sum(len(run.losses) for run in runs) > 0.3 * sum(run.printed for run in runs)
     assert sum(each.gradient < 1e-4 for each in evaluations) > 0.6 * len(evaluations)
     assert max(each.losses for each in evaluations) < 1e-2
+
+
+@needs_shared
+def test_every_trace_of_a_video_has_been_measured():
+    measured = set(json.loads(spread.VIDEO_SPREAD.read_text()))
+    runs = {f"run:{name}" for name in video_recordings.MEASURED}
+    assert measured == runs | {f"trace:{name}" for name in video_recordings.traces()}
+
+
+def test_enough_of_the_videos_is_compared():
+    measured = json.loads(spread.VIDEO_SPREAD.read_text())
+    names = [name[6:] for name in measured if name.startswith("trace:")]
+    traces = [spread.of_video_trace(name) for name in names]
+    evaluations = sum(len(measured[f"trace:{name}"]["losses"]) for name in names)
+    assert sum(len(trace.losses) for trace in traces) > 0.5 * evaluations
+    assert sum(each < 1e-4 for trace in traces for each in trace.losses.values()) > 0.4 * evaluations
+    gradients = [each for trace in traces for each in trace.gradients.values()]
+    assert sum(each < 1e-4 for each in gradients) > 0.8 * len(gradients)
+    assert sum(len(trace.images) for trace in traces) >= 15
+    runs = [spread.of_video_run(name) for name in video_recordings.MEASURED]
+    assert sum(len(run.losses) for run in runs) > 0.9 * sum(run.printed for run in runs)
+    assert sum(len(run.images) for run in runs) >= 8
 
 
 # Mistakes of a thousandth are not, nor is a value rounded that the original truncates.

@@ -137,7 +137,7 @@ def _line(cells: Sequence[object]) -> str:
 @click.option("--model", help="Model file; the bundled VGG-16 if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def precision(size: int, rounds: int, model: str | None, as_json: bool) -> None:
-    machine.set_up_cpu()
+    machine.keep_freed_memory()
     coarse = machine.dtype("bfloat16", [torch.device("cpu")])
     objectives = {name: Objective(turns.build_network(model)) for name in ("float32", "bfloat16")}
     height, width = size * 3 // 4, size
@@ -204,7 +204,7 @@ def start(rounds: int, as_json: bool) -> None:
 @click.option("--memory", default=3.5, show_default=True, help="Gigabytes that may be used.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
-    machine.set_up_cpu()
+    machine.keep_freed_memory()
     with torch.no_grad():
         net = turns.build_network(None)
         machine.return_freed_memory()

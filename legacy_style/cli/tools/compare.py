@@ -18,6 +18,7 @@ from legacy_style.cli.legacy_style import NAME
 from legacy_style.cli.progress import LiveLine
 from legacy_style.compare import files, manifest, pair, record, report, rows, runner
 from legacy_style.compare.results import KINDS, as_json
+from legacy_style.engine import machine
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
 from legacy_style.programs.neural_style import options
@@ -147,6 +148,7 @@ def run(
     console = _Console(len(wanted.rows))
     found = files.Files(wanted, folders, work / "files", None if offline else _fetch)
     try:
+        machine.keep_freed_memory()
         outcomes = runner.run_manifest(wanted, found, settings, console)
     except KeyboardInterrupt:
         console.clear()

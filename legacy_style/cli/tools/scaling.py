@@ -239,7 +239,7 @@ def table(counts: tuple[int, ...], megapixels: float, tile: int) -> None:
 @click.option("--megapixels", default=4.0, show_default=True)
 def alone(megapixels: float) -> None:
     """Seconds a megapixel of what process 0 does while the others wait, and of what every process does in full."""
-    machine.set_up_cpu()
+    machine.keep_freed_memory()
     side = 1000 * math.sqrt(megapixels)
     rgb = turns.picture(round(side / math.sqrt(1.5)), round(side * math.sqrt(1.5)), 0)
     area = rgb[0].size / 1e6

@@ -82,7 +82,7 @@ class Story:
     def paint(self, frame: int, number: int) -> None:
         """Make one frame in pass `number`, and save it."""
         settings, common = self.settings, self.common
-        content = torch_image.load(common.content(frame))
+        content = torch_image.load(common.content(frame), exif_rotate=common.exif_rotate)
         last, forwards = common.start + self.count - 1, number % 2 == 1
         before = after = None
         if frame > common.start:

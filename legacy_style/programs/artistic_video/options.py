@@ -128,6 +128,7 @@ ORIGINAL: dict[str, tuple[Option, ...]] = {
 EXTENSIONS = (
     Option("--version", False, "Print the version, then exit"),
     Option("--no-progress", False, "No live line on stderr, even if it is a terminal"),
+    Option("--exif-rotate", False, "Turn frames and styles upright, as their EXIF orientation says"),
 )
 
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from legacy_style.engine import loadcaffe, machine, network
+from legacy_style.engine import loadcaffe, network
 from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError, LegacyStyleError, OptionError
 from legacy_style.formats import model_files
@@ -57,9 +57,9 @@ class Painter:
         self, model: Model, losses: Losses, *, gpu: int = -1, autotune: bool = False, log: Log, notice: Log
     ) -> None:
         self.losses = losses
-        self.device = _device(gpu, autotune, notice)
+        self.device = _device(gpu, notice)
         self._chain = _load(model, log, notice)
-        self._model, self._log = model, log
+        self._model, self._log, self._autotune = model, log, autotune
 
     def build(self) -> None:
         """Put the network together; prints what the original prints of it."""
@@ -77,6 +77,7 @@ class Painter:
             normalize=losses.normalize,
             log=self._log,
         )
+        self._net.autotune = self._autotune
         network.place(self._net, [self.device])
         self._smoothness = list(self._net.image_losses)
         self._session = Session(self._net)
@@ -204,8 +205,7 @@ def _integer(number: float) -> int:
     return int(number) if abs(number) < 2**63 else -(2**63)
 
 
-def _device(gpu: int, autotune: bool, notice: Log) -> torch.device:
-    machine.set_up_cpu()
+def _device(gpu: int, notice: Log) -> torch.device:
     if gpu < 0:
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -213,7 +213,6 @@ def _device(gpu: int, autotune: bool, notice: Log) -> torch.device:
         return torch.device("cpu")
     if gpu >= torch.cuda.device_count():
         raise OptionError(f"-gpu {gpu}: there is no such GPU, only 0 to {torch.cuda.device_count() - 1}")
-    machine.set_up_cuda(autotune=autotune)
     return torch.device("cuda", gpu)
 
 

@@ -91,6 +91,7 @@ class Common:
     losses: Losses
     descent: Descent
     output: Output
+    exif_rotate: bool
 
     def content(self, frame: int) -> str:
         """The name of a content frame."""
@@ -258,6 +259,7 @@ def _common(values: Values, given: frozenset[str]) -> Common:
             print_iter=_number(values, "print_iter"),
         ),
         output=output,
+        exif_rotate=values["exif_rotate"] is True,
     )
     common.content(common.start)
     return common

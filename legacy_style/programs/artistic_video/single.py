@@ -78,7 +78,7 @@ class Story:
                 self.log("No more frames.\t")
                 return
             try:
-                self.paint(frame, torch_image.load(name), frames)
+                self.paint(frame, torch_image.load(name, exif_rotate=common.exif_rotate), frames)
             except KeyboardInterrupt as interrupt:
                 if frame > begin:
                     vars(interrupt)["saved"] = self.output(frame - 1)
@@ -189,11 +189,12 @@ def open_painter(
     )
     if frames is not None:
         frames()
-    content = torch_image.load(common.content(common.start))
+    # What is said of the first frame is true of all.
+    content = torch_image.load(common.content(common.start), exif_rotate=common.exif_rotate, notice=notice)
     area = content.shape[1] * content.shape[2]
     styles = []
     for path in common.style_images:
-        style = torch_image.load(path)
+        style = torch_image.load(path, exif_rotate=common.exif_rotate, notice=notice)
         width, height = style_size(style.shape[1], style.shape[2], area, common.style_scale)
         log(f"Style image size: {width} x {height}\t")
         styles.append(torch_image.scale_to(style, width, height))

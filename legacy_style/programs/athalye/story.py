@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from legacy_style.engine import loadcaffe, machine, network
+from legacy_style.engine import loadcaffe, network
 from legacy_style.engine.losses import ContentLoss, Loss
 from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
@@ -243,10 +243,7 @@ def start(
     for name in ("content_weight", "content_weight_blend", "style_weight"):
         if abs(getattr(settings, name)) > _LARGEST_WEIGHT:
             raise OptionError(f"--{name.replace('_', '-')} {getattr(settings, name):g} is far too large")
-    machine.set_up_cpu()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cuda":
-        machine.set_up_cuda(autotune=False)
     net = build_network(model, settings, device)
     session = Session(net)
     session.set_content(to_network(content, model.mean_pixel))

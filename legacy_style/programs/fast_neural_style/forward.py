@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from legacy_style.engine.kernels import norms, shuffled, winograd
+from legacy_style.engine.machine import in_float32
 from legacy_style.programs.fast_neural_style import layers, shapes
 
 Step = Callable[[Tensor], Tensor]
@@ -30,9 +31,11 @@ CL = torch.channels_last
 class Forward:
     """A network on a device: images (1, 3, H, W), float32 on the CPU, to the network's output there."""
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, *, autotune: bool = False) -> None:
+        self.autotune = autotune
         self._run = _on_cuda(network, device) if device.type == "cuda" else _on_cpu(network)
 
+    @in_float32
     def __call__(self, x: Tensor) -> Tensor:
         with torch.inference_mode():
             return self._run(x)

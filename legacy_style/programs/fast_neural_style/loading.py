@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from legacy_style.engine import machine
 from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.formats import model_files, t7
 from legacy_style.programs.fast_neural_style import network
@@ -24,7 +23,6 @@ _HEAD = 8  # bytes that tell a .t7 file
 
 def choose_device(gpu: int | None, notice: Callable[[str], None]) -> torch.device:
     """The GPU of that number, or the CPU; says so where there is no GPU. Raises OptionError for a wrong number."""
-    machine.set_up_cpu()
     if gpu is None:
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -32,7 +30,6 @@ def choose_device(gpu: int | None, notice: Callable[[str], None]) -> torch.devic
         return torch.device("cpu")
     if gpu >= torch.cuda.device_count():
         raise OptionError(f"-gpu {gpu}: there are {torch.cuda.device_count()} GPUs here, numbered from 0")
-    machine.set_up_cuda(autotune=True)
     return torch.device("cuda", gpu)
 
 

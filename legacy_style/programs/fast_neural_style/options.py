@@ -35,6 +35,7 @@ EXTENSIONS = (
     Option("--print-options", False, "Print the options as one JSON object, then exit; nothing is opened"),
     Option("--list-layers", False, "Print the layers of the model, then exit"),
     Option("--max-pixels", float(image_files.DEFAULT_MAX_PIXELS), "Refuse input images with more pixels"),
+    Option("--exif-rotate", False, "Turn photographs upright, as their EXIF orientation says"),
 )
 
 HELP = (
@@ -83,6 +84,7 @@ class Settings:
     backend: str
     autotune: bool
     max_pixels: int
+    exif_rotate: bool
 
 
 def parse(words: Sequence[str]) -> tuple[dict[str, Value], str] | None:
@@ -127,6 +129,7 @@ def settings(options: Mapping[str, Value]) -> Settings:
         backend=text["backend"],
         autotune=number["cudnn_benchmark"] == 1,
         max_pixels=_max_pixels(number["max_pixels"]),
+        exif_rotate=options["exif_rotate"] is True,
     )
 
 

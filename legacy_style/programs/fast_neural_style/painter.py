@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 
 from legacy_style import files
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError
@@ -46,8 +45,6 @@ STRIP_ROWS = 256
 
 MARGIN = 32
 """So far a photograph is continued by its mirror image, because networks paint a seam along the edges of an image."""
-
-_EXIF_ORIENTATION = 0x0112
 
 
 class Painter:
@@ -149,25 +146,7 @@ def load_photograph(path: str, size: float) -> NDArray[np.float64]:
 
     Raises OptionError, FormatError, UnsupportedError.
     """
-    photograph = image.load(path)
+    photograph = image.load(path, exif_rotate=True)
     if size and max(photograph.shape) > size:
         photograph = image.scale(photograph, size)
-    return np.ascontiguousarray(_upright(photograph, _orientation(path)))
-
-
-def _orientation(path: str) -> int:
-    """What the camera said of how it was held, 1..8 (EXIF); 1 where it said nothing."""
-    with Image.open(path) as opened:
-        orientation = opened.getexif().get(_EXIF_ORIENTATION, 1)
-    return orientation if isinstance(orientation, int) else 1
-
-
-def _upright(photograph: NDArray[np.float64], orientation: int) -> NDArray[np.float64]:
-    """Turn and mirror as EXIF's orientations 2..8 ask for."""
-    if orientation in (5, 6, 7, 8):
-        photograph = photograph.transpose(0, 2, 1)
-    if orientation in (3, 4, 7, 8):
-        photograph = photograph[:, ::-1]
-    if orientation in (2, 3, 6, 7):
-        photograph = photograph[:, :, ::-1]
-    return photograph
+    return np.ascontiguousarray(photograph)

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from legacy_style import files
-from legacy_style.engine import machine
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.formats import model_files, t7
 from legacy_style.programs import examples
@@ -62,7 +61,7 @@ def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None])
     checkpoint = load(settings.model, log)
     if checkpoint.bare:
         notice(f"{settings.model}: a bare network without options; its preprocessing is taken to be vgg")
-    painter = Painter(checkpoint, device, settings)
+    painter = Painter(checkpoint, device, settings, notice)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         saving: Future[None] | None = None
         try:
@@ -153,7 +152,6 @@ def _is_leaf(module: torch.nn.Module) -> bool:
 def choose_device(settings: Settings, notice: Log) -> torch.device:
     """Where the network runs; says so where that is not what the options ask for."""
     if settings.gpu is None:
-        machine.set_up_cpu()
         return torch.device("cpu")
     if settings.backend != "cuda":
         reason = f"-backend {settings.backend} is not served"
@@ -164,28 +162,31 @@ def choose_device(settings: Settings, notice: Log) -> torch.device:
             f"-gpu {settings.gpu}: there are {torch.cuda.device_count()} GPUs here, numbered from 0"
         )
     else:
-        machine.set_up_cuda(autotune=settings.autotune)
         return torch.device("cuda", settings.gpu)
     notice(f"{reason}: running on the CPU")
-    machine.set_up_cpu()
     return torch.device("cpu")
+
+
+def load_image(path: str, settings: Settings, notice: Log) -> NDArray[np.float64]:
+    """An image as the settings want it: RGB in [0,1], (3, H, W), scaled."""
+    loaded = image.load(path, max_pixels=settings.max_pixels, exif_rotate=settings.exif_rotate, notice=notice)
+    return image.scale(loaded, settings.image_size) if settings.image_size > 0 else loaded
 
 
 class Painter:
     """A network on its device, with what is done to images before and after it."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, settings: Settings) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, settings: Settings, notice: Log) -> None:
         self.checkpoint, self.settings, self.device = checkpoint, settings, device
-        self.forward = Forward(checkpoint.network, device)
+        self.notice = notice
+        self.forward = Forward(checkpoint.network, device, autotune=settings.autotune)
 
     def read(self, job: Job) -> NDArray[np.float32]:
         """An image as the network takes it, (3, H, W); all that can be known to fail later is raised here."""
         settings = self.settings
         if settings.folder:
             image.check_name(job.target)
-        loaded = image.load(job.source, max_pixels=settings.max_pixels)
-        if settings.image_size > 0:
-            loaded = image.scale(loaded, settings.image_size)
+        loaded = load_image(job.source, settings, self.notice)
         height, width = shapes.picture_size(self.checkpoint.network, *loaded.shape[1:])
         if settings.median > min(height, width):
             raise OptionError(

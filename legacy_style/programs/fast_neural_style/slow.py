@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from legacy_style.engine import machine
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError
 from legacy_style.programs import examples
 from legacy_style.programs.fast_neural_style import loading, printout
@@ -53,8 +54,20 @@ def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None])
         log("bash models/download_vgg16.sh\t")
         raise FormatError(str(error)) from error
     log(printout.describe(modules))
+    with machine.float32(autotune=True):  # as utils.lua, setup_gpu
+        return _make(settings, modules, device, log, notice, check)
+
+
+def _make(
+    settings: Settings,
+    modules: torch.nn.Sequential,
+    device: torch.device,
+    log: Log,
+    notice: Log,
+    check: Callable[[], None],
+) -> Tensor:
     content, style = (
-        _load(path, size, settings).to(device, memory_format=torch.channels_last)
+        _load(path, size, settings, notice).to(device, memory_format=torch.channels_last)
         for path, size in (
             (settings.content_image, settings.image_size),
             (settings.style_image, settings.style_image_size),
@@ -133,11 +146,11 @@ def _check_outputs(settings: Settings) -> None:
         image.check_can_save(name_at(settings.output_image, math.ceil(settings.save_every)))
 
 
-def _load(path: str, size: float, settings: Settings) -> Tensor:
+def _load(path: str, size: float, settings: Settings, notice: Log) -> Tensor:
     """An image, scaled, as the network takes it, (1, 3, H, W); in double until then."""
     if not size > 0:
         raise OptionError(
             f"{path}: cannot be scaled to {size:.14g}; give a number of pixels, for example 512"
         )
-    loaded = image.scale(image.load(path), size)
+    loaded = image.scale(image.load(path, exif_rotate=settings.exif_rotate, notice=notice), size)
     return torch.from_numpy(settings.preprocessing.preprocess(loaded).astype(np.float32))[None]

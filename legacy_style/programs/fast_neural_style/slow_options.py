@@ -49,6 +49,7 @@ EXTENSIONS = (
     Option("--version", False, "Print the version, then exit"),
     Option("--print-options", False, "Print the options as one JSON object, then exit; nothing is opened"),
     Option("--seed", -1.0, "Seed of the start image; -1: another one each time"),
+    Option("--exif-rotate", False, "Turn photographs upright, as their EXIF orientation says"),
 )
 
 OPTIMIZERS = ("lbfgs", "adam", "sgd")
@@ -78,6 +79,7 @@ class Settings:
     save_every: float
     device: int | None
     seed: int | None
+    exif_rotate: bool
 
 
 def parse(words: Sequence[str]) -> tuple[dict[str, Value], str] | None:
@@ -122,4 +124,5 @@ def settings(options: Mapping[str, Value]) -> Settings:
         save_every=number["save_every"],
         device=whole("-gpu", number["gpu"], 0) if number["gpu"] >= 0 else None,
         seed=whole("--seed", number["seed"], 0) if number["seed"] != -1 else None,
+        exif_rotate=options["exif_rotate"] is True,
     )

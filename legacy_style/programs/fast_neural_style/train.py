@@ -59,7 +59,10 @@ def train(
         training_state.check_same(settings.resume, state, settings)
     seed = state["seed"] if state is not None else settings.seed
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-    with contextlib.closing(open_batches(settings, seed, notice)) as batches:
+    with (
+        contextlib.closing(open_batches(settings, seed, notice)) as batches,
+        machine.float32(autotune=True),  # as utils.lua, setup_gpu
+    ):
         model = _model(settings, seed, log)
         log(printout.describe(model))
         criterion = _criterion(settings, device, notice) if settings.percep_loss_weight > 0 else None

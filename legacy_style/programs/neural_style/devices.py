@@ -6,18 +6,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from legacy_style.engine import machine
 from legacy_style.errors import OptionError
 
 Log = Callable[[str], None]
 
 
-def choose_devices(gpus: Sequence[int], notice: Log, *, autotune: bool = False) -> list[torch.device]:
-    """The GPUs of these numbers, counted from 0; the CPU where none is named, and, said once, where there is no CUDA.
-
-    `autotune` lets cuDNN time its algorithms.
-    """
-    machine.set_up_cpu()
+def choose_devices(gpus: Sequence[int], notice: Log) -> list[torch.device]:
+    """The GPUs of these numbers, counted from 0; the CPU where none is named, and, told once, where CUDA is not."""
     if not gpus:
         return [torch.device("cpu")]
     if not torch.cuda.is_available():
@@ -28,5 +23,4 @@ def choose_devices(gpus: Sequence[int], notice: Log, *, autotune: bool = False) 
         raise OptionError(
             f"-gpu {','.join(map(str, gpus))}: there is no GPU {missing[0]}, only 0 to {torch.cuda.device_count() - 1}"
         )
-    machine.set_up_cuda(autotune=autotune)
     return [torch.device("cuda", gpu) for gpu in gpus]

@@ -115,12 +115,13 @@ def prepare(
     ranks = ranks or Ranks()
     if ranks.rank == 0:  # which reads the images for all
         check_images(settings)
-    devices = choose_devices(settings.gpus, notice, autotune=settings.autotune)
+    devices = choose_devices(settings.gpus, notice)
     precision = machine.dtype(settings.precision, devices)
     ranks.use(devices[0])
     chain = building.load_chain(settings, log, notice)
     images = share_images(settings, ranks, notice)
     net = building.build_network(settings, chain, log)
+    net.autotune = settings.autotune
     network.place(net, devices, settings.splits, [gpu + 1 for gpu in settings.gpus])
     building.check_sizes(net, images)
     parts.check(net, images.content.shape[2], images.content.shape[3], ranks)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from legacy_style.engine import loadcaffe, machine, network
+from legacy_style.engine import loadcaffe, network
 from legacy_style.engine.losses import ContentLoss, Loss, StyleLoss
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.session import Session
@@ -93,10 +93,7 @@ def build(
     pooling = network.pool_rounding_up(nn.SpatialAveragePooling)
     net = network.build(network.replace_pooling(chain, pooling), losses)
     net.dtype = dtype
-    machine.set_up_cpu()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cuda":
-        machine.set_up_cuda(autotune=False)
     network.place(net, [device])
     session = Session(net)
     if content is not None:

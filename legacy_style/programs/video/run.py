@@ -61,6 +61,7 @@ class Settings:
     rate: float = 25.0
     sound: bool = True
     enlarge: bool = True
+    exif_rotate: bool = False
     preview: bool = False
     measure: bool = False
     work: str | None = None
@@ -119,7 +120,12 @@ class Story:
     def __init__(self, settings: Settings, notice: Notice, on_progress: OnProgress | None) -> None:
         self.settings, self.notice, self.on_progress = settings, notice, on_progress
         check(settings)
-        self.source = source.open_source(settings.input, Fraction(settings.rate).limit_denominator(1001))
+        self.source = source.open_source(
+            settings.input,
+            Fraction(settings.rate).limit_denominator(1001),
+            exif_rotate=settings.exif_rotate,
+            notice=notice,
+        )
         self.width, self.height = source.working_size(self.source, settings.size)
         self.flow = motion.estimator(settings.flow_command)
         folder = settings.work or f"{settings.output.rstrip('/')}.work"
@@ -187,7 +193,7 @@ class Story:
         """Load what makes frames."""
         if self.settings.fast is not None:
             return fast.Fast(self.settings.fast)
-        return Slow(self.settings, self.width, self.height, self.tell)
+        return Slow(self.settings, self.width, self.height, self.tell, self.notice)
 
     def tell(self, iteration: int, iterations: int, loss: float | None) -> None:
         if self.on_progress is not None:
@@ -223,7 +229,12 @@ class Slow:
     """artistic_video.lua's way: each frame is optimised, from its warped predecessor."""
 
     def __init__(
-        self, settings: Settings, width: int, height: int, tell: Callable[[int, int, float | None], None]
+        self,
+        settings: Settings,
+        width: int,
+        height: int,
+        tell: Callable[[int, int, float | None], None],
+        notice: Notice,
     ) -> None:
         self._iterations, self._tell = settings.iterations, tell
         losses = Losses(
@@ -240,7 +251,7 @@ class Slow:
         self._painter.build()
         styles = []
         for path in settings.styles:
-            style = torch_image.load(path)
+            style = torch_image.load(path, exif_rotate=settings.exif_rotate, notice=notice)
             size = style_size(style.shape[1], style.shape[2], width * height, settings.style_scale)
             styles.append(torch_image.scale_to(style, *size))
         self._painter.set_styles(styles, [1 / len(styles)] * len(styles))
@@ -290,6 +301,8 @@ def record(settings: Settings) -> dict[str, str]:
         "the way": " ".join(["fast"] * bool(settings.fast) + ["alone"] * settings.alone) or "slow",
         "--flow-command": settings.flow_command or "",
     }
+    if settings.exif_rotate:
+        values["--exif-rotate"] = "given"
     if settings.fast:
         values["the model"] = sha256(fast.find(settings.fast))
         return values

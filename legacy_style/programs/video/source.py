@@ -20,6 +20,7 @@ from PIL import Image
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.programs.video import packages
 from legacy_style.torch7 import image as torch_image
+from legacy_style.torch7.image_files import Notice
 
 Picture = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -52,19 +53,28 @@ class Source:
     count: int | None
     has_sound: bool
     images: tuple[Path, ...] = ()
+    exif_rotate: bool = False
 
 
 class Broken(FormatError):
     """A source cannot be read on; the frames before were good."""
 
 
-def open_source(path: str, rate: Fraction = Fraction(25)) -> Source:
+def open_source(
+    path: str,
+    rate: Fraction = Fraction(25),
+    *,
+    exif_rotate: bool = False,
+    notice: Notice | None = None,
+) -> Source:
     """Look at a source; `rate` is how many images a second a folder has.
+
+    `exif_rotate` turns the images of a folder upright; `notice` is told what is remarkable about the first one.
 
     Raises OptionError where there is nothing to read, FormatError where it is no video.
     """
     if Path(path).is_dir():
-        return _open_folder(path, rate)
+        return _open_folder(path, rate, exif_rotate, notice)
     if not Path(path).is_file():
         raise OptionError(f"{path}: no such file; give a video, a GIF, or a folder of images")
     av = packages.load("av")
@@ -117,21 +127,21 @@ def scaled(picture: Picture, width: int, height: int) -> Picture:
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _open_folder(path: str, rate: Fraction) -> Source:
+def _open_folder(path: str, rate: Fraction, exif_rotate: bool, notice: Notice | None) -> Source:
     images = sorted(
         (each for each in Path(path).iterdir() if each.suffix.lower() in IMAGES and each.is_file()),
         key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each.name)],
     )
     if not images:
         raise OptionError(f"{path}: there are no images in this folder; give one with frames, as PNG or JPEG")
-    height, width = _image(images[0]).shape[:2]
-    return Source(path, width, height, rate, 1 / rate, len(images), False, tuple(images))
+    height, width = _image(images[0], exif_rotate, notice).shape[:2]
+    return Source(path, width, height, rate, 1 / rate, len(images), False, tuple(images), exif_rotate)
 
 
 def _read_folder(source: Source) -> Iterator[tuple[Fraction, Picture, str]]:
     for index, path in enumerate(source.images):
         try:
-            picture = _image(path)
+            picture = _image(path, source.exif_rotate)
         except (FormatError, OptionError) as error:
             raise Broken(str(error)) from error
         if picture.shape[:2] != (source.height, source.width):
@@ -142,8 +152,8 @@ def _read_folder(source: Source) -> Iterator[tuple[Fraction, Picture, str]]:
         yield index / source.rate, picture, path.name
 
 
-def _image(path: Path) -> Picture:
-    pixels = torch_image.load(path)
+def _image(path: Path, exif_rotate: bool, notice: Notice | None = None) -> Picture:
+    pixels = torch_image.load(path, exif_rotate=exif_rotate, notice=notice)
     return np.ascontiguousarray((pixels * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
 
 
