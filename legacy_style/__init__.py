@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     )
     from legacy_style.programs.neural_style.options import Options
     from legacy_style.programs.neural_style.story import (
-        Interrupted,
         Losses,
         Progress,
         Result,
@@ -39,7 +38,6 @@ __all__ = [
     "ChecksumError",
     "DivergenceError",
     "FormatError",
-    "Interrupted",
     "LegacyStyleError",
     "Losses",
     "OptionError",
@@ -57,7 +55,7 @@ _STORY = "programs.neural_style.story"
 # The module of each name that is not an error.
 _MODULES = {
     "Options": "programs.neural_style.options",
-    **dict.fromkeys(("Interrupted", "Losses", "Progress", "Result", "load_model", "stylize"), _STORY),
+    **dict.fromkeys(("Losses", "Progress", "Result", "load_model", "stylize"), _STORY),
 }
 
 

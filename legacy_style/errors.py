@@ -60,13 +60,3 @@ class DivergenceError(LegacyStyleError):
 
 class RankError(LegacyStyleError):
     """Another process of this run died or does not answer."""
-
-
-def hush(error: BaseException) -> None:
-    """Mark `error` as one whose reason another process has told."""
-    vars(error)["hushed"] = True
-
-
-def is_hushed(error: BaseException) -> bool:
-    """Whether another process has told why this one ends."""
-    return bool(vars(error).get("hushed"))

@@ -147,10 +147,10 @@ def measure_trace(trace: traces.Trace) -> dict[str, Any]:
     """Losses and gradients at each recorded image, x after one own step, and after all."""
     command = options.parse(trace.words)
     assert command is not None
-    given = read(command.options, save=False)
     with tempfile.TemporaryDirectory() as folder:
         runs.lend(trace.root, trace.words, Path(folder))
         with runs.working_in(Path(folder)), torch.no_grad():
+            given = read(command.options, save=False)  # where the model lies
             objective, start = traces.prepare(given)
             at = {each: traces.evaluate(trace, objective, each) for each in trace.evaluations}
             seen, _ = traces.own_steps(given, objective, start, given.num_iterations)

@@ -320,9 +320,9 @@ class Trace:
             mock.patch.object(torch_image, "save", self.saved),
         ):
             if self.run.script == options.SINGLE:
-                single.run(settings.single(*parsed), log=ignore, notice=ignore)
+                single.run(settings.single(*parsed), log=ignore, notice=ignore, on_saved=ignore)
             else:
-                multi_pass.run(settings.multi_pass(*parsed), log=ignore, notice=ignore)
+                multi_pass.run(settings.multi_pass(*parsed), log=ignore, notice=ignore, on_saved=ignore)
         return self.differences
 
     def look(self, own, x, temporal, iteration, found) -> None:

@@ -11,10 +11,10 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from legacy_style.cli import lua_program, process
-from legacy_style.cli.progress import columns, duration, fit
+from legacy_style.cli.progress import LiveLine, duration
 from legacy_style.programs.artistic_video import options
 from legacy_style.torch7 import cmdline
 
@@ -42,7 +42,6 @@ def serve(script: str, words: Sequence[str], called: str | None = None) -> int:
 
 def _main(script: str, words: Sequence[str], called: str, interrupts: process.Interrupts) -> int:
     name = script.removesuffix(".lua")
-
     try:
         parsed = options.parse(script, words, partial(process.say, name))
     except cmdline.UsageError as error:
@@ -54,9 +53,7 @@ def _main(script: str, words: Sequence[str], called: str, interrupts: process.In
         return 0
     values, given = parsed
     if values["version"]:
-        from legacy_style import __version__
-
-        lua_program.print_line(f"{name} {__version__} (legacy-style, a port of {script})")
+        lua_program.print_version(name, script)
         return 0
     _run(script, values, given, interrupts)
     return 0
@@ -69,47 +66,28 @@ def _run(script: str, values: options.Values, given: frozenset[str], interrupts:
     interrupts.check()
     machine.keep_freed_memory()
     live = FrameLine(sys.stderr, shown=not values["no_progress"] and sys.stderr.isatty())
-
-    def log(line: str) -> None:
-        live.clear()
-        lua_program.print_line(line)
-
-    def notice(line: str) -> None:
-        live.clear()
-        process.say(script.removesuffix(".lua"), line)
-
-    def on_progress(progress: Progress) -> None:
-        interrupts.check()
-        live.update(progress)
-
-    try:
+    with lua_program.Terminal(script.removesuffix(".lua"), interrupts, live.update, live) as terminal:
+        said = {"log": terminal.log, "notice": terminal.notice, "on_saved": terminal.on_saved}
         if script == options.MULTI_PASS:
-            multi_pass.run(
-                settings.multi_pass(values, given), log=log, notice=notice, on_progress=on_progress
-            )
+            multi_pass.run(settings.multi_pass(values, given), **said, on_progress=terminal.on_progress)
         else:
-            single.run(settings.single(values, given), log=log, notice=notice, on_progress=on_progress)
-    finally:
-        live.clear()
+            single.run(settings.single(values, given), **said, on_progress=terminal.on_progress)
 
 
-class FrameLine:
-    """The live line on stderr: frame, iteration, loss, time left. Does nothing where `shown` is false."""
+class FrameLine(LiveLine):
+    """The live line on stderr: frame, iteration, loss, time left."""
 
-    def __init__(self, stream: TextIO, shown: bool) -> None:
-        self._stream, self._shown = stream, shown
-        self._length = 0
-        self._began = self._drawn = time.monotonic()
-        self._first: int | None = None
+    _first: int | None = None
+    _began = 0.0
 
     def update(self, progress: Progress) -> None:
-        """Draw the line for an evaluation that is done, at most ten times a second."""
+        """Draw the line for an evaluation that is done."""
         if self._first is None:
-            self._first = progress.frame
-        now = time.monotonic()
-        if not self._shown or now - self._drawn < 0.1:
-            return
-        self._drawn = now
+            self._first, self._began = progress.frame, time.monotonic()
+        self.show(lambda: self._describe(progress))
+
+    def _describe(self, progress: Progress) -> list[str]:
+        assert self._first is not None
         parts = [
             f"Frame {progress.frame} / {progress.frames}",
             f"iteration {progress.iteration} / {progress.num_iterations:.14g}",
@@ -117,19 +95,7 @@ class FrameLine:
         ]
         done = progress.frame - self._first
         if done:
-            pace = (now - self._began) / done
-            parts += [
-                f"{pace:.3g} s/frame",
-                f"{duration((progress.frames - progress.frame + 1) * pace)} left",
-            ]
-        text = fit(parts, columns(self._stream) - 1)
-        self._stream.write("\r" + text.ljust(self._length))
-        self._stream.flush()
-        self._length = len(text)
-
-    def clear(self) -> None:
-        """Remove the line, leaving the cursor where it began."""
-        if self._length:
-            self._stream.write("\r" + " " * self._length + "\r")
-            self._stream.flush()
-            self._length = 0
+            pace = (time.monotonic() - self._began) / done
+            left = duration((progress.frames - progress.frame + 1) * pace)
+            parts += [f"{pace:.3g} s/frame", f"{left} left"]
+        return parts

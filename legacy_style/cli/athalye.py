@@ -31,7 +31,10 @@ from legacy_style.files import write_whole
 from legacy_style.programs.athalye import images
 
 if TYPE_CHECKING:
-    from legacy_style.programs.athalye.story import Descent, Losses, Settings
+    from legacy_style.engine.checkpoint import Plain
+    from legacy_style.engine.network import Network
+    from legacy_style.engine.optimise import Losses, Progress
+    from legacy_style.programs.athalye.story import AthalyeSettings, Model
 
 NAME = "neural-style-athalye"
 
@@ -79,21 +82,25 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     if not current and options.checkpoint_output and "%s" not in options.checkpoint_output:
         parser.error("--checkpoint-output must contain %s, such as out_%s.jpg")
 
-    from legacy_style.engine import machine
+    from legacy_style.engine import checkpoint, machine
     from legacy_style.programs.athalye import story as athalye
 
     interrupts.check()
     machine.keep_freed_memory()
     settings = _settings(options)
     athalye.blend_weights(settings, len(options.styles))
-    _claim(options)
+    if not options.print_plan:
+        if options.checkpoint:
+            checkpoint.check_can_write(options.checkpoint)
+        _claim(options)
     for name, image in zip((options.content, *options.styles), (loaded.content, *loaded.styles), strict=True):
         images.check_channels(name, image)
     model = athalye.load_model(path, options.matconvnet_orientation)
-    descent = athalye.start(loaded.content, loaded.styles, loaded.initial, model, settings)
-    run = _Run(options, descent, loaded.content, model.mean_pixel, interrupts)
-    run.optimise()
-    run.save_progress()
+    net = athalye.build_network(model, settings, athalye.device())
+    if options.print_plan:
+        print(athalye.plan(net, loaded, athalye.Descent(settings, options.iterations), options.tile))
+        return 0
+    _Run(options, interrupts).optimise(model, net, loaded, settings)
     return 0
 
 
@@ -118,10 +125,10 @@ def _check_checkpoints(parser: argparse.ArgumentParser, options: argparse.Namesp
         parser.error("--checkpoint-output must have a place for the number, such as out_{}.jpg or out_%d.jpg")
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    from legacy_style.programs.athalye.story import Settings
+def _settings(options: argparse.Namespace) -> AthalyeSettings:
+    from legacy_style.programs.athalye.story import AthalyeSettings
 
-    return Settings(**{name: getattr(options, name) for name in Settings.__dataclass_fields__})
+    return AthalyeSettings(**{name: getattr(options, name) for name in AthalyeSettings.__dataclass_fields__})
 
 
 def _claim(options: argparse.Namespace) -> None:
@@ -137,74 +144,130 @@ def _claim(options: argparse.Namespace) -> None:
 
 
 class _Run:
-    """The optimisation as it prints and saves; `rows` collect what --progress-write writes."""
+    """The optimisation as it prints and saves."""
 
-    def __init__(
-        self,
-        options: argparse.Namespace,
-        descent: Descent,
-        content: images.Array,
-        mean_pixel: images.Array,
-        interrupts: process.Interrupts,
-    ) -> None:
-        self.options, self.descent, self.content, self.mean_pixel = options, descent, content, mean_pixel
-        self.interrupts = interrupts
-        self.rows: list[tuple[float, ...]] = []
+    def __init__(self, options: argparse.Namespace, interrupts: process.Interrupts) -> None:
+        self.options, self.interrupts = options, interrupts
+        self.current = options.flavour == "current"
         self.seconds: list[float] = []  # each iteration's
-        self.began = time.monotonic()
+        self.began = self.last_began = time.monotonic()
         self.diverged = False
 
-    def optimise(self) -> None:
+    def optimise(self, model: Model, net: Network, loaded: images.Images, settings: AthalyeSettings) -> None:
         """Step, print and save until the last iteration, or save what there is when interrupted."""
-        from legacy_style.programs.neural_style.story import Interrupted
+        from legacy_style.engine import checkpoint, memory
+        from legacy_style.programs.athalye import story as athalye
 
-        try:
-            self.say("Optimization started...")
-            if self.options.print_iterations:
-                self.print_losses(self.descent.losses)
-            for i in range(self.options.iterations):
-                self.interrupts.check()
-                self.iterate(i)
-        except KeyboardInterrupt:
-            if math.isfinite(self.descent.losses.total):
-                self.descent.count()
-            self.save(self.options.output)
-            raise Interrupted(self.options.output) from None
-        if self.options.iterations <= 0 and self.options.flavour == "current":
-            raise OptionError(f"--iterations {self.options.iterations} makes no image; give at least 1")
-
-    def iterate(self, i: int) -> None:
-        """Iteration `i`, from 0."""
-        options, began = self.options, time.monotonic()
-        current, last = options.flavour == "current", i == options.iterations - 1
-        self.say(f"Iteration {i + 1:4d}/{options.iterations:4d}{self.estimate(i) if current and i else ''}")
-        self.descent.step()
-        losses = self.descent.losses
-        if last or (options.print_iterations and i % options.print_iterations == 0):
-            self.print_losses(losses)
-            self.rows.append((i + 1 if last else i, losses.content, losses.style, losses.tv, losses.total))
-        checkpoint = bool(options.checkpoint_iterations) and i % options.checkpoint_iterations == 0
-        finite = math.isfinite(losses.total)
-        if last or checkpoint or not finite:
-            self.descent.count()
-        if not finite and not self.diverged:
-            process.say(
-                NAME, f"the loss is not finite any more at iteration {i + 1}; the best image so far is kept"
+        options, self.content, self.mean_pixel = self.options, loaded.content, model.mean_pixel
+        self.descent = descent = athalye.Descent(settings, options.iterations)
+        saved = checkpoint.read(options.resume) if options.resume else None
+        inputs = athalye.digests(net, loaded) if options.checkpoint or saved else {}
+        tile = options.tile or (saved or {"options": {}})["options"].get("tile", 0)
+        if saved:
+            checkpoint.check_same(
+                options.resume, saved, self.binding(model, settings, tile), {}, inputs, "--"
             )
-            self.diverged = True
-        if options.checkpoint_output and ((current and last) or (checkpoint and not last)):
-            self.save(self.checkpoint_name(i + 1 if last else i))
-        if last:
+        tile = memory.choose_tile(
+            lambda: athalye.plan(net, loaded, descent, tile),
+            tile,
+            partial(process.say, NAME),
+            options.resume or "",
+        )
+        session = athalye.capture(net, loaded, model, settings, tile=tile)
+        state = checkpoint.Checkpoint(
+            options.checkpoint, self.is_due, self.binding(model, settings, tile), inputs
+        )
+        self.run = run = session.optimisation(
+            athalye.start_image(loaded.content, loaded.initial, model, settings),
+            descent,
+            checkpoint=state if options.checkpoint else None,
+            on_losses=self.print_evaluation,
+            on_progress=self.report,
+            may_diverge=True,
+        )
+        if saved:
+            run.resume(options.resume, saved)
+        self.say("Optimization started...")
+        if saved and run.calls:
+            self.announce(run.calls - 1)
+        try:
+            run.run()
+        except KeyboardInterrupt:
+            if run.evaluated is None:
+                raise
+            if math.isfinite(run.losses[-1].total):
+                descent.count(run.evaluated, athalye.shown(run.losses[-1]).total)
             self.save(options.output)
-        self.seconds.append(time.monotonic() - began)
+            run.save_checkpoint()
+            raise
+        if options.iterations <= 0 and self.current:
+            raise OptionError(f"--iterations {options.iterations} makes no image; give at least 1")
+        self.save_progress()
+
+    def binding(self, model: Model, settings: AthalyeSettings, tile: int) -> dict[str, Plain]:
+        """What a continuation must have the same: what counts as the best image depends on --checkpoint-iterations."""
+        from legacy_style.programs.athalye import story as athalye
+
+        own = {"flavour": self.options.flavour, "checkpoint-iterations": self.options.checkpoint_iterations}
+        return {**athalye.binding(settings, model, tile), **own}
+
+    def is_due(self, evaluation: int) -> bool:
+        """Whether what an evaluation looks at is a checkpoint, or the last; the first looks at the start image."""
+        i, every = evaluation - 2, self.options.checkpoint_iterations
+        return i >= 0 and (i == self.options.iterations - 1 or (bool(every) and i % every == 0))
+
+    def announce(self, i: int) -> None:
+        """Iteration `i`, from 0, begins."""
+        self.interrupts.check()
+        left = self.estimate(i) if self.current and self.seconds else ""
+        self.say(f"Iteration {i + 1:4d}/{self.options.iterations:4d}{left}")
+        self.last_began = time.monotonic()
+
+    def is_printed(self, evaluation: int) -> bool:
+        i, every = max(evaluation - 2, 0), self.options.print_iterations
+        return i == self.options.iterations - 1 or (bool(every) and i % every == 0)
+
+    def print_evaluation(self, evaluation: int, losses: Losses) -> None:
+        """Print the losses of the start image, or of what an iteration led to."""
+        if evaluation == 1 and not self.options.print_iterations:
+            return
+        if evaluation == 1 or self.is_printed(evaluation):
+            self.print_losses(losses)
+
+    def report(self, progress: Progress) -> None:
+        """Iteration i, from 0, has led to an image: count it, save what is due, and begin the next."""
+        from legacy_style.programs.athalye.story import shown
+
+        options, i = self.options, progress.iteration - 2
+        if i >= 0:
+            total = shown(progress.losses).total
+            last = i == options.iterations - 1
+            due, finite = self.is_due(progress.iteration), math.isfinite(total)
+            if due or not finite:
+                self.descent.count(progress.image(), total)
+            if not finite and not self.diverged:
+                process.say(
+                    NAME,
+                    f"the loss is not finite any more at iteration {i + 1}; the best image so far is kept",
+                )
+                self.diverged = True
+            if options.checkpoint_output and due and (self.current or not last):
+                self.save(self.checkpoint_name(i + 1 if last else i))
+            if last:
+                self.save(options.output)
+            self.seconds.append(time.monotonic() - self.last_began)
+        if i + 1 < options.iterations:
+            self.announce(i + 1)
 
     def say(self, line: str) -> None:
-        print(line, file=sys.stdout if self.options.flavour == "current" else sys.stderr, flush=True)
+        print(line, file=sys.stdout if self.current else sys.stderr, flush=True)
 
     def print_losses(self, losses: Losses) -> None:
-        width = 13 if self.options.flavour == "current" else 15
-        for kind in ("content", "style", "tv", "total"):
-            self.say(f"{kind + ' loss:':>{width}s} {getattr(losses, kind):g}")
+        from legacy_style.programs.athalye.story import shown
+
+        width = 13 if self.current else 15
+        for kind, value in shown(losses)._asdict().items():
+            self.say(f"{kind + ' loss:':>{width}s} {value:g}")
 
     def estimate(self, i: int) -> str:
         recent = self.seconds[-_RECENT:]
@@ -215,16 +278,17 @@ class _Run:
         """Write the best image; where none has counted yet, the one that there is."""
         from legacy_style.programs.athalye.story import to_image
 
-        best = self.descent.x if self.descent.best is None else self.descent.best
+        best = self.run.image() if self.descent.best is None else self.descent.best
         picture = to_image(best, self.mean_pixel)
         if self.options.preserve_colors:
             picture = images.preserve_colors(self.content, picture)
         images.save(path, picture)
+        self.interrupts.saved = path
 
     def checkpoint_name(self, number: int) -> str:
         """--checkpoint-output with the number in it: in braces, or else behind a percent sign."""
         pattern: str = self.options.checkpoint_output
-        braces = self.options.flavour == "current" and re.search(r"\{.*\}", pattern)
+        braces = self.current and re.search(r"\{.*\}", pattern)
         try:
             return pattern.format(number) if braces else pattern % number
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
@@ -235,9 +299,19 @@ class _Run:
 
     def save_progress(self) -> None:
         """Write what --progress-write and --progress-plot ask for."""
-        if not self.rows or self.options.flavour == "2017":
+        from legacy_style.programs.athalye.story import shown
+
+        last = self.options.iterations
+        rows = np.array(
+            [
+                (steps if steps == last else steps - 1, *shown(losses))
+                for steps, losses in enumerate(self.run.losses)
+                if steps and self.is_printed(steps + 1)
+            ]
+        )
+        if not len(rows) or not self.current:
             return
-        folder, rows = Path(self.options.output).resolve().parent, np.array(self.rows)
+        folder = Path(self.options.output).resolve().parent
         kinds = ("content", "style", "tv", "total")
         if self.options.progress_write:
             text = io.BytesIO()

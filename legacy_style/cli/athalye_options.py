@@ -1,7 +1,6 @@
 """The options of anishathalye/neural-style d0a1148 and of its fork of 2017, for argparse, and ours.
 
-As in the originals, an option may be shortened to what tells it from all others. Ours begin as no option of
-theirs does, but for --seed, whose --s was not clear before either, so no shortened word changes its meaning.
+As in the originals, an option may be shortened to what tells it from all others of theirs (`arguments.expand`).
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from legacy_style.cli import arguments
 from legacy_style.programs.athalye.images import Flavour
 
 NETWORK = "imagenet-vgg-verydeep-19.mat"
@@ -41,6 +41,7 @@ def parser(flavour: Flavour) -> argparse.ArgumentParser:
         help="wh: use the kernels transposed, as the original reads a .mat (default for a .mat);"
         " hw: as they were trained (default for other files)",
     )
+    arguments.add_run_options(ours, "at each of --checkpoint-iterations, at the end")
     return result
 
 
@@ -120,5 +121,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse.Names
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--flavour", default="current")
     flavour: Flavour = "2017" if first.parse_known_args(words)[0].flavour == "2017" else "current"
-    chosen = parser(flavour)
-    return chosen, chosen.parse_args(words)
+    chosen, original = parser(flavour), argparse.ArgumentParser(add_help=False)
+    _add_original(original, flavour == "current")
+    in_full = arguments.expand(words, arguments.names(original), arguments.names(chosen))
+    return chosen, chosen.parse_args(list(in_full))

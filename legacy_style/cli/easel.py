@@ -35,7 +35,7 @@ class Easel:
 
     def paint(self, options: Options, log: Log = _ignore, plot: str = "") -> Result:
         """Run `stylize`, and draw the losses into the file `plot` where that is named."""
-        watcher = self.watcher
+        watcher, kept = self.watcher, ""
         if watcher is not None:
             runs.begin(watcher, options)
 
@@ -49,11 +49,17 @@ class Easel:
             self.live.update(progress)
             return watcher is not None and runs.follow(watcher, progress)
 
+        def on_saved(path: str) -> None:
+            nonlocal kept
+            kept = self.interrupts.saved = path
+
         try:
-            result = stylize(options, log=tell, notice=self.notice, on_progress=on_progress)
+            result = stylize(
+                options, log=tell, notice=self.notice, on_progress=on_progress, on_saved=on_saved
+            )
         except BaseException as error:
             if watcher is not None:
-                self._tell_end(watcher, error)
+                _tell_end(watcher, error, kept)
             raise
         if watcher is not None:
             runs.finish(watcher, result, f"The picture is {options.output_image}", options.num_iterations)
@@ -62,10 +68,10 @@ class Easel:
             write_whole(plot, lossplot.draw(lossplot.curves("total", found, layers=True), plot))
         return result
 
-    def _tell_end(self, watcher: Watcher, error: BaseException) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            kept = getattr(error, "path", "")
-            watcher.end("interrupted", f"The picture is {kept}" if kept else "No picture was saved")
-        else:
-            known = isinstance(error, LegacyStyleError)
-            watcher.end("failed", str(error) if known else "The program's terminal says why")
+
+def _tell_end(watcher: Watcher, error: BaseException, kept: str) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        watcher.end("interrupted", f"The picture is {kept}" if kept else "No picture was saved")
+    else:
+        known = isinstance(error, LegacyStyleError)
+        watcher.end("failed", str(error) if known else "The program's terminal says why")

@@ -11,16 +11,54 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from legacy_style.cli import hints, process
+from legacy_style.cli.progress import LiveLine
 from legacy_style.torch7 import cmdline
 from legacy_style.torch7.cmdline import Option, Value
+
+Done = TypeVar("Done")
+"""What a program tells of its progress."""
 
 
 def print_line(line: str) -> None:
     """One line to stdout, whole and at once, for those who read it while the program runs."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+class Terminal(Generic[Done]):
+    """Where a program speaks while it runs: the original's lines, remarks of ours, a live line that gives way to both.
+
+    `name` stands before remarks. To be used as a context, at whose end the live line is gone.
+    """
+
+    def __init__(
+        self, name: str, interrupts: process.Interrupts, update: Callable[[Done], None], live: LiveLine
+    ) -> None:
+        self.name, self.interrupts, self.update, self.live = name, interrupts, update, live
+
+    def __enter__(self) -> Terminal[Done]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.clear()
+
+    def log(self, line: str) -> None:
+        self.live.clear()
+        print_line(line)
+
+    def notice(self, line: str) -> None:
+        self.live.clear()
+        process.say(self.name, line)
+
+    def on_progress(self, done: Done) -> None:
+        self.interrupts.check()
+        self.update(done)
+
+    def on_saved(self, path: str) -> None:
+        self.interrupts.saved = path
 
 
 def print_usage_error(
@@ -62,11 +100,11 @@ def print_options(options: Mapping[str, Value], original: Sequence[Option]) -> N
     print_line(json.dumps({option.key[1:]: _plain(options[option.key[1:]]) for option in original}))
 
 
-def print_version(name: str) -> None:
-    """The version of this package, and which program was asked."""
+def print_version(name: str, script: str = "") -> None:
+    """The version of this package, and which program was asked, a port of `script`."""
     from legacy_style import __version__
 
-    print_line(f"{name} {__version__} (legacy-style, a port of {name}.lua)")
+    print_line(f"{name} {__version__} (legacy-style, a port of {script or name + '.lua'})")
 
 
 def _plain(value: Value) -> Value | int:

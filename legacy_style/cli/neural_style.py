@@ -43,9 +43,7 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         sys.stdout.write(help_text(program))
         return 0
     if command.action == "version":
-        from legacy_style import __version__
-
-        lua_program.print_line(f"{NAME} {__version__} (legacy-style, a port of neural_style.lua)")
+        lua_program.print_version(NAME)
     elif command.action == "print-options":
         lua_program.print_line(option_table.as_json(command.options))
     else:
@@ -85,26 +83,17 @@ def _run(command: CommandLine, interrupts: process.Interrupts) -> int:
     if plot:
         lossplot.check_name(plot)
     live = ProgressLine(sys.stderr, shown=command.progress and sys.stderr.isatty())
-
-    def notice(line: str) -> None:
-        live.clear()
-        process.say(NAME, line)
-
-    def log(line: str) -> None:
-        live.clear()
-        lua_program.print_line(line)
-
-    try:
-        with watched(command.watch, notice) as watcher:
-            easel = Easel(interrupts, live, batch.once(notice) if many else notice, watcher)
-            if not many:
-                easel.paint(options, log, plot)
-                return 0
-            jobs = batches.jobs(options, command.batch, command.output_dir)
-            outcomes = batch.run(jobs, command.output_dir, easel.paint, log)
-            return process.FAILED if any(each.state == "failed" for each in outcomes) else 0
-    finally:
-        live.clear()
+    with (
+        lua_program.Terminal(NAME, interrupts, live.update, live) as terminal,
+        watched(command.watch, terminal.notice) as watcher,
+    ):
+        easel = Easel(interrupts, live, batch.once(terminal.notice) if many else terminal.notice, watcher)
+        if not many:
+            easel.paint(options, terminal.log, plot)
+            return 0
+        jobs = batches.jobs(options, command.batch, command.output_dir)
+        outcomes = batch.run(jobs, command.output_dir, easel.paint, terminal.log)
+        return process.FAILED if any(each.state == "failed" for each in outcomes) else 0
 
 
 def help_text(program: str) -> str:

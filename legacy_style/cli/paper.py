@@ -126,7 +126,6 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
 
     from legacy_style.engine import loadcaffe, machine
     from legacy_style.formats import model_files
-    from legacy_style.programs.neural_style.story import Interrupted
 
     interrupts.check()
     machine.keep_freed_memory()
@@ -139,10 +138,10 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
             done.append(cell)
             interrupts.check()
     except KeyboardInterrupt:
-        if all(cell.terms is None for cell in done):
-            raise
-        save(options.output, done)
-        raise Interrupted(options.output) from None
+        if any(cell.terms is not None for cell in done):
+            save(options.output, done)
+            interrupts.saved = options.output
+        raise
     save(options.output, done)
     return 0
 

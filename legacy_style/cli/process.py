@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from legacy_style import files
 from legacy_style.cli import hints
-from legacy_style.errors import LegacyStyleError, RankError, is_hushed
+from legacy_style.errors import LegacyStyleError, RankError
 
 FAILED = 1
 BROKEN_PIPE = 141  # 128 + SIGPIPE, a shell's status for a program that wrote to nobody
@@ -33,11 +33,12 @@ class Interrupts:
     """While entered, the first SIGINT or SIGTERM raises KeyboardInterrupt in the main thread.
 
     Those after it do nothing, so that the image is saved in peace and the process ends with its own status.
-    `signum` is that of the first, or 0.
+    `signum` is that of the first, or 0. `saved`: the image that the program saved last, for what is said at its end.
     """
 
     def __init__(self) -> None:
         self.signum = 0
+        self.saved = ""
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -93,11 +94,11 @@ def run(
         except BrokenPipeError:
             _abandon_streams()
             return BROKEN_PIPE
-        except KeyboardInterrupt as interrupt:
-            return _interrupted(name, interrupts.signum, interrupt, unsaved)
+        except KeyboardInterrupt:
+            return _interrupted(name, interrupts, unsaved)
         except RankError as error:
             # A signal, if there was one, came from torchrun, because of what this error is about.
-            _tell(name, str(error), error)
+            _tell(name, f"{error}; {_last(interrupts, unsaved)}")
             _abandon_streams()
             return FAILED
         except Exception as error:
@@ -106,9 +107,9 @@ def run(
             if message is None and not interrupts.signum:
                 raise
             if interrupts.signum:  # what failed is, as a rule, the saving of what there was
-                return _interrupted(name, interrupts.signum, error, message or unsaved)
+                return _interrupted(name, interrupts, message or unsaved)
             assert message is not None
-            _tell(name, message, error)
+            _tell(name, message)
             _abandon_streams()
             return FAILED
 
@@ -122,29 +123,26 @@ def _choose_wait_policy() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _interrupted(name: str, signum: int, error: BaseException, unsaved: str) -> int:
-    what = "terminated" if signum == signal.SIGTERM else "interrupted"
-    _tell(name, "; ".join(filter(None, (what, _where(error) or unsaved))), error)
+def _interrupted(name: str, interrupts: Interrupts, unsaved: str) -> int:
+    what = "terminated" if interrupts.signum == signal.SIGTERM else "interrupted"
+    _tell(name, "; ".join(filter(None, (what, _last(interrupts, unsaved)))))
     _abandon_streams()
-    if signum:
+    if interrupts.signum:
         # Not by way of Python's own exit: where a KeyboardInterrupt has passed through an exec (dataclasses
         # use it while torch is loaded), Python ends by killing itself with SIGINT, whatever the status.
-        os._exit(128 + signum)
+        os._exit(128 + interrupts.signum)
     return 128 + signal.SIGINT
 
 
-def _where(error: BaseException) -> str:
-    """Where the image is; Interrupted is known by its path: to import its class would import torch, for seconds."""
-    path, saved = getattr(error, "path", ""), getattr(error, "saved", "")
-    if path and isinstance(error, KeyboardInterrupt):
-        return f"the image of the last evaluation is in {path}"
-    return f"the last image that was saved is {saved}" if saved else ""
+def _last(interrupts: Interrupts, unsaved: str) -> str:
+    return f"the last image that was saved is {interrupts.saved}" if interrupts.saved else unsaved
 
 
-def _tell(name: str, message: str, error: BaseException) -> None:
-    if not is_hushed(error):
-        hint = hints.of_message(message)
-        say(name, f"{message}; {hint}" if hint else message)
+def _tell(name: str, message: str) -> None:
+    """Why the program ends, with a hint; of several processes, each says its number."""
+    hint = hints.of_message(message)
+    number = f"process {os.environ.get('RANK')}: " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+    say(name, f"{number}{message}; {hint}" if hint else f"{number}{message}")
 
 
 def _explain(error: Exception, output: str, memory_advice: str) -> str | None:

@@ -56,28 +56,13 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
     from legacy_style.programs.fast_neural_style.train import train
 
     machine.keep_freed_memory()
-    live = _Live(sys.stderr, shown=not options["no_progress"] and sys.stderr.isatty())
-
-    def log(line: str) -> None:
-        live.clear()
-        lua_program.print_line(line)
-
-    def notice(line: str) -> None:
-        live.clear()
-        process.say(NAME, line)
-
-    def on_progress(done: Progress) -> None:
-        interrupts.check()
-        live.update(done)
-
-    try:
-        train(settings, log=log, notice=notice, on_progress=on_progress)
-    finally:
-        live.clear()
+    live = TrainingLine(sys.stderr, shown=not options["no_progress"] and sys.stderr.isatty())
+    with lua_program.Terminal(NAME, interrupts, live.update, live) as terminal:
+        train(settings, log=terminal.log, notice=terminal.notice, on_progress=terminal.on_progress)
     return 0
 
 
-class _Live(LiveLine):
+class TrainingLine(LiveLine):
     """The line on stderr: iteration, loss, images a second, time left."""
 
     _first: Progress | None = None

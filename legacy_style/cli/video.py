@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import sys
-import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
 from legacy_style.cli import process
-from legacy_style.cli.progress import columns, duration, fit
+from legacy_style.cli.progress import LiveLine, duration
 from legacy_style.errors import OptionError
 
 if TYPE_CHECKING:
@@ -187,31 +186,11 @@ def consistency(flow: str, opposite: str, output: str) -> int:
     return 0
 
 
-class VideoLine:
-    """The live line on stderr: frame, loss, seconds a frame, time left. Does nothing where `shown` is false."""
-
-    def __init__(self, stream: TextIO, shown: bool) -> None:
-        self._stream, self._shown = stream, shown
-        self._length = 0
-        self._drawn = -math.inf
+class VideoLine(LiveLine):
+    """The live line on stderr: frame, loss, seconds a frame, time left."""
 
     def update(self, progress: Progress) -> None:
-        """Draw the line, at most ten times a second."""
-        now = time.monotonic()
-        if not self._shown or now - self._drawn < 0.1:
-            return
-        self._drawn = now
-        text = fit(describe(progress), columns(self._stream) - 1)
-        self._stream.write("\r" + text.ljust(self._length))
-        self._stream.flush()
-        self._length = len(text)
-
-    def clear(self) -> None:
-        """Remove the line, leaving the cursor where it began."""
-        if self._length:
-            self._stream.write("\r" + " " * self._length + "\r")
-            self._stream.flush()
-            self._length = 0
+        self.show(lambda: describe(progress))
 
 
 def describe(progress: Progress) -> list[str]:

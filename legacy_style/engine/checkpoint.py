@@ -143,7 +143,11 @@ def _is_state(state: Mapping[str, Any], n: int) -> bool:
     }
     if not all(type(each) in (int, float) and each >= 0 for each in numbers.values()):
         return False
-    vectors = [state[name] for name in ("m", "v", "direction", "g_old") if state.get(name) is not None]
+    vectors = [
+        state[name] for name in ("m", "v", "direction", "g_old", "best") if state.get(name) is not None
+    ]
+    if type(state.get("best_total", 0.0)) is not float:
+        return False
     if not all(
         isinstance(each, Tensor) and each.numel() == n and each.dtype == torch.float32 for each in vectors
     ):

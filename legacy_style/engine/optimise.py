@@ -161,6 +161,7 @@ class Optimisation:
     of an evaluation and its losses, also where these are not finite any more, `on_progress` after that where they are;
     a run ends where it returns something true. Where `ranks` share the image, `start` is what this process owns.
     `recorder` records evaluations and steps, None: where that can be done; `notice` takes the line that says it cannot.
+    Losses that are not finite end the run, but where `may_diverge`: then they are reported as others are.
 
     A checkpoint holds x, the state of the optimiser, and the number `calls` of evaluations before x; a run that goes on
     from it begins with the evaluation of x. So one may be written while x is evaluated, until `feval` returns; from
@@ -177,10 +178,12 @@ class Optimisation:
         checkpoint: Checkpoint | None = None,
         on_losses: Callable[[int, Losses], None] | None = None,
         on_progress: OnProgress | None = None,
+        may_diverge: bool = False,
         ranks: Ranks | None = None,
         recorder: Recorder | None = None,
         notice: Callable[[str], None] = lambda line: None,
     ) -> None:
+        self.may_diverge = may_diverge
         self.objective, self.x, self.optimizer = objective, start, optimizer
         self.autotune = objective.autotune
         self.precision, self.checkpoint = precision, checkpoint
@@ -256,10 +259,12 @@ class Optimisation:
         losses = total_of(self.objective, values)
         if self.on_losses is not None:
             self.on_losses(self.calls + 1, losses)
-        if not math.isfinite(losses.total):
+        finite = math.isfinite(losses.total)
+        if not finite and not self.may_diverge:
             raise DivergenceError(f"the loss is not finite any more at iteration {self.calls + 1}.")
         self.deferral.begin()  # image and losses belong together
-        self.evaluated = x.clone() if self.evaluated is None else self.evaluated.copy_(x)
+        if finite:
+            self.evaluated = x.clone() if self.evaluated is None else self.evaluated.copy_(x)
         self.losses.append(losses)
         self.calls += 1
         self.deferral.end()

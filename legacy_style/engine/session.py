@@ -126,6 +126,7 @@ class Session:
         on_progress: OnProgress | None = None,
         recorder: Recorder | None = None,
         notice: Callable[[str], None] = lambda line: None,
+        may_diverge: bool = False,
     ) -> Optimisation:
         """An optimisation from `start`, which it changes; see `optimise.Optimisation`."""
         return Optimisation(
@@ -136,6 +137,7 @@ class Session:
             checkpoint=checkpoint,
             on_losses=on_losses,
             on_progress=on_progress,
+            may_diverge=may_diverge,
             ranks=self.ranks,
             recorder=recorder,
             notice=notice,

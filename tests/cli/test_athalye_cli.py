@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from athalye_recordings import ATHALYE, ATHALYE_SHIPPED, FLAVOURS, NETWORK, cases
 from PIL import Image
+from recorded_runs import one_thread
 from recordings import needs_shared
 
 from legacy_style.cli import athalye as cli
 from legacy_style.cli import paper
 from legacy_style.cli.athalye_options import NETWORK as DEFAULT_NETWORK
-from legacy_style.cli.athalye_options import parser
+from legacy_style.cli.athalye_options import parse, parser
+from legacy_style.engine import memory
 from legacy_style.formats import model_files
 from legacy_style.programs.athalye import story as athalye
 
@@ -186,7 +188,43 @@ def test_options_are_the_original_ones(version):
         "--seed",
         "--matconvnet-orientation",
         "--exif-rotate",
+        "--tile",
+        "--print-plan",
+        "--checkpoint",
+        "--resume",
     }
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "meant"),
+    [
+        ("--t", "7", "tv_weight"),
+        ("--print", "7", "print_iterations"),
+        ("--pri", "7", "print_iterations"),
+        ("--checkpoint-i", "7", "checkpoint_iterations"),
+        ("--it", "7", "iterations"),
+        ("--n", "7", "network"),
+        ("--out", "7", "output"),
+        ("--ov", None, "overwrite"),
+        ("--exif", None, "exif_rotate"),
+        ("--til", "7", "tile"),
+        ("--res", "7", "resume"),
+    ],
+)
+def test_a_shortened_option_means_what_it_meant(word, value, meant):
+    """argparse of the original, without ours: --t was --tv-weight alone."""
+    base = ["--content", "a", "--styles", "b", "--output", "c"]
+    for given in ([word, value], [f"{word}={value}"]) if value else ([word],):
+        options = vars(parse([*base, *given])[1])
+        unchanged = vars(parse(base)[1])
+        assert {name for name in options if options[name] != unchanged[name]} == {meant}
+
+
+@pytest.mark.parametrize("word", ["--c", "--check", "--s", "--style", "--p", "--l=3", "--pro"])
+def test_a_word_that_was_short_for_several_options_still_is_refused(word, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--content", "a", "--styles", "b", "--output", "c", word, "7"])
+    assert "ambiguous" in capsys.readouterr().err or word == "--l=3"
 
 
 # ---- with images of our own
@@ -341,11 +379,10 @@ def test_no_finite_loss_ends_the_run_but_a_checkpoint_saves_it(words, monkeypatc
     assert cli.main(replaced(words, **{"learning-rate": "1e38"})) == 1
     assert "not finite after 1 iterations" in capsys.readouterr().err
 
-    def spoil(descent):
-        descent.x = descent.x.clone()
-        total = float("nan") if descent.state.t else 1.0
+    def spoil(descent, x, grad):
+        if descent.state.t:
+            x.fill_(float("nan"))
         descent.state.t += 1
-        descent.losses = athalye.Losses(total, total, total, total)
 
     monkeypatch.setattr(athalye.Descent, "step", spoil)
     more = ["--overwrite", "--checkpoint-output", "a_{}.png", "--checkpoint-iterations", "5"]
@@ -373,6 +410,102 @@ def test_interrupted_run_saves_what_there_is(signum, words, folder):
     assert process.returncode == 128 + signum
     assert "out.png" in err and "Traceback" not in err
     assert size("out.png") == (20, 16)
+
+
+# ---- tiles, the plan, checkpoints
+
+
+def test_tiles_are_one_piece(words, monkeypatch, capsys):
+    """The pooling of the network rounds up, and its total variation looks at neighbours: both over tiles' borders."""
+    random = np.random.RandomState(1)
+    Image.fromarray(random.randint(0, 256, (90, 101, 3), np.uint8)).save("content.png")
+    pictures = []
+    for more in ([], ["--tile", "48"]):
+        assert cli.main([*words, "--overwrite", "--print-iterations", "1", *more]) == 0
+        pictures.append((np.array(Image.open("out.png"), int), printed_losses(capsys.readouterr().out)))
+    (whole, losses), (tiled, tiled_losses) = pictures
+    for one, other in zip(losses, tiled_losses, strict=True):
+        assert other == {kind: pytest.approx(value, rel=1e-5) for kind, value in one.items()}
+    assert (np.abs(whole - tiled) <= 1).mean() > 0.999
+
+
+def test_the_plan_is_printed_and_nothing_is_written(words, folder, capsys):
+    before = sorted(folder.iterdir())
+    assert cli.main([*words, "--print-plan"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("image    20x16\n") and "the image and Adam's moments" in out and err == ""
+    assert cli.main([*words, "--print-plan", "--tile", "48"]) == 0
+    assert "in 1 tiles of 48 pixels" in capsys.readouterr().out
+    assert sorted(folder.iterdir()) == before
+
+
+def test_what_does_not_fit_is_worked_in_tiles_and_said(words, monkeypatch, capsys):
+    random = np.random.RandomState(1)
+    Image.fromarray(random.randint(0, 256, (400, 600, 3), np.uint8)).save("content.png")
+    # Of these 19 MB may be used; the feature maps alone take 40 in one piece.
+    monkeypatch.setattr(memory, "resident_memory", lambda: 100_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda processes=1: 370_000_000)
+    assert cli.main(replaced(words, iterations="1")) == 0
+    assert "working in tiles of" in capsys.readouterr().err
+
+
+def long(words):
+    """A run that goes downhill by leaps, so that what counts as the best matters."""
+    more = ["--learning-rate", "60", "--print-iterations", "2", "--progress-write"]
+    checkpoints = ["--checkpoint-iterations", "3", "--checkpoint-output", "c_{}.png"]
+    return [*replaced(words, iterations="9"), *more, *checkpoints]
+
+
+def made(folder):
+    """The bytes of all that a run leaves, but for its state."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("state", "old")}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_resumed_is_uninterrupted(signum, words, folder, capsys):
+    with one_thread():
+        assert cli.main(long(words)) == 0
+    expected = made(folder)
+    for name in ("out.png", "progress.txt"):
+        (folder / name).unlink()
+    line = [*long(words), "--checkpoint", "state", "--overwrite"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(CHECKOUT / "neural_style.py"), *line]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            for text in process.stdout:
+                if text.startswith("Iteration    6/"):
+                    break
+            process.send_signal(signum)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == (-9 if signum == signal.SIGKILL else 130)
+    with one_thread():
+        assert cli.main([*line, "--resume", "state"]) == 0
+    assert made(folder) == expected
+
+
+def test_a_finished_run_goes_on_for_longer_as_if_it_had_never_stopped(words, folder, capsys):
+    assert cli.main([*long(words), "--iterations", "6", "--checkpoint", "state"]) == 0
+    assert cli.main([*long(words), "--resume", "state", "--overwrite"]) == 0
+    longer = (folder / "out.png").read_bytes()
+    assert cli.main([*long(words), "--overwrite"]) == 0
+    assert (folder / "out.png").read_bytes() == longer
+
+
+def test_another_run_s_checkpoint_is_refused(words, capsys):
+    assert cli.main([*words, "--checkpoint", "state"]) == 0
+    more = ["--overwrite", "--resume", "state"]
+    assert cli.main([*words, *more, "--tv-weight", "1", "--pooling", "avg"]) == 1
+    err = capsys.readouterr().err
+    assert "--tv-weight was 100.0 and is 1.0; --pooling was 'max' and is 'avg'" in err
+    Image.fromarray(np.zeros((16, 20, 3), np.uint8)).save("style.png")
+    assert cli.main([*words, *more]) == 1
+    assert "the style images changed" in capsys.readouterr().err
+    Path("state").write_bytes(b"none")
+    assert cli.main([*words, *more]) == 1
+    assert "state: not a checkpoint" in capsys.readouterr().err
 
 
 def test_times_are_printed_in_words():

@@ -56,9 +56,7 @@ sys.exit(main(sys.argv[2:]))
 
 INTERRUPTIBLE = """
 import time
-class Interrupted(KeyboardInterrupt):
-    path = "./out_3.png"
-def stylize(options, *, log, notice, on_progress):
+def stylize(options, *, log, notice, on_progress, on_saved):
     try:
         log("running")
         time.sleep(60)
@@ -66,7 +64,8 @@ def stylize(options, *, log, notice, on_progress):
         log("saving")
         time.sleep(0.3)
         log("saved")
-        raise Interrupted
+        on_saved("./out_3.png")
+        raise
 """
 
 
@@ -112,7 +111,7 @@ def engine(monkeypatch):
 
 
 def raising(error):
-    def stylize(options, *, log, notice, on_progress):
+    def stylize(options, *, log, notice, on_progress, on_saved):
         raise error
 
     return stylize
@@ -264,7 +263,7 @@ def test_the_script_runs_the_other_dialect():
 
 
 def test_lines_go_to_stdout_and_remarks_to_stderr(engine, capsys):
-    def stylize(options, *, log, notice, on_progress):
+    def stylize(options, *, log, notice, on_progress, on_saved):
         log("Iteration 1 / 2\t")
         notice("no GPU")
         on_progress(None)
@@ -343,7 +342,7 @@ def test_signals_save_once_and_say_where(first, status, word, second):
             program.send_signal(second)
         out, err = program.communicate(timeout=60)
         assert out == "saved\n"
-        assert err == f"neural_style: {word}; the image of the last evaluation is in ./out_3.png\n"
+        assert err == f"neural_style: {word}; the last image that was saved is ./out_3.png\n"
         assert program.returncode == status
 
 
@@ -556,7 +555,7 @@ def test_a_real_run_that_is_interrupted_leaves_its_last_image(tmp_path, number, 
         out, err = program.communicate(timeout=60)
     assert program.returncode == status, err
     (made,) = [path for path in tmp_path.iterdir() if path.name not in ("models", "examples")]
-    assert err.splitlines()[-1].endswith(f"; the image of the last evaluation is in ./{made.name}")
+    assert err.splitlines()[-1].endswith(f"; the last image that was saved is ./{made.name}")
     printed = [3] + [int(line.split()[1]) for line in out.splitlines() if line.startswith("Iteration ")]
     assert int(made.stem.removeprefix("out_")) in (printed[-1], printed[-1] - 1)
     with Image.open(made) as image:

@@ -15,7 +15,7 @@ from legacy_style.engine import machine
 from legacy_style.engine.optimise import FLOAT32_EVALUATIONS
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style.options import EXTENSIONS, Options
-from legacy_style.programs.neural_style.story import Interrupted, plan, stylize
+from legacy_style.programs.neural_style.story import plan, stylize
 from legacy_style.torch7 import nn
 
 CPU = [torch.device("cpu")]
@@ -187,7 +187,7 @@ def test_a_resumed_run_changes_precision_where_the_whole_one_does(saved_at, opti
         if progress.iteration == saved_at:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(KeyboardInterrupt):
         stylize(replace(given, checkpoint="state"), on_progress=interrupt)
     resumed = stylize(replace(given, resume="state"))
     assert resumed.losses == whole.losses

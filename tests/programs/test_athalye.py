@@ -13,6 +13,7 @@ from recordings import needs_shared
 
 from legacy_style.engine import network
 from legacy_style.engine.losses import ContentLoss, StyleLoss
+from legacy_style.engine.optimise import total_of
 from legacy_style.errors import DivergenceError, FormatError, LegacyStyleError, OptionError, UnsupportedError
 from legacy_style.formats import model_files
 from legacy_style.formats.state_dict import write_pth
@@ -250,13 +251,40 @@ def test_layer_weights_rise_and_sum_to_one():
 
 
 def test_blend_weights_are_divided_by_the_sum_of_all():
-    assert athalye.blend_weights(athalye.Settings(), 4) == [0.25] * 4
-    assert athalye.blend_weights(athalye.Settings(style_blend_weights=[1, 1, 2]), 2) == [0.25, 0.25, 0.5]
+    assert athalye.blend_weights(athalye.AthalyeSettings(), 4) == [0.25] * 4
+    assert athalye.blend_weights(athalye.AthalyeSettings(style_blend_weights=[1, 1, 2]), 2) == [
+        0.25,
+        0.25,
+        0.5,
+    ]
     with pytest.raises(OptionError, match="sum 0"):
-        athalye.blend_weights(athalye.Settings(style_blend_weights=[1, -1]), 2)
+        athalye.blend_weights(athalye.AthalyeSettings(style_blend_weights=[1, -1]), 2)
 
 
 # ---- network and start
+
+
+class Run:
+    """The descent of one command line, step by step: x, its losses and gradient, all that the program sees of them."""
+
+    def __init__(self, loaded, model, settings):
+        net = athalye.build_network(model, settings, CPU)
+        self.session = athalye.capture(net, loaded, model, settings)
+        self.descent = athalye.Descent(settings, 1000)
+        self.x = athalye.start_image(loaded.content, loaded.initial, model, settings)
+        self.evaluate()
+
+    def evaluate(self):
+        values, self.grad = self.session.evaluate(self.x)
+        self.losses = athalye.shown(total_of(self.session.objective(*self.x.shape[2:]), values))
+
+    def step(self):
+        self.descent.step(self.x, self.grad)
+        self.evaluate()
+
+    def count(self):
+        self.descent.count(self.x, self.losses.total)
+        return self.descent.best
 
 
 @pytest.fixture(scope="module")
@@ -269,11 +297,11 @@ def test_shipped_start_image_has_the_recorded_gram_matrices_and_tv(thin, monkeyp
         recorded = dict(archive)
     noise = recorded["noise"][0]
     monkeypatch.setattr(athalye, "noise", lambda shape, seed: noise)
-    x = athalye.start_image(np.zeros(noise.shape), None, thin, athalye.Settings())
-    descent = athalye.start(noise * 10, [noise * 50], None, thin, athalye.Settings())
-    assert descent.losses.tv == pytest.approx(recorded["tv_loss"].item(), rel=LOSSES_AT_START)
-    torch.testing.assert_close(descent.x, x, rtol=0, atol=0)
-    for name, loss in zip(athalye.STYLE_LAYERS, descent.objective.network.losses_from("style"), strict=True):
+    x = athalye.start_image(np.zeros(noise.shape), None, thin, athalye.AthalyeSettings())
+    run = Run(athalye_images.Images(noise * 10, [noise * 50], None), thin, athalye.AthalyeSettings())
+    assert run.losses.tv == pytest.approx(recorded["tv_loss"].item(), rel=LOSSES_AT_START)
+    torch.testing.assert_close(run.x, x, rtol=0, atol=0)
+    for name, loss in zip(athalye.STYLE_LAYERS, run.session.net.losses_from("style"), strict=True):
         close(loss.gram, recorded[f"gram_x0/{name}"], STAGES["gram_x0"], name)
 
 
@@ -289,7 +317,7 @@ def test_start_images(thin, monkeypatch):
     mean = torch.from_numpy(thin.mean_pixel[::-1].copy()).float().view(1, 3, 1, 1)
 
     def at(initial, blend):
-        return athalye.start_image(content, initial, thin, athalye.Settings(initial_noiseblend=blend))[
+        return athalye.start_image(content, initial, thin, athalye.AthalyeSettings(initial_noiseblend=blend))[
             0, :, 0, 0
         ]
 
@@ -321,9 +349,8 @@ def test_the_same_weights_give_the_same_losses_from_any_file(tmp_path):
     for path, orientation in [(NETWORK, None), (NETWORK, "hw"), ("thin.pth", None), ("thin.pth", "wh")]:
         model = athalye.load_model(str(tmp_path / path), orientation)
         model.mean_pixel[:] = 100  # a .pth has no mean of its own
-        losses[str(path), orientation] = athalye.start(
-            image, [image[::-1]], image[:, ::-1].copy(), model, athalye.Settings()
-        ).losses
+        loaded = athalye_images.Images(image, [image[::-1]], image[:, ::-1].copy())
+        losses[str(path), orientation] = Run(loaded, model, athalye.AthalyeSettings()).losses
     as_original, as_trained = losses[str(NETWORK), None], losses[str(NETWORK), "hw"]
     assert losses["thin.pth", "wh"] == as_original
     assert losses["thin.pth", None] == as_trained
@@ -339,12 +366,12 @@ def test_a_network_without_the_layers_is_refused(tmp_path):
 
 
 def test_average_pooling_rounds_up_and_counts_valid_cells(thin):
-    net = athalye.build_network(thin, athalye.Settings(pooling="avg"), CPU)
+    net = athalye.build_network(thin, athalye.AthalyeSettings(pooling="avg"), CPU)
     pool = next(layer for layer in net.layers if isinstance(layer, nn.SpatialAveragePooling))
     x = torch.arange(15.0).view(1, 1, 3, 5)
     expected = torch.tensor([[[[3.0, 5.0, 6.5], [10.5, 12.5, 14.0]]]])
     torch.testing.assert_close(pool.forward(x), expected, rtol=0, atol=0)
-    net = athalye.build_network(thin, athalye.Settings(pooling="anything"), CPU)
+    net = athalye.build_network(thin, athalye.AthalyeSettings(pooling="anything"), CPU)
     assert any(isinstance(layer, nn.SpatialMaxPooling) for layer in net.layers)
 
 
@@ -356,7 +383,7 @@ def descent(thin):
     def make(**options):
         random = np.random.RandomState(5)
         content, style = (random.uniform(0, 255, (16, 16, 3)) for _ in range(2))
-        return athalye.start(content, [style], content, thin, athalye.Settings(**options))
+        return Run(athalye_images.Images(content, [style], content), thin, athalye.AthalyeSettings(**options))
 
     return make
 
@@ -366,11 +393,10 @@ def test_the_best_of_what_counted_is_kept(descent):
     totals = []
     for i in range(4):
         run.step()
-        totals.append((run.losses.total, run.x))
+        totals.append((run.losses.total, run.x.clone()))
         if i % 2 == 0:
             best = run.count()
-    assert best is min(totals[::2], key=lambda each: each[0])[1]
-    assert run.best is best
+    torch.testing.assert_close(best, min(totals[::2], key=lambda each: each[0])[1], rtol=0, atol=0)
 
 
 def test_a_run_without_a_finite_loss_says_so(descent):
@@ -394,9 +420,13 @@ def test_rates_that_adam_cannot_use_are_named(descent, options):
 def test_too_few_blend_weights_and_two_channels_are_refused(thin):
     image, two = np.zeros((16, 16, 3)), np.zeros((16, 16, 2))
     with pytest.raises(OptionError, match="as many"):
-        athalye.start(image, [image] * 2, None, thin, athalye.Settings(style_blend_weights=[1.0]))
+        Run(
+            athalye_images.Images(image, [image] * 2, None),
+            thin,
+            athalye.AthalyeSettings(style_blend_weights=[1.0]),
+        )
     with pytest.raises(UnsupportedError, match="gray and alpha"):
-        athalye.start(two, [image], None, thin, athalye.Settings())
+        Run(athalye_images.Images(two, [image], None), thin, athalye.AthalyeSettings())
 
 
 # ---- traces
@@ -444,9 +474,9 @@ def test_trace_stage_by_stage(case, monkeypatch):
     monkeypatch.setattr(
         athalye, "noise", lambda shape, seed: np.load(ATHALYE / "traces/noise_1x48x64x3.npy")[0]
     )
-    names = athalye.Settings.__dataclass_fields__.keys() & kwargs.keys()
-    settings = athalye.Settings(**{name: kwargs[name] for name in names})
-    descent = athalye.start(loaded.content, loaded.styles, loaded.initial, model, settings)
+    names = athalye.AthalyeSettings.__dataclass_fields__.keys() & kwargs.keys()
+    settings = athalye.AthalyeSettings(**{name: kwargs[name] for name in names})
+    descent = Run(loaded, model, settings)
     close(nhwc(descent.x), recorded("x_0"), STAGES["x_0"], "x_0")
 
     compare_features(folder, model, settings, descent.x)
@@ -465,8 +495,15 @@ def test_trace_stage_by_stage(case, monkeypatch):
             share = (np.abs(nhwc(descent.x) - recorded(f"x_{k}")) <= levels).mean()
             assert share >= least, f"x_{k}: only {share:.4f} within {levels} levels"
         if k == 1:
-            close(nhwc(descent.state.m.view_as(descent.x)), recorded("adam_m_1"), GRADIENT, "adam_m_1")
-            close(nhwc(descent.state.v.view_as(descent.x)), recorded("adam_v_1"), 2 * GRADIENT, "adam_v_1")
+            close(
+                nhwc(descent.descent.state.m.view_as(descent.x)), recorded("adam_m_1"), GRADIENT, "adam_m_1"
+            )
+            close(
+                nhwc(descent.descent.state.v.view_as(descent.x)),
+                recorded("adam_v_1"),
+                2 * GRADIENT,
+                "adam_v_1",
+            )
 
 
 @needs_shared
@@ -480,18 +517,12 @@ def test_a_step_of_adam_is_the_recorded_one_to_the_last_bit(case):
 
     kwargs = json.loads((folder / "trace.json").read_text())["kwargs"]
     names = ("learning_rate", "beta1", "beta2", "epsilon")
-    settings = athalye.Settings(tv_weight=0.0, **{name: kwargs[name] for name in names})
+    settings = athalye.AthalyeSettings(tv_weight=0.0, **{name: kwargs[name] for name in names})
     grad = recorded("grad_0")
 
-    class Recorded:
-        network = network.Network([])
-
-        def __call__(self, x):
-            return {"tv": 0.0}, grad.clone()
-
-    descent = athalye.Descent(Recorded(), recorded("x_0"), settings)
-    descent.step()
-    for name, ours in (("x_1", descent.x), ("adam_m_1", descent.state.m), ("adam_v_1", descent.state.v)):
+    descent, x = athalye.Descent(settings, 1), recorded("x_0")
+    descent.step(x, grad)
+    for name, ours in (("x_1", x), ("adam_m_1", descent.state.m), ("adam_v_1", descent.state.v)):
         torch.testing.assert_close(ours, recorded(name), rtol=0, atol=0, msg=name)
 
 
@@ -537,7 +568,7 @@ def compare_features(folder, model, settings, x):
 
 
 def compare_targets(folder, descent):
-    net = descent.objective.network
+    net = descent.session.net
     for index, (name, loss) in enumerate(zip(athalye.STYLE_LAYERS, net.losses_from("style"), strict=True)):
         for i, (_, target) in enumerate(loss.targets):
             close(
@@ -561,14 +592,14 @@ def compare_targets(folder, descent):
 
 def compare_parts(folder, descent):
     """The gradient of each loss alone."""
-    net = descent.objective.network
+    net = descent.session.net
     kinds = {"content": net.losses_from("content"), "style": net.losses_from("style"), "tv": net.image_losses}
     for kind in kinds:
         others = [loss for other, losses in kinds.items() if other != kind for loss in losses]
         strengths = [loss.strength for loss in others]
         for loss in others:
             loss.strength = 0.0
-        _, grad = descent.evaluate(descent.x)
+        _, grad = descent.session.evaluate(descent.x)
         for loss, strength in zip(others, strengths, strict=True):
             loss.strength = strength
         close(nhwc(grad), np.load(folder / f"grad_0_{kind}.npy"), GRADIENT, f"grad_0_{kind}")

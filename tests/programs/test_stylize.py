@@ -10,7 +10,7 @@ from PIL import Image
 from recorded_runs import draw_stand_in
 from recordings import SHIPPED
 
-from legacy_style import Interrupted, Options
+from legacy_style import Options
 from legacy_style.errors import DivergenceError, FormatError, OptionError
 from legacy_style.files import sha256
 from legacy_style.formats import model_files
@@ -117,7 +117,7 @@ def test_the_command_of_a_record_makes_the_picture_again(tmp_path):
 
 def test_without_a_final_image_there_is_no_record(tmp_path):
     stylize(options(metadata=True), save=False)
-    with pytest.raises(Interrupted):
+    with pytest.raises(KeyboardInterrupt):
         stylize(options(metadata=True), on_progress=interrupting(2))
     assert files(tmp_path) == ["out_2.png"]
 
@@ -162,13 +162,16 @@ def interrupting(iteration):
 
 
 def test_an_interrupt_saves_the_image_of_the_last_evaluation(tmp_path):
-    whole = stylize(options(save_iter=1))
+    told = []
+    whole = stylize(options(save_iter=1), on_saved=told.append)
+    assert told == ["./out_1.png", "./out_2.png", "./out_3.png", "out.png"]
+    told.clear()
     expected = saved("out_3.png")
     for path in tmp_path.glob("out*"):
         path.unlink()
-    with pytest.raises(Interrupted) as caught:
-        stylize(options(save_iter=0), on_progress=interrupting(3))
-    assert caught.value.path == "./out_3.png"
+    with pytest.raises(KeyboardInterrupt):
+        stylize(options(save_iter=0), on_progress=interrupting(3), on_saved=told.append)
+    assert told == ["./out_3.png"]
     assert files(tmp_path) == ["out_3.png"]
     assert np.array_equal(saved("out_3.png"), expected)
     assert len(whole.losses) == 4
@@ -181,24 +184,21 @@ def test_an_interrupt_within_an_evaluation_saves_that_of_the_one_before(tmp_path
         if line.startswith("Iteration 3"):
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(KeyboardInterrupt):
         stylize(options(print_iter=1), log=log)
-    assert caught.value.path == "./out_2.png"
     assert files(tmp_path) == ["out_2.png"]
 
 
 def test_an_interrupt_where_nothing_is_saved_is_only_an_interrupt(tmp_path):
-    with pytest.raises(KeyboardInterrupt) as caught:
-        stylize(options(), on_progress=interrupting(2), save=False)
-    assert not isinstance(caught.value, Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stylize(options(), on_progress=interrupting(2), on_saved=pytest.fail, save=False)
 
     def log(line):
         if line.startswith("Capturing"):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt) as caught:
-        stylize(options(), log=log)
-    assert not isinstance(caught.value, Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stylize(options(), log=log, on_saved=pytest.fail)
     assert files(tmp_path) == []
 
 
@@ -409,7 +409,7 @@ def test_a_model_file_that_was_named_must_be_there():
 def test_a_number_of_iterations_that_never_comes_is_told(number, written, tmp_path):
     said = []
     if written is None:
-        with pytest.raises(Interrupted):
+        with pytest.raises(KeyboardInterrupt):
             stylize(options(num_iterations=number), notice=said.append, on_progress=interrupt)
     else:
         stylize(options(num_iterations=number), notice=said.append)

@@ -1,17 +1,15 @@
 """Several processes that work on one image: how they find each other, talk, and end together.
 
 torchrun, or whoever else sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, starts the program once per
-process; torch.distributed connects them, by gloo, and by nccl where tensors lie on GPUs. Surprises: process 0
-alone reads images, prints and saves; where a run fails, one process says why, whichever comes first, and the
-others end silently; a process that dies breaks the connections of the others at once, one that hangs does so
-after LEGACY_STYLE_TIMEOUT.
+process; torch.distributed connects them, by gloo, and by nccl where tensors lie on GPUs. Notes: process 0
+alone reads images, prints and saves; where a run fails, every process ends with an error of its own; a process
+that dies breaks the connections of the others at once, one that hangs does so after LEGACY_STYLE_TIMEOUT.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,7 +25,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from legacy_style.engine import checkpoint
-from legacy_style.errors import OptionError, RankError, hush
+from legacy_style.errors import OptionError, RankError
 from legacy_style.torch7.cmdline import tonumber
 
 TIMEOUT = "LEGACY_STYLE_TIMEOUT"
@@ -35,9 +33,6 @@ TIMEOUT = "LEGACY_STYLE_TIMEOUT"
 
 _DEFAULT_TIMEOUT = 600.0
 """Several times what a process may be busy with while all others wait: an evaluation, or saving the image."""
-
-_PATIENCE = 5.0
-"""Seconds that the processes have to report when a run fails; who does not is the one that died or hangs."""
 
 _NEW = ".new"
 
@@ -55,7 +50,6 @@ class Ranks:
         self.rank, self.size = rank, size
         self.local, self.local_size = local, local_size
         self.device = torch.device("cpu")  # where sums are made: this process's GPU, if it has one
-        self.saved = ""  # the last image that was saved
 
     def use(self, device: torch.device) -> None:
         """Take `device` as this process's own."""
@@ -133,8 +127,7 @@ def joined() -> Iterator[Ranks]:
     """This process among those of the run, as long as the context lasts.
 
     Raises RankError where the others do not come, die, or do not answer; OptionError where the environment
-    makes no sense. An error that leaves the context ends the run: it is hushed where another process has told
-    why.
+    makes no sense. An error that leaves the context ends the run, for it breaks the connections of the others.
     """
     if not all(name in os.environ for name in _LAUNCHED) or os.environ["WORLD_SIZE"] == "1":
         yield Ranks()
@@ -151,10 +144,10 @@ def joined() -> Iterator[Ranks]:
     try:
         yield ranks
     except BaseException as error:
-        last = _last_word(ranks, store, error)
-        if last is error:
-            raise
-        raise last from error
+        # What the failed calls still hold would keep the connections open.
+        for failed in filter(None, (error, error.__cause__)):
+            traceback.clear_frames(failed.__traceback__)
+        raise
     finally:
         _leave()
 
@@ -165,64 +158,11 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RankError(f"a connection between the processes of this run broke ({error})") from error
-
-
-def _last_word(ranks: Ranks, store: Any, error: BaseException) -> BaseException:
-    """What to end with: `error`, hushed where another process came first; or who is lost, and so to blame."""
-    while True:
-        try:
-            return _report(ranks, store, error)
-        except KeyboardInterrupt:
-            continue  # torchrun's SIGTERM, on account of the same failure
-
-
-def _report(ranks: Ranks, store: Any, error: BaseException) -> BaseException:
-    try:
-        store.set(f"ended {ranks.rank}", "")
-        first = store.compare_set("first to end", "", str(ranks.rank)) == str(ranks.rank).encode()
-        if not first:
-            hush(error)
-            if ranks.rank == 0:
-                _lost(ranks, store)  # which process 0 may keep for the others
-        elif isinstance(error, RankError | KeyboardInterrupt):
-            # The connections of the others break now, so that those which are alive report. What the failed
-            # calls still hold would keep them open.
-            traceback.clear_frames(error.__traceback__)
-            if error.__cause__ is not None:
-                traceback.clear_frames(error.__cause__.__traceback__)
-            _leave()
-            lost = _lost(ranks, store)
-            if lost:
-                return RankError(_who(lost, ranks))
-    except RuntimeError as gone:  # whoever kept the store
-        if isinstance(error, RankError):
-            return RankError(f"{error}, and so did that to torchrun or process 0 ({gone}); {_saved(ranks)}")
-    vars(error)["saved"] = ranks.saved  # for the command line to tell
-    return error
-
-
-def _lost(ranks: Ranks, store: Any) -> list[int]:
-    """The processes that do not report."""
-    lost = [rank for rank in range(ranks.size) if rank != ranks.rank]
-    deadline = time.monotonic() + _PATIENCE
-    while lost and time.monotonic() < deadline:
-        time.sleep(0.05)
-        lost = [rank for rank in lost if not store.check([f"ended {rank}"])]
-    return lost
-
-
-def _who(lost: list[int], ranks: Ranks) -> str:
-    names = ", ".join(map(str, lost[:8])) + (" and others" if len(lost) > 8 else "")
-    processes = f"process {names}" if len(lost) == 1 else f"processes {names}"
-    return (
-        f"{processes} of this run's {ranks.size}, counted from 0, died or did not answer; {_saved(ranks)}."
-        f" Processes that are only slow have more time with {TIMEOUT}={2 * _timeout().total_seconds():g}"
-    )
-
-
-def _saved(ranks: Ranks) -> str:
-    return f"the last image that was saved is {ranks.saved}" if ranks.saved else "no image was saved"
+        longer = 2 * _timeout().total_seconds()
+        raise RankError(
+            f"a connection between the processes of this run broke ({error}), because another one failed, died, or did"
+            f" not answer in time; if it was only slow, give it more with {TIMEOUT}={longer:g}"
+        ) from error
 
 
 def _leave() -> None:

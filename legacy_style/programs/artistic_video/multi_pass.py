@@ -41,18 +41,22 @@ class Neighbour:
     weights: Callable[[], Weights]
 
 
-def run(settings: MultiPass, *, log: Log, notice: Log, on_progress: OnProgress | None = None) -> None:
+def run(
+    settings: MultiPass, *, log: Log, notice: Log, on_saved: Log, on_progress: OnProgress | None = None
+) -> None:
     """Run artistic_video_multiPass.lua; see `single.run`."""
     with torch.no_grad():
-        Story(settings, log, notice, on_progress).run()
+        Passes(settings, log, notice, on_saved, on_progress).run()
 
 
-class Story:
+class Passes:
     """The run of artistic_video_multiPass.lua."""
 
-    def __init__(self, settings: MultiPass, log: Log, notice: Log, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, settings: MultiPass, log: Log, notice: Log, on_saved: Log, on_progress: OnProgress | None
+    ) -> None:
         self.settings, self.common = settings, settings.common
-        self.log, self.notice, self.on_progress = log, notice, on_progress
+        self.log, self.notice, self.on_saved, self.on_progress = log, notice, on_saved, on_progress
         self.generator = Generator(self.common.seed)
         self.count = self.common.num_images or 0
         self.noise: Tensor | None = None
@@ -65,15 +69,10 @@ class Story:
             )
         self.painter = open_painter(common, self.log, self.notice, frames=self.detect)
         frames = range(common.start, common.start + self.count)
-        saved = ""
         for number in range(settings.continue_with_pass, settings.passes + 1):
             for frame in frames if number % 2 else reversed(frames):
-                try:
-                    self.paint(frame, number)
-                except KeyboardInterrupt as interrupt:
-                    vars(interrupt)["saved"] = saved
-                    raise
-                saved = common.output.name(frame, number)
+                self.paint(frame, number)
+                self.on_saved(common.output.name(frame, number))
 
     def detect(self) -> None:
         if not self.count:

@@ -49,21 +49,25 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def run(settings: Single, *, log: Log, notice: Log, on_progress: OnProgress | None = None) -> None:
+def run(
+    settings: Single, *, log: Log, notice: Log, on_saved: Log, on_progress: OnProgress | None = None
+) -> None:
     """Run artistic_video.lua; `log` takes each line that the original prints, `notice` remarks of ours.
 
-    Raises the errors of `legacy_style.errors`; a KeyboardInterrupt says in `saved` which frame was finished last.
+    `on_saved` is told the name of every frame that is finished. Raises the errors of `legacy_style.errors`.
     """
     with torch.no_grad():
-        Story(settings, log, notice, on_progress).run()
+        SinglePass(settings, log, notice, on_saved, on_progress).run()
 
 
-class Story:
+class SinglePass:
     """The run of artistic_video.lua, and what it keeps from frame to frame."""
 
-    def __init__(self, settings: Single, log: Log, notice: Log, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, settings: Single, log: Log, notice: Log, on_saved: Log, on_progress: OnProgress | None
+    ) -> None:
         self.settings, self.common = settings, settings.common
-        self.log, self.notice, self.on_progress = log, notice, on_progress
+        self.log, self.notice, self.on_saved, self.on_progress = log, notice, on_saved, on_progress
         self.generator = Generator(self.common.seed)
         self.first: Tensor | None = None  # what the first frame ended at, which -init first begins from
 
@@ -77,12 +81,8 @@ class Story:
             if not Path(name).is_file():
                 self.log("No more frames.\t")
                 return
-            try:
-                self.paint(frame, torch_image.load(name, exif_rotate=common.exif_rotate), frames)
-            except KeyboardInterrupt as interrupt:
-                if frame > begin:
-                    vars(interrupt)["saved"] = self.output(frame - 1)
-                raise
+            self.paint(frame, torch_image.load(name, exif_rotate=common.exif_rotate), frames)
+            self.on_saved(self.output(frame))
 
     def output(self, frame: int) -> str:
         return self.common.output.name(frame - self.common.start + 1)

@@ -2,7 +2,7 @@
 
 Ports anishathalye/neural-style d0a1148, stylize.py and vgg.py. Unlike neural_style.lua it works on images of
 0..255 less the file's own mean pixel, weighs the layers, keeps a target per style image, takes the total
-variation per pixel, pools with sizes rounded up, and looks at the losses after each step of Adam. Surprises:
+variation per pixel, pools with sizes rounded up, and looks at the losses after each step of Adam. Notes:
 the best image is saved, but only of those that were looked at; a .mat's kernels are used transposed, as
 vgg.py reads them; the network wants blue first, so images are turned instead of weights.
 """
@@ -10,11 +10,12 @@ vgg.py reads them; the network wants blue first, so images are turned instead of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
 from operator import mul
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,13 +23,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style.engine import loadcaffe, network
+from legacy_style.engine.checkpoint import Plain, digest
 from legacy_style.engine.losses import ContentLoss, Loss
+from legacy_style.engine.memory import Plan
 from legacy_style.engine.network import Network
-from legacy_style.engine.objective import Objective
-from legacy_style.engine.session import Session
+from legacy_style.engine.optimise import Feval, Losses, Repeat, plainly
+from legacy_style.engine.session import Session, weights_digest
 from legacy_style.errors import DivergenceError, OptionError, UnsupportedError
 from legacy_style.formats import matlab, model_files
-from legacy_style.programs.athalye.images import Array, check_channels
+from legacy_style.programs.athalye.images import Array, Images, check_channels
 from legacy_style.programs.athalye.losses import MeanTVLoss, SeparateStyleLoss
 from legacy_style.programs.neural_style import pixels
 from legacy_style.torch7 import nn
@@ -46,7 +49,7 @@ _LARGEST_WEIGHT = 1e30
 
 
 @dataclass(frozen=True)
-class Settings:
+class AthalyeSettings:
     """The options of the optimisation, as on the command line; `initial_noiseblend` None: the default."""
 
     content_weight: float = 5.0
@@ -62,16 +65,6 @@ class Settings:
     initial_noiseblend: float | None = None
     pooling: str = "max"
     seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Losses:
-    """The losses of one image, weighted as they are printed, rounded to float32."""
-
-    content: float
-    style: float
-    tv: float
-    total: float
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ def load_model(path: str, orientation: str | None) -> Model:
     return Model(chain, np.array(net.mean_pixel or pixels.MEAN_PIXEL)[::-1], orientation == "wh")
 
 
-def blend_weights(settings: Settings, count: int) -> list[float]:
+def blend_weights(settings: AthalyeSettings, count: int) -> list[float]:
     """The weights of `count` style images, divided by the sum of all that were given, even too many."""
     given = settings.style_blend_weights
     if given is None:
@@ -118,8 +111,14 @@ def layer_weights(ratio: float) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def build_network(model: Model, settings: Settings, device: torch.device) -> Network:
-    """The network up to its last loss; a content layer of weight 0 is left out."""
+def build_network(model: Model, settings: AthalyeSettings, device: torch.device) -> Network:
+    """The network up to its last loss, on `device`; a content layer of weight 0 is left out.
+
+    Raises OptionError for a weight that is far too large.
+    """
+    for name in ("content_weight", "content_weight_blend", "style_weight"):
+        if abs(getattr(settings, name)) > _LARGEST_WEIGHT:
+            raise OptionError(f"--{name.replace('_', '-')} {getattr(settings, name):g} is far too large")
     average = settings.pooling == "avg"  # whatever else it says means max
     pooling = network.pool_rounding_up(nn.SpatialAveragePooling if average else nn.SpatialMaxPooling)
     blend = settings.content_weight_blend
@@ -155,7 +154,7 @@ def noise(shape: tuple[int, ...], seed: int | None) -> NDArray[np.float32]:
     return Generator(seed).randn(*shape).astype(np.float32)
 
 
-def start_image(content: Array, initial: Array | None, model: Model, settings: Settings) -> Tensor:
+def start_image(content: Array, initial: Array | None, model: Model, settings: AthalyeSettings) -> Tensor:
     """Where the descent starts, (1, 3, H, W): `initial` or the content, blended with noise; or only noise."""
     blend = settings.initial_noiseblend
     if blend is None:
@@ -176,83 +175,148 @@ def _to_tensor(image: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1)))[None]
 
 
-class Descent:
-    """Adam on the image x; `losses` are those of x, `best` is the best of the images that counted."""
+class Shown(NamedTuple):
+    """The losses of one image as they are printed: weighted, rounded to float32."""
 
-    def __init__(self, objective: Objective, x: Tensor, settings: Settings) -> None:
-        self.objective, self.settings = objective, settings
+    content: float
+    style: float
+    tv: float
+    total: float
+
+
+def shown(losses: Losses) -> Shown:
+    """The losses of an evaluation for printing."""
+    kinds = (sum(losses.content), sum(losses.style), sum(losses.others))
+    return Shown(*(float(np.float32(value)) for value in (*kinds, sum(kinds))))
+
+
+class Descent:
+    """TensorFlow's Adam as an `optimise.Optimizer`, and the best of the images that counted.
+
+    `iterations` steps are one evaluation more: that of the start image. What has counted is part of the state, since
+    the best image is what is saved.
+    """
+
+    def __init__(self, settings: AthalyeSettings, iterations: int) -> None:
+        self.settings, self.iterations = settings, max(iterations, 0)
+        self.num_iterations = self.iterations + 1.0  # evaluations
         self.state = AdamState()
         self._betas = np.array((settings.beta1, settings.beta2), np.float32)
         self._powers = np.ones(2, np.float32)  # of the betas, to the number of the step
         self.best: Tensor | None = None
-        self._best_total = math.inf
-        self.x = x
-        self.losses, self.grad = self.evaluate(x)
+        self.best_total = math.inf
+        self._earlier: tuple[Tensor | None, float] = (
+            None,
+            math.inf,
+        )  # before the evaluation that is under way
 
-    def evaluate(self, x: Tensor) -> tuple[Losses, Tensor]:
-        """The losses and the gradient at x."""
-        values, grad = self.objective(x)
-        net = self.objective.network
-        content, style = (sum(net.values_from(source, values)) for source in ("content", "style"))
-        parts = (content, style, values["tv"])
-        return Losses(*(float(np.float32(value)) for value in (*parts, sum(parts)))), grad
+    @property
+    def vectors(self) -> dict[str, int]:
+        """What it keeps, for the memory plan, the image and its gradient included."""
+        return {"the image and Adam's moments": 6, "the best image": 2}
 
-    def step(self) -> None:
-        """One step of TensorFlow's Adam, and a look at where it led; interrupted, it leaves x as it was."""
+    def minimise(self, feval: Feval, x: Tensor, done: int, repeat: Repeat = plainly) -> None:
+        """Evaluate x, then step and evaluate where that led, until the last step."""
+        self._powers = np.ones(2, np.float32)
+        with np.errstate(all="ignore"):
+            for _ in range(done):
+                self._powers = self._powers * self._betas
+        self.state.t = done
+        _, grad = feval(x)
+        while self.state.t < self.iterations:
+            self.step(x, grad.view_as(x))
+            self._earlier = (self.best, self.best_total)
+            _, grad = feval(x)
+
+    def step(self, x: Tensor, grad: Tensor) -> None:
+        """One step of TensorFlow's Adam: changes x."""
         state, alpha, (beta1, beta2) = self.state, self._next_step_size(), self._betas.tolist()
         if state.m is None or state.v is None:
-            state.m, state.v = torch.zeros_like(self.x), torch.zeros_like(self.x)
+            state.m, state.v = torch.zeros_like(x), torch.zeros_like(x)
         # In TensorFlow's order, for the last bit of x: where features are equal, it decides which is the maximum.
-        state.m += (self.grad - state.m) * (1 - beta1)
-        state.v += (self.grad * self.grad - state.v) * (1 - beta2)
+        state.m += (grad - state.m) * (1 - beta1)
+        state.v += (grad * grad - state.v) * (1 - beta2)
         # PyTorch's square root in float32 is not always the nearest; that in float64, rounded, is.
-        x = self.x - state.m * alpha / (state.v.double().sqrt().float() + self.settings.epsilon)
-        losses, grad = self.evaluate(x)
-        self.x, self.losses, self.grad = x, losses, grad
+        x -= state.m * alpha / (state.v.double().sqrt().float() + self.settings.epsilon)
 
     def _next_step_size(self) -> float:
         """The learning rate with both corrections of the bias, computed in float32 as TensorFlow does."""
-        self.state.t += 1
         with np.errstate(all="ignore"):
-            self._powers = self._powers * self._betas
-            correction1, correction2 = np.float32(1) - self._powers
+            powers = self._powers * self._betas
+            correction1, correction2 = np.float32(1) - powers
             alpha = np.float32(self.settings.learning_rate) * np.sqrt(correction2) / correction1
         if not np.isfinite(alpha):
             raise OptionError(
                 f"Adam cannot make a step of {alpha}: --beta1 and --beta2 should be at least 0 and less than 1,"
                 " --learning-rate less than 1e38"
             )
+        self.state.t += 1
+        self._powers = powers
         return float(alpha)
 
-    def count(self) -> Tensor:
-        """Let x be a candidate for the best image, which is returned; DivergenceError where there is none."""
-        if self.losses.total < self._best_total:
-            self.best, self._best_total = self.x, self.losses.total
+    def count(self, image: Tensor, total: float) -> None:
+        """Let an image be a candidate for the best; DivergenceError where there is none."""
+        if total < self.best_total:
+            self.best, self.best_total = image.clone(), total
         if self.best is None:
             raise DivergenceError(
                 f"the loss is not finite after {self.state.t} iterations, so there is no image to save;"
                 " a weight or --learning-rate is far too large"
             )
-        return self.best
+
+    def pack(self) -> dict[str, Any]:
+        best, total = self._earlier
+        return {"m": self.state.m, "v": self.state.v, "best": best, "best_total": total}
+
+    def unpack(self, packed: Mapping[str, Any], x: Tensor) -> None:
+        m, v = (None if packed[name] is None else packed[name].to(x.device) for name in ("m", "v"))
+        self.state = AdamState(0, m, v)
+        self._earlier = self.best, self.best_total = packed["best"], packed["best_total"]
 
 
-def start(
-    content: Array, styles: Sequence[Array], initial: Array | None, model: Model, settings: Settings
-) -> Descent:
-    """Capture the targets and look at the start image. Raises OptionError, UnsupportedError."""
-    for name in ("content_weight", "content_weight_blend", "style_weight"):
-        if abs(getattr(settings, name)) > _LARGEST_WEIGHT:
-            raise OptionError(f"--{name.replace('_', '-')} {getattr(settings, name):g} is far too large")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = build_network(model, settings, device)
-    session = Session(net)
-    session.set_content(to_network(content, model.mean_pixel))
-    weights = blend_weights(settings, len(styles))
-    if len(weights) < len(styles):
+def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def plan(net: Network, loaded: Images, descent: Descent, tile: int) -> Plan:
+    """What a run will need, with tiles of side `tile`, or, for 0, where it does not fit in one piece."""
+    return Session(net).plan(
+        loaded.content.shape[:2],
+        [style.shape[:2] for style in loaded.styles],
+        descent.vectors,
+        ways=["a smaller --width", "smaller --style-scales"],
+        tile=tile,
+    )
+
+
+def capture(
+    net: Network, loaded: Images, model: Model, settings: AthalyeSettings, *, tile: int = 0
+) -> Session:
+    """A session with the targets of content and styles. Raises OptionError, UnsupportedError."""
+    session = Session(net, tile=tile)
+    session.set_content(to_network(loaded.content, model.mean_pixel))
+    weights = blend_weights(settings, len(loaded.styles))
+    if len(weights) < len(loaded.styles):
         raise OptionError(
-            f"--style-blend-weights has {len(weights)} numbers for {len(styles)} style images; give as many"
+            f"--style-blend-weights has {len(weights)} numbers for {len(loaded.styles)} style images; give as many"
         )
-    for style, weight in zip(styles, weights, strict=False):  # too many only count in the sum
+    for style, weight in zip(loaded.styles, weights, strict=False):  # too many only count in the sum
         session.add_style(to_network(style, model.mean_pixel), weight)
-    start = start_image(content, initial, model, settings).to(device)
-    return Descent(session.objective(*content.shape[:2]), start, settings)
+    return session
+
+
+def binding(settings: AthalyeSettings, model: Model, tile: int) -> dict[str, Plain]:
+    """The options that a continuation must have the same, by their names."""
+    values = {name.replace("_", "-"): value for name, value in vars(settings).items()}
+    plain = {name: str(value) if isinstance(value, Sequence) else value for name, value in values.items()}
+    return {**plain, "matconvnet-orientation": "wh" if model.transposed else "hw", "tile": tile}
+
+
+def digests(net: Network, loaded: Images) -> dict[str, str]:
+    """Digests of what the options only name."""
+    images = {"the content image": [loaded.content], "the style images": loaded.styles}
+    if loaded.initial is not None:
+        images["the initial image"] = [loaded.initial]
+    found = {what: digest(*map(torch.from_numpy, some)) for what, some in images.items()}
+    return {**weights_digest(net), **found}

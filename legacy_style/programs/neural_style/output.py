@@ -49,16 +49,11 @@ OnPainting = Callable[[Painting], object]
 """Is called after every evaluation; the run ends where it returns something true."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """The run was interrupted; `path` is the file that holds the image of the last evaluation."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
-
 class Output:
-    """Prints and saves for one run; `colors`: the content image as RGB where -original_colors wants it back."""
+    """Prints and saves for one run; `colors`: the content image as RGB where -original_colors wants it back.
+
+    `on_saved` is told the name of every image that is written, in every process.
+    """
 
     def __init__(
         self,
@@ -67,11 +62,13 @@ class Output:
         colors: Array | None,
         log: Log,
         on_progress: OnPainting | None,
+        on_saved: Callable[[str], None],
         save: bool,
         ranks: Ranks,
     ) -> None:
         self.settings, self.colors, self.log = settings, colors, log
-        self.on_progress, self.save, self.ranks = on_progress, save, ranks
+        self.on_progress, self.on_saved, self.save, self.ranks = on_progress, on_saved, save, ranks
+        self.finished = False  # whether the image that was saved last is the result
 
     def print_losses(self, iteration: int, losses: Losses) -> None:
         every = self.settings.print_iter
@@ -115,7 +112,8 @@ class Output:
         if self.ranks.rank == 0:
             torch_image.save(name, self.picture(image))
         self.ranks.wait()  # until it is there
-        self.ranks.saved = name
+        self.finished = name == self.settings.output_image
+        self.on_saved(name)
 
     def picture(self, image: Tensor) -> Array:
         """An image in Caffe units, (1, 3, H, W), as RGB, (3, H, W), with the content's colours where asked for."""

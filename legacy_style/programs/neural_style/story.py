@@ -8,6 +8,7 @@ updates; `-learning_rate` is Adam's alone; the generator is seeded after the tar
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -30,10 +31,10 @@ from legacy_style.programs.neural_style.devices import choose_devices
 from legacy_style.programs.neural_style.images import Images, share_images
 from legacy_style.programs.neural_style.images import check as check_images
 from legacy_style.programs.neural_style.options import Options, as_words
-from legacy_style.programs.neural_style.output import Interrupted, Log, OnPainting, Output, Result
+from legacy_style.programs.neural_style.output import Log, OnPainting, Output, Result
 from legacy_style.programs.neural_style.settings import Settings, read
 
-__all__ = ["Interrupted", "Losses", "Progress", "Result", "stylize"]
+__all__ = ["Losses", "Progress", "Result", "stylize"]
 
 
 def _ignore(line: str) -> None:
@@ -46,14 +47,15 @@ def stylize(
     log: Log = _ignore,
     notice: Log = _ignore,
     on_progress: OnPainting | None = None,
+    on_saved: Callable[[str], None] = _ignore,
     save: bool = True,
 ) -> Result:
     """Run neural_style.lua with `options`.
 
     `log` takes each line that the original prints, `notice` remarks of ours, both without line end. With `save`, files
-    are written as the original writes them; where `on_progress` ends the run, its image is the result. Raises the
-    errors of `legacy_style.errors`, and Interrupted where a KeyboardInterrupt comes during the optimisation, after the
-    image of the last evaluation was saved; where none was to be saved, that KeyboardInterrupt itself.
+    are written as the original writes them, and `on_saved` is told the name of each image; where `on_progress` ends the
+    run, its image is the result. A KeyboardInterrupt during the optimisation goes on when the image of the last
+    evaluation is saved. Raises the errors of `legacy_style.errors`.
     Where torchrun has started several processes, they share the image; the first one alone reads images, logs, and
     saves, and the others return what they have of the result.
     """
@@ -82,7 +84,13 @@ def stylize(
         session = capture(net, images, settings, log, ranks, tile=tile)
         start = initial_image(settings, images, session)
         output = Output(
-            settings, colors=images.colors, log=log, on_progress=on_progress, save=save, ranks=ranks
+            settings,
+            colors=images.colors,
+            log=log,
+            on_progress=on_progress,
+            on_saved=on_saved,
+            save=save,
+            ranks=ranks,
         )
         del images, planned  # for a large image, a good part of the memory
         kept = {**settings.binding, "tile": tile}
@@ -103,7 +111,7 @@ def stylize(
         if finished.stopped and save:
             output.write(settings.output_image, finished.image)
         result = Result(output.picture(finished.image), finished.losses)
-        if settings.metadata and ranks.rank == 0 and ranks.saved == settings.output_image:
+        if settings.metadata and ranks.rank == 0 and output.finished:
             keep_record(options, settings, result, time.monotonic() - run.began)
         return result
 
@@ -143,9 +151,9 @@ def optimise(run: Optimisation, output: Output, settings: Settings) -> Finished:
         # Of several processes, the others are not where this one is: together they can save nothing more.
         if not output.save or run.evaluated is None or output.ranks.size > 1:
             raise
-        name = output.save_last(len(run.losses), run.image())
+        output.save_last(len(run.losses), run.image())
         run.save_checkpoint()
-        raise Interrupted(name) from None
+        raise
     except DivergenceError as error:
         saved = ""
         if output.save and run.evaluated is not None:

@@ -1,0 +1,49 @@
+"""Command lines that argparse reads: what our own options share, and what a shortened word means.
+
+As argparse has it, an option may be shortened to what tells it from all others. Note: an option of ours counts only
+where no older one begins with the word, so that `--t 100` stays --tv-weight though there is a --tile.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+
+
+def add_run_options(group: argparse._ActionsContainer, due: str) -> None:
+    """Add --tile, --print-plan, --checkpoint and --resume; `due` says when a checkpoint is written."""
+    group.add_argument(
+        "--tile",
+        type=_side,
+        default=0,
+        metavar="SIDE",
+        help="side of the tiles that a large image is worked in (default 0: chosen where it needs tiles)",
+    )
+    group.add_argument(
+        "--print-plan", action="store_true", help="print what the run would do and need, and do nothing"
+    )
+    group.add_argument(
+        "--checkpoint", metavar="FILE", help=f"keep the state of the run in this file {due}, and on Ctrl-C"
+    )
+    group.add_argument("--resume", metavar="FILE", help="a file of --checkpoint to go on from")
+
+
+def _side(text: str) -> int:
+    side = int(text)
+    if side < 0:
+        raise argparse.ArgumentTypeError(f"{side} is less than 0; give for example 512")
+    return side
+
+
+def expand(words: Sequence[str], older: Iterable[str], all_names: Iterable[str]) -> Iterator[str]:
+    """`words`, with those in full that are short for one of the `older` options alone."""
+    older, known = list(older), set(all_names)
+    for word in words:
+        name, equals, value = word.partition("=")
+        meant = [each for each in older if each.startswith(name)] if len(name) > 2 else []
+        yield meant[0] + equals + value if len(meant) == 1 and name not in known else word
+
+
+def names(parser: argparse.ArgumentParser) -> list[str]:
+    """The long names of a parser's options."""
+    return [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
