@@ -45,5 +45,11 @@ def expand(words: Sequence[str], older: Iterable[str], all_names: Iterable[str])
 
 
 def names(parser: argparse.ArgumentParser) -> list[str]:
-    """The long names of a parser's options."""
-    return [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    """The long names of a parser's options, those of its commands included."""
+    found = {}
+    for action in parser._actions:
+        found.update(dict.fromkeys(name for name in action.option_strings if name.startswith("--")))
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                found.update(dict.fromkeys(names(command)))
+    return list(found)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from legacy_style.cli import hints, process
+from legacy_style.cli import arguments, hints, process
 from legacy_style.errors import OptionError
 from legacy_style.programs.athalye import images as athalye_images
 from legacy_style.torch7 import image_files
@@ -55,8 +55,11 @@ def main(words: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else process.FAILED
 
 
-def parser() -> argparse.ArgumentParser:
-    """The two commands; images and numbers may also be named as neural_style.lua names them."""
+def parser(*, ours: bool = True) -> argparse.ArgumentParser:
+    """The two commands; images and numbers may also be named as neural_style.lua names them.
+
+    Without `ours`, what it had before there were tiles and checkpoints.
+    """
     result = argparse.ArgumentParser(
         prog=NAME,
         description="Gatys, Ecker, Bethge, A Neural Algorithm of Artistic Style (2015): its experiments.",
@@ -107,11 +110,15 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 *names, type=int, default=default, help=f"{text} (default {default or 'another each time'})"
             )
+        if ours:
+            arguments.add_run_options(command, "after each image that is finished")
     return result
 
 
 def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
-    options = parser().parse_args(words)
+    known = parser()
+    older = arguments.names(parser(ours=False))
+    options = known.parse_args(list(arguments.expand(words, older, arguments.names(known))))
     athalye_images.check_can_save(options.output)
     if options.image_size < 1 or options.iterations < 1:
         raise OptionError("--image-size and --iterations must be at least 1")
@@ -124,17 +131,26 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
         if image is not None:
             image_files.check(image)
 
-    from legacy_style.engine import loadcaffe, machine
+    from legacy_style.engine import checkpoint, loadcaffe, machine
     from legacy_style.formats import model_files
 
     interrupts.check()
     machine.keep_freed_memory()
-    chain, _ = loadcaffe.modules(model_files.load(options.network or model_files.bundled()))
+    if options.checkpoint:
+        checkpoint.check_can_write(options.checkpoint)
+    model = str(options.network or model_files.bundled())
+    chain, _ = loadcaffe.modules(model_files.load(model))
     cells = _reconstruct(options) if options.command == "reconstruct" else _matrix(options)
     _check_layers(cells, [module.name for module in chain])
+    if options.print_plan:
+        from legacy_style.programs.paper.experiments import plan
+
+        terms = [cell.terms for cell in cells if cell.terms]
+        print(plan(chain, terms, _images(options)[2], options.tile))
+        return 0
     done: list[Cell] = []
     try:
-        for cell in _painted(cells, chain, options):
+        for cell in _painted(cells, chain, model, options):
             done.append(cell)
             interrupts.check()
     except KeyboardInterrupt:
@@ -146,8 +162,10 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     return 0
 
 
-def _painted(cells: Sequence[Cell], chain: Sequence[Module], options: argparse.Namespace) -> Iterator[Cell]:
-    """The cells with their images, each as soon as it is there."""
+def _images(
+    options: argparse.Namespace,
+) -> tuple[Image.Image | None, Image.Image | None, tuple[int, int]]:
+    """Content and style, where there are any, and their common width and height."""
     from legacy_style.programs.paper import experiments as paper
 
     def load(path: str, size: int | tuple[int, int]) -> Image.Image:
@@ -159,19 +177,45 @@ def _painted(cells: Sequence[Cell], chain: Sequence[Module], options: argparse.N
         style = load(options.style, options.image_size if content is None else content.size)
     first = content or style
     assert first is not None
-    noise = paper.white_noise(first.size, options.seed)
+    return content, style, first.size
+
+
+def _painted(
+    cells: Sequence[Cell], chain: Sequence[Module], model: str, options: argparse.Namespace
+) -> Iterator[Cell]:
+    """The cells with their images, each as soon as it is there; the state of the sheet is kept after each."""
+    from legacy_style.engine import memory
+    from legacy_style.programs.paper import experiments as paper
+    from legacy_style.programs.paper.state import Sheet
+
+    content, style, size = _images(options)
+    wanted = [cell.terms for cell in cells if cell.terms]
+    inputs = [paper.to_network(image) for image in (content, style) if image is not None]
+    sheet = Sheet(options, model, inputs, lambda: paper.white_noise(size, options.seed))
+    tile = memory.choose_tile(
+        lambda: paper.plan(chain, wanted, size, sheet.tile),
+        sheet.tile,
+        partial(process.say, NAME),
+        options.resume or "",
+    )
+    sheet.tile = tile
+    finished = iter(sheet.pictures)
     for cell in cells:
         if cell.terms is None:
             yield cell._replace(image=content if cell.label == "content" else style)
             continue
-        objective = paper.build(
-            chain,
-            cell.terms,
-            paper.to_network(content) if content is not None and cell.terms.content else None,
-            paper.to_network(style) if style is not None and cell.terms.style else None,
-        )
-        x, losses = paper.minimise(objective, noise, options.iterations)
-        print(f"{cell.label}: loss {losses[0]:.4g} to {min(losses):.4g}", flush=True)
+        x = next(finished, None)
+        if x is None:
+            objective = paper.build(
+                chain,
+                cell.terms,
+                paper.to_network(content) if content is not None and cell.terms.content else None,
+                paper.to_network(style) if style is not None and cell.terms.style else None,
+                tile=tile,
+            )
+            x, losses = paper.minimise(objective, sheet.noise, options.iterations)
+            print(f"{cell.label}: loss {losses[0]:.4g} to {min(losses):.4g}", flush=True)
+            sheet.add(x, losses)
         yield cell._replace(image=paper.to_image(x))
 
 

@@ -276,6 +276,81 @@ def test_interrupted_command_saves_what_is_done(words, monkeypatch, capsys):
     assert sheet("paper.png")[0][1] == 6 + 16 + 20 + 6
 
 
+# ---- tiles, the plan, checkpoints
+
+
+def test_tiles_are_one_piece(chain):
+    content, style, x = images(70, 90)
+    for terms in TERMS.values():
+        whole = paper.build(chain, terms, content, style, torch.float64)(x)
+        tiled = paper.build(chain, terms, content, style, torch.float64, tile=32)(x)
+        assert tiled[0] == {name: pytest.approx(value, rel=1e-10) for name, value in whole[0].items()}
+        torch.testing.assert_close(tiled[1], whole[1], rtol=1e-8, atol=1e-10 * whole[1].abs().max().item())
+
+
+def test_the_plan_is_printed_and_nothing_is_written(words, tmp_path, capsys):
+    before = sorted(tmp_path.iterdir())
+    line = ["reconstruct", "--content", "content.png", *words, "--print-plan"]
+    assert cli.main(line) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("image    24x16\n") and "L-BFGS's correction pairs" in out and err == ""
+    assert cli.main([*line, "--tile", "16"]) == 0
+    assert "tiles of 16 pixels" in capsys.readouterr().out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+FIGURE = ["matrix", "--content", "content.png", "--style", "style.png", "--style-up-to", "conv2_1"]
+
+
+@pytest.mark.parametrize("more", [[], ["--tile", "16"]])
+def test_killed_and_resumed_is_uninterrupted(more, words, tmp_path, monkeypatch, capsys):
+    words = [
+        *FIGURE,
+        *words[:-2],
+        *more,
+        "--checkpoint",
+        "state",
+    ]  # without a seed: the noise is in the state
+    minimise, calls = paper.minimise, []
+
+    def killed(*arguments):
+        calls.append(arguments)
+        if len(calls) == 6:
+            raise MemoryError  # in the midst of the sixth of eight images
+        return minimise(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(paper, "minimise", killed)
+        assert cli.main(words) == 1
+    assert not (tmp_path / "paper.png").exists()
+    first = capsys.readouterr().out
+    noise = torch.load(tmp_path / "state", weights_only=True)["x"]
+    assert cli.main([*words, "--resume", "state"]) == 0
+    resumed, rest = (tmp_path / "paper.png").read_bytes(), capsys.readouterr().out
+    assert (len(first.splitlines()), len(rest.splitlines())) == (5, 3)
+    monkeypatch.setattr(paper, "white_noise", lambda size, seed: noise)
+    assert cli.main(words) == 0
+    assert (tmp_path / "paper.png").read_bytes() == resumed
+    assert capsys.readouterr().out == first + rest
+
+
+def test_another_run_s_checkpoint_is_refused(words, capsys):
+    assert cli.main([*FIGURE, *words, "--ratios", "1e-3", "--checkpoint", "state"]) == 0
+    assert cli.main([*FIGURE, *words, "--ratios", "1e-4", "--resume", "state"]) == 1
+    assert "--ratios was '[0.001]' and is '[0.0001]'" in capsys.readouterr().err
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save("style.png")
+    assert cli.main([*FIGURE, *words, "--ratios", "1e-3", "--resume", "state"]) == 1
+    assert "the images changed" in capsys.readouterr().err
+
+
+def test_a_shortened_option_means_what_it_meant(words, capsys):
+    line = [*FIGURE, *words, "--r", "1e-3", "--i", "1"]
+    assert cli.main(line) == 2  # --i is short for two
+    assert "ambiguous" in capsys.readouterr().err
+    assert cli.main([*line[:-2], "--it", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 def test_help_comes_from_the_module():
     command = [sys.executable, "-m", "legacy_style.paper", "--help"]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)

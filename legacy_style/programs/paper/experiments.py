@@ -2,7 +2,7 @@
 
 Ports arXiv:1508.06576v2: content loss (eq. 1), style loss (eqs. 3 to 5), total loss (eq. 7), figure 1's
 reconstructions and figure 3's matrix; with average pooling, white noise to start from, L-BFGS, and the
-weight 1/n for each of n style layers. Surprises: the paper speaks of conv1_1 but means what follows its ReLU,
+weight 1/n for each of n style layers. Notes: the paper speaks of conv1_1 but means what follows its ReLU,
 which is why its gradients are zero where F <= 0; a style image is cut to the content's size, since G and A
 are sums over equally many positions.
 
@@ -24,6 +24,8 @@ from torch import Tensor
 
 from legacy_style.engine import loadcaffe, network
 from legacy_style.engine.losses import ContentLoss, Loss, StyleLoss
+from legacy_style.engine.memory import Plan
+from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError, OptionError
@@ -79,12 +81,30 @@ def build(
     content: Tensor | None,
     style: Tensor | None,
     dtype: torch.dtype = torch.float32,
+    tile: int = 0,
 ) -> Objective:
     """The total loss and its gradient, for images (1, 3, H, W) as `to_network` makes them, all of one size.
+
+    With `tile`, images are worked in tiles of that side.
 
     Content: 1/2 sum (F - P)^2. Style: sum of w_l / (4 N_l^2 M_l^2) * sum (G - A)^2, N_l being the number of
     feature maps and M_l that of their positions.
     """
+    session = Session(build_network(chain, terms, dtype), tile=tile)
+    if content is not None:
+        session.set_content(content)
+    if style is not None:
+        session.set_size(*style.shape[2:])
+        session.set_styles([style])
+    first = style if content is None else content
+    assert first is not None
+    return session.objective(*first.shape[2:])
+
+
+def build_network(
+    chain: Sequence[loadcaffe.Module], terms: Terms, dtype: torch.dtype = torch.float32
+) -> Network:
+    """The network with the losses of `terms`, on the GPU where there is one."""
     losses: dict[str, list[Loss]] = {rectified(name): [] for name in (*terms.content, *terms.style)}
     for name in terms.content:
         losses[rectified(name)].append(SummedContentLoss(f"content {name}", terms.alpha))
@@ -95,15 +115,28 @@ def build(
     net.dtype = dtype
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.place(net, [device])
-    session = Session(net)
-    if content is not None:
-        session.set_content(content)
-    if style is not None:
-        session.set_size(*style.shape[2:])
-        session.set_styles([style])
-    first = style if content is None else content
-    assert first is not None
-    return session.objective(*first.shape[2:])
+    return net
+
+
+def plan(
+    chain: Sequence[loadcaffe.Module], images: Sequence[Terms], size: tuple[int, int], tile: int
+) -> Plan:
+    """What the image that needs most of those with `images` as their terms will need, at a size of (width, height).
+
+    With tiles of side `tile`, or, for 0, where it does not fit in one piece.
+    """
+    vectors = {"the image and L-BFGS's directions": 8, "L-BFGS's correction pairs": 2 * _CORRECTIONS}
+    plans = [
+        Session(build_network(chain, terms)).plan(
+            (size[1], size[0]),
+            [(size[1], size[0])] if terms.style else [],
+            vectors,
+            ways=["a smaller --image-size"],
+            tile=tile,
+        )
+        for terms in images
+    ]
+    return min(plans, key=lambda each: (each.tile or math.inf, -each.peak))
 
 
 def rectified(layer: str) -> str:

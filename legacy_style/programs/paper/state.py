@@ -1,0 +1,77 @@
+"""The state of a sheet of images: which are finished, and the noise that all begin from, in a checkpoint of the engine.
+
+Note: an image that a run was killed in is begun anew, so that a continuation is the run itself bit for bit.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from legacy_style.engine import checkpoint
+from legacy_style.engine.checkpoint import Plain
+from legacy_style.errors import FormatError
+from legacy_style.files import sha256
+
+# What a continuation may have otherwise.
+_FREE = {"output", "network", "content", "style", "checkpoint", "resume", "print_plan", "tile", "seed"}
+
+
+class Sheet:
+    """The images that are finished, (1, 3, H, W) each, `noise`, and the side of the tiles that all are made in.
+
+    `inputs`: the content and the style as the network takes them; `draw` makes the noise where nothing is resumed.
+    Raises OptionError where the checkpoint to resume from is another run's, FormatError where it is none.
+    """
+
+    def __init__(
+        self, options: Namespace, model: str, inputs: Sequence[Tensor], draw: Callable[[], Tensor]
+    ) -> None:
+        self.options = options
+        self.pictures: list[Tensor] = []
+        self.losses: list[tuple[tuple[float, ...], tuple[float, ...], float]] = []
+        self.tile: int = options.tile
+        keeping = options.checkpoint or options.resume
+        self.inputs = (
+            {"the model": sha256(model), "the images": checkpoint.digest(*inputs)} if keeping else {}
+        )
+        if not options.resume:
+            self.noise = draw()
+            return
+        saved = checkpoint.read(options.resume)
+        self.tile = options.tile or saved["options"].get("tile", 0)
+        checkpoint.check_same(options.resume, saved, self._binding(), {}, self.inputs, "--")
+        self.noise, pictures = saved["x"], saved["optimizer"].get("pictures")
+        shape = (saved["calls"], *inputs[0].shape[1:])
+        fits = isinstance(pictures, Tensor) and pictures.dtype == torch.float32 and pictures.shape == shape
+        if not fits or self.noise.shape != inputs[0].shape:
+            raise FormatError(
+                f"{options.resume}: its images are not those of a sheet; give the file that --checkpoint wrote"
+            )
+        self.pictures = list(pictures.split(1))
+        self.losses = [(tuple(first), tuple(style), lowest) for first, style, lowest, *_ in saved["losses"]]
+
+    def add(self, picture: Tensor, losses: Sequence[float]) -> None:
+        """Take one more finished image with the losses of its evaluations; keep the state where that is asked for."""
+        self.pictures.append(picture.cpu())
+        self.losses.append(((losses[0],), (), min(losses)))
+        if not self.options.checkpoint:
+            return
+        content = {
+            "options": self._binding(),
+            "inputs": self.inputs,
+            "x": self.noise,
+            "calls": len(self.pictures),
+            "losses": self.losses,
+            "optimizer": {"pictures": torch.cat(self.pictures)},
+        }
+        checkpoint.write(self.options.checkpoint, content)
+
+    def _binding(self) -> dict[str, Plain]:
+        """The options that a continuation must have the same, by their names."""
+        values = {name: value for name, value in vars(self.options).items() if name not in _FREE}
+        plain = {name: str(value) if isinstance(value, list) else value for name, value in values.items()}
+        return {**{name.replace("_", "-"): value for name, value in plain.items()}, "tile": self.tile}
