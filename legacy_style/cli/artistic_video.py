@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import LiveLine, duration
@@ -77,13 +77,15 @@ def _run(script: str, values: options.Values, given: frozenset[str], interrupts:
 class FrameLine(LiveLine):
     """The live line on stderr: frame, iteration, loss, time left."""
 
-    _first: int | None = None
-    _began = 0.0
+    def __init__(self, stream: TextIO, shown: bool) -> None:
+        super().__init__(stream, shown)
+        self._began = time.monotonic()
+        self._first: int | None = None
 
     def update(self, progress: Progress) -> None:
         """Draw the line for an evaluation that is done."""
         if self._first is None:
-            self._first, self._began = progress.frame, time.monotonic()
+            self._first = progress.frame
         self.show(lambda: self._describe(progress))
 
     def _describe(self, progress: Progress) -> list[str]:
@@ -95,7 +97,7 @@ class FrameLine(LiveLine):
         ]
         done = progress.frame - self._first
         if done:
-            pace = (time.monotonic() - self._began) / done
+            pace = (self._drawn - self._began) / done
             left = duration((progress.frames - progress.frame + 1) * pace)
             parts += [f"{pace:.3g} s/frame", f"{left} left"]
         return parts

@@ -252,7 +252,9 @@ def test_every_option_that_has_one_dash_belongs_to_our_dialect():
 def test_the_script_knows_every_option_of_the_other_dialect(flavour):
     names = re.findall("^  (--[a-z0-9-]+)", athalye_options.parser(flavour).format_help(), re.MULTILINE)
     assert "--content" in names
-    shared = ["--exif-rotate", "--matconvnet-orientation"]
+    shared = [
+        *("--exif-rotate", "--matconvnet-orientation", "--tile", "--print-plan", "--checkpoint", "--resume")
+    ]
     assert [name for name in names if not is_athalye([name])] == shared
 
 
