@@ -25,6 +25,9 @@ NAME = "python -m legacy_style.paper"
 # On the sheet, in pixels: between images, and a line of text.
 _GAP, _LINE = 6, 20
 
+# What a continuation of a run may have otherwise, or of which there are digests.
+_FREE = {"output", "network", "content", "style", "checkpoint", "resume", "print_plan", "tile", "seed"}
+
 # More than any use, and far enough below the end of float32.
 _LARGEST_RATIO = 1e20
 
@@ -191,7 +194,16 @@ def _painted(
     content, style, size = _images(options)
     wanted = [cell.terms for cell in cells if cell.terms]
     inputs = [paper.to_network(image) for image in (content, style) if image is not None]
-    sheet = Sheet(options, model, inputs, lambda: paper.white_noise(size, options.seed))
+    values = {name.replace("_", "-"): value for name, value in vars(options).items() if name not in _FREE}
+    sheet = Sheet(
+        {name: str(value) if isinstance(value, list) else value for name, value in values.items()},
+        model,
+        inputs,
+        lambda: paper.white_noise(size, options.seed),
+        tile=options.tile,
+        keep=options.checkpoint,
+        resume=options.resume,
+    )
     tile = memory.choose_tile(
         lambda: paper.plan(chain, wanted, size, sheet.tile),
         sheet.tile,

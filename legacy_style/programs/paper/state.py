@@ -5,8 +5,7 @@ Note: an image that a run was killed in is begun anew, so that a continuation is
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,40 +15,44 @@ from legacy_style.engine.checkpoint import Plain
 from legacy_style.errors import FormatError
 from legacy_style.files import sha256
 
-# What a continuation may have otherwise.
-_FREE = {"output", "network", "content", "style", "checkpoint", "resume", "print_plan", "tile", "seed"}
-
 
 class Sheet:
     """The images that are finished, (1, 3, H, W) each, `noise`, and the side of the tiles that all are made in.
 
-    `inputs`: the content and the style as the network takes them; `draw` makes the noise where nothing is resumed.
+    `binding`: the options that a continuation must have the same, by name, without the tile; `inputs`: the content and
+    the style as the network takes them; `draw` makes the noise where nothing is resumed.
     Raises OptionError where the checkpoint to resume from is another run's, FormatError where it is none.
     """
 
     def __init__(
-        self, options: Namespace, model: str, inputs: Sequence[Tensor], draw: Callable[[], Tensor]
+        self,
+        binding: Mapping[str, Plain],
+        model: str,
+        inputs: Sequence[Tensor],
+        draw: Callable[[], Tensor],
+        *,
+        tile: int,
+        keep: str | None,
+        resume: str | None,
     ) -> None:
-        self.options = options
+        self.binding, self.keep, self.tile = binding, keep, tile
         self.pictures: list[Tensor] = []
         self.losses: list[tuple[tuple[float, ...], tuple[float, ...], float]] = []
-        self.tile: int = options.tile
-        keeping = options.checkpoint or options.resume
         self.inputs = (
-            {"the model": sha256(model), "the images": checkpoint.digest(*inputs)} if keeping else {}
+            {"the model": sha256(model), "the images": checkpoint.digest(*inputs)} if keep or resume else {}
         )
-        if not options.resume:
+        if not resume:
             self.noise = draw()
             return
-        saved = checkpoint.read(options.resume)
-        self.tile = options.tile or saved["options"].get("tile", 0)
-        checkpoint.check_same(options.resume, saved, self._binding(), {}, self.inputs, "--")
+        saved = checkpoint.read(resume)
+        self.tile = tile or saved["options"].get("tile", 0)
+        checkpoint.check_same(resume, saved, self._same(), {}, self.inputs, "--")
         self.noise, pictures = saved["x"], saved["optimizer"].get("pictures")
         shape = (saved["calls"], *inputs[0].shape[1:])
         fits = isinstance(pictures, Tensor) and pictures.dtype == torch.float32 and pictures.shape == shape
         if not fits or self.noise.shape != inputs[0].shape:
             raise FormatError(
-                f"{options.resume}: its images are not those of a sheet; give the file that --checkpoint wrote"
+                f"{resume}: its images are not those of a sheet; give the file that --checkpoint wrote"
             )
         self.pictures = list(pictures.split(1))
         self.losses = [(tuple(first), tuple(style), lowest) for first, style, lowest, *_ in saved["losses"]]
@@ -58,20 +61,17 @@ class Sheet:
         """Take one more finished image with the losses of its evaluations; keep the state where that is asked for."""
         self.pictures.append(picture.cpu())
         self.losses.append(((losses[0],), (), min(losses)))
-        if not self.options.checkpoint:
+        if not self.keep:
             return
         content = {
-            "options": self._binding(),
+            "options": self._same(),
             "inputs": self.inputs,
             "x": self.noise,
             "calls": len(self.pictures),
             "losses": self.losses,
             "optimizer": {"pictures": torch.cat(self.pictures)},
         }
-        checkpoint.write(self.options.checkpoint, content)
+        checkpoint.write(self.keep, content)
 
-    def _binding(self) -> dict[str, Plain]:
-        """The options that a continuation must have the same, by their names."""
-        values = {name: value for name, value in vars(self.options).items() if name not in _FREE}
-        plain = {name: str(value) if isinstance(value, list) else value for name, value in values.items()}
-        return {**{name.replace("_", "-"): value for name, value in plain.items()}, "tile": self.tile}
+    def _same(self) -> dict[str, Plain]:
+        return {**self.binding, "tile": self.tile}
