@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from legacy_style.cli.process import Interrupts
 from legacy_style.cli.progress import ProgressLine
-from legacy_style.errors import LegacyStyleError
+from legacy_style.cli.watching import told_end
 from legacy_style.files import write_whole
 from legacy_style.programs.neural_style import record
 from legacy_style.programs.neural_style.options import Options
@@ -53,25 +53,13 @@ class Easel:
             nonlocal kept
             kept = self.interrupts.saved = path
 
-        try:
+        with told_end(watcher, lambda: kept):
             result = stylize(
                 options, log=tell, notice=self.notice, on_progress=on_progress, on_saved=on_saved
             )
-        except BaseException as error:
-            if watcher is not None:
-                _tell_end(watcher, error, kept)
-            raise
         if watcher is not None:
             runs.finish(watcher, result, f"The picture is {options.output_image}", options.num_iterations)
         if plot:
             found = {"losses": record.losses_over_time(result.losses), "options": dataclasses.asdict(options)}
             write_whole(plot, lossplot.draw(lossplot.curves("total", found, layers=True), plot))
         return result
-
-
-def _tell_end(watcher: Watcher, error: BaseException, kept: str) -> None:
-    if isinstance(error, KeyboardInterrupt):
-        watcher.end("interrupted", f"The picture is {kept}" if kept else "No picture was saved")
-    else:
-        known = isinstance(error, LegacyStyleError)
-        watcher.end("failed", str(error) if known else "The program's terminal says why")

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from legacy_style.cli import process
 from legacy_style.cli.progress import LiveLine, duration
+from legacy_style.cli.watching import told_end, watched
 from legacy_style.errors import OptionError
 
 if TYPE_CHECKING:
-    from legacy_style.programs.video.run import Progress
+    from legacy_style.programs.video.run import Progress, Result, Settings
+    from legacy_style.watch.watcher import Watcher
 
 _FLOW_COMMAND = click.option(
     "--flow-command",
@@ -63,6 +67,14 @@ _FLOW_COMMAND = click.option(
 @click.option("--work", metavar="FOLDER", help="Where finished frames are kept; OUT.work if not given.")
 @click.option("--fresh", is_flag=True, help="Begin anew, whatever the work folder holds.")
 @click.option("--no-progress", is_flag=True, help="No live line on stderr, even if it is a terminal.")
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=0,
+    type=click.IntRange(0, 65535),
+    metavar="[PORT]",
+    help="Show the frames on a page for a browser on this machine, at this port or any.",
+)
 def video(
     input: str,
     output: str,
@@ -87,6 +99,7 @@ def video(
     work: str | None,
     fresh: bool,
     no_progress: bool,
+    watch: int | None,
 ) -> int:
     """Paint the video IN, and write it to OUT with its frame rate and sound.
 
@@ -134,7 +147,11 @@ def video(
         fresh=fresh,
     )
     try:
-        result = run.run(settings, notice=notice, on_progress=live.update)
+        with watched(watch, notice) as watcher:
+            if watcher is None:
+                result = run.run(settings, notice=notice, on_progress=live.update)
+            else:
+                result = _watched(settings, watcher, live, notice)
     finally:
         live.clear()
     cuts = f", cuts before {', '.join(map(str, result.cuts))}" if result.cuts else ""
@@ -142,6 +159,29 @@ def video(
     if measure:
         print(f"mean squared difference to the warped frame before: {result.steadiness:.3g} (colours 0 to 1)")
     return 0
+
+
+def _watched(settings: Settings, watcher: Watcher, live: VideoLine, notice: Callable[[str], None]) -> Result:
+    """The run, with each finished frame on the page, and the loss that it ended with."""
+    from legacy_style.programs.video import run
+
+    watcher.begin(f"{Path(settings.input).name}, painted", buttons=False)
+    loss = None
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal loss
+        live.update(progress)
+        if progress.picture is None:
+            loss = progress.loss
+            watcher.stage(f"Frame {progress.frame}: iteration {progress.iteration} of {progress.iterations}")
+        else:
+            losses = {} if loss is None else {"loss of the frame": loss}
+            watcher.update(progress.frame, progress.frames or math.inf, losses, progress.picture)
+
+    with told_end(watcher):
+        result = run.run(settings, notice=notice, on_progress=on_progress)
+    watcher.end("done", f"The video is {settings.output}")
+    return result
 
 
 @click.command("flow")

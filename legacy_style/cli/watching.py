@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from legacy_style.errors import OptionError
+from legacy_style.errors import LegacyStyleError, OptionError
 
 if TYPE_CHECKING:
     from legacy_style.watch.watcher import Watcher
@@ -32,3 +32,19 @@ def watched(port: int | None, notice: Callable[[str], None]) -> Iterator[Watcher
             yield watcher
         finally:
             watcher.close()
+
+
+@contextlib.contextmanager
+def told_end(watcher: Watcher | None, kept: Callable[[], str] = str) -> Iterator[None]:
+    """Tell the page where an error ends the run of the block, which goes on its way; `kept` names what was saved."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if watcher is not None:
+            watcher.end("interrupted", f"The picture is {kept()}" if kept() else "")
+        raise
+    except Exception as error:
+        if watcher is not None:
+            known = isinstance(error, LegacyStyleError)
+            watcher.end("failed", str(error) if known else "The program's terminal says why")
+        raise

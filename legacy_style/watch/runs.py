@@ -37,7 +37,9 @@ def follow(watcher: Watcher, progress: Painting) -> bool:
     """Tell the page of an iteration, do what it asks for, and give whether the run is to stop."""
     losses = progress.losses
     told = {"total": losses.total, "content": sum(losses.content), "style": sum(losses.style)}
-    stop = watcher.update(progress.iteration, progress.num_iterations, told, progress.picture)
+    stop = watcher.update(
+        progress.iteration, progress.num_iterations, told, lambda: image.to_bytes(progress.picture())
+    )
     if watcher.wants_save():
         try:
             watcher.saved(progress.keep())
@@ -49,5 +51,5 @@ def follow(watcher: Watcher, progress: Painting) -> bool:
 def finish(watcher: Watcher, result: Result, message: str, iterations: float) -> bool:
     """Tell the page that a run is over, and give whether it was stopped before its time."""
     stopped = len(result.losses) < iterations
-    watcher.end("stopped" if stopped else "done", message, result.image)
+    watcher.end("stopped" if stopped else "done", message, lambda: image.to_bytes(result.image))
     return stopped

@@ -93,8 +93,8 @@ setSplit(0);
 function draw() {
   const box = $("curves"), width = box.clientWidth, height = box.clientHeight;
   const points = run.points, rows = run.names.length;
-  // The first steps may be far off: once there are others, these decide what is shown.
-  const usual = points.length > 20 ? points.slice(Math.max(5, Math.floor(points.length / 20))) : points;
+  // L-BFGS begins with leaps that are far off: where a run began and its later half decide what is shown.
+  const usual = [points[0] || [], ...points.slice(Math.floor(points.length / 2))];
   const values = usual.flatMap((point) => point.slice(1)).filter((loss) => loss > 0);
   if (!values.length || !width) return box.replaceChildren();
   const logs = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))].map(Math.log10);
@@ -208,6 +208,7 @@ function told(event) {
   text("stage", event.stage || "–");
   $("save").disabled = !active || !event.iteration || event.stopping;
   $("stop").disabled = !active || !event.iteration || event.stopping;
+  document.querySelector(".buttons").hidden = !event.buttons;
   const saved = $("saved");
   if (saved.children.length !== event.saved.length) {
     saved.hidden = !event.saved.length;

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from legacy_style.engine.memory import peak_memory
-from legacy_style.torch7.image import to_bytes
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3), RGB."""
@@ -57,6 +56,7 @@ class _Run:
     now: float = 0.0
     before: Callable[[], Pixels] | None = None
     stop: bool = False
+    buttons: bool = True
 
 
 class Watcher:
@@ -80,10 +80,13 @@ class Watcher:
 
     # ---- what a run calls
 
-    def begin(self, title: str, before: Callable[[], Pixels] | None = None) -> None:
-        """A run begins; `before` gives the photograph that it paints, and is called when a browser asks for it."""
+    def begin(self, title: str, before: Callable[[], Pixels] | None = None, *, buttons: bool = True) -> None:
+        """A run begins; `before` gives the photograph that it paints, and is called when a browser asks for it.
+
+        `buttons`: whether the run can save and stop when it is asked to.
+        """
         with self._changed:
-            self._run = _Run(self._run.number + 1, title, "running", before=before)
+            self._run = _Run(self._run.number + 1, title, "running", before=before, buttons=buttons)
             self._pixels, self._save, self._next_picture = None, False, 0.0
             self._tell()
 
@@ -98,9 +101,9 @@ class Watcher:
         iteration: int,
         iterations: float,
         losses: Mapping[str, float],
-        picture: Callable[[], NDArray[np.floating]],
+        picture: Callable[[], Pixels],
     ) -> bool:
-        """An iteration is done, of `iterations`; `picture` gives the image, RGB (3, H, W) in [0,1].
+        """An iteration is done, of `iterations`; `picture` gives the image.
 
         Gives whether somebody wants the run to stop.
         """
@@ -134,12 +137,12 @@ class Watcher:
             self._run.remark = text
             self._tell()
 
-    def end(self, state: State, message: str, picture: NDArray[np.floating] | None = None) -> None:
+    def end(self, state: State, message: str, picture: Callable[[], Pixels] | None = None) -> None:
         """The run is over; `message` says where its picture is, or why there is none."""
         with self._changed:
             self._run.state, self._run.message = state, message
             viewed = self._viewers > 0
-        pixels = to_bytes(picture) if picture is not None and viewed else None
+        pixels = picture() if picture is not None and viewed else None
         with self._changed:
             if pixels is not None:
                 self._pixels = pixels
@@ -153,10 +156,10 @@ class Watcher:
             self._tell()
             self._changed.wait_for(lambda: self._viewers == 0, _FAREWELL)
 
-    def _take(self, picture: Callable[[], NDArray[np.floating]]) -> None:
+    def _take(self, picture: Callable[[], Pixels]) -> None:
         """Keep the picture of now for the browsers."""
         began = time.monotonic()
-        pixels = to_bytes(picture())
+        pixels = picture()
         spent = time.monotonic() - began
         with self._changed:
             self._pixels = pixels
@@ -232,6 +235,7 @@ class Watcher:
             "saved": run.saved,
             "remark": run.remark,
             "stopping": run.stop,
+            "buttons": run.buttons,
             "picture": self._picture if self._pixels is not None else 0,
             "before": run.before is not None,
             **self._extra,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import thin_networks
+import video_clips
 from PIL import Image
 
 from legacy_style.errors import OptionError
@@ -32,22 +33,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "legacy_style",
-        "-content_image",
-        "photo.png",
-        "-style_image",
-        "style.png",
-    ]
-    command += ["-model_file", thin_networks.path("vgg19"), "-image_size", "32", "-gpu", "-1", "-seed", "1"]
-    command += ["-optimizer", "adam", "-save_iter", "0", *words]
+def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = ["legacy_style", "-content_image", "photo.png", "-style_image", "style.png"]
+    command += ["-model_file", thin_networks.path("vgg19"), "-image_size", "32", "-gpu", "-1", "-seed", "1"]
+    command += ["-optimizer", "adam", "-save_iter", "0", *words]
+    return begin(folder, *command)
 
 
 class Page:
@@ -118,6 +120,34 @@ def test_an_error_is_told_on_the_page_too(folder: Path) -> None:
             events = []
         assert run.wait(120) == 1
     assert all(event["state"] in ("running", "failed") for event in events)
+
+
+def test_a_batch_is_watched_picture_by_picture(folder: Path) -> None:
+    (folder / "broken.png").write_bytes(b"no image")
+    words = ["--batch", "*.png", "--output-dir", "out", "-num_iterations", "20", "--watch"]
+    with start(folder, *words) as run:
+        events = list(Page(run).events())
+        assert run.wait(120) == 1
+    assert events[-1]["title"] == "style.png in the style of style.png"
+    assert events[-1]["state"] == "done"
+    assert events[-1]["run"] == 3
+
+
+def test_a_video_is_watched_frame_by_frame(folder: Path) -> None:
+    frames = [video_clips.frame(number) for number in range(4)]
+    video_clips.write(folder / "clip.mp4", frames)
+    words = ["clip.mp4", "out.gif", "--style", "style.png", "--model", video_clips.MODEL, "--size", "48"]
+    with begin(
+        folder, "legacy_style.cli.legacy_style", "video", *words, "--iterations", "6,6", "--watch"
+    ) as run:
+        events = list(Page(run).events())
+        assert run.wait(120) == 0
+    last = events[-1]
+    assert (last["state"], last["message"], last["buttons"]) == ("done", "The video is out.gif", False)
+    assert (last["iteration"], last["iterations"]) == (4, 4)
+    assert last["stage"].startswith("Frame 4: iteration ")
+    assert last["names"] == ["loss of the frame"]
+    assert last["last"].startswith("data:image/jpeg;base64,") or not any(event["picture"] for event in events)
 
 
 def test_the_port_may_follow_the_option_or_not() -> None:

@@ -51,7 +51,7 @@ class Run:
     def _work(self) -> None:
         while not self.over.wait(0.02):
             self.iteration += 1
-            picture = np.full((3, 200, 300), min(self.iteration / 100, 0.8))
+            picture = np.full((200, 300, 3), min(2 * self.iteration, 200), np.uint8)
             losses = {"total": 1e6 / self.iteration, "content": 100.0, "style": 1e6 / self.iteration - 99}
             self.stopped = self.watcher.update(self.iteration, 1e5, losses, partial(np.copy, picture))
             if self.watcher.wants_save():
@@ -59,7 +59,7 @@ class Run:
             if self.stopped:
                 break
         state = "stopped" if self.stopped else "done"
-        self.watcher.end(state, "The picture is out.png", np.full((3, 200, 300), 1.0))
+        self.watcher.end(state, "The picture is out.png", lambda: np.full((200, 300, 3), 255, np.uint8))
         self.watcher.close()
 
     def end(self) -> None:

@@ -79,14 +79,14 @@ def test_a_tunnel_from_another_machine_s_localhost_is_let_in(server: Server) -> 
 def test_another_site_cannot_press_the_buttons(server: Server, watcher: Watcher) -> None:
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
         assert ask(server, "stop", method="POST", Origin=origin)[0] == 403
-    assert not watcher.update(1, 10, {"total": 1.0}, lambda: np.zeros((3, 2, 2)))
+    assert not watcher.update(1, 10, {"total": 1.0}, lambda: np.zeros((2, 2, 3), np.uint8))
     assert ask(server, "stop", method="POST", Origin=f"http://{HOST}:{server.port}")[0] == 200
-    assert watcher.update(2, 10, {"total": 1.0}, lambda: np.zeros((3, 2, 2)))
+    assert watcher.update(2, 10, {"total": 1.0}, lambda: np.zeros((2, 2, 3), np.uint8))
 
 
 def test_looking_changes_nothing(server: Server, watcher: Watcher) -> None:
     assert ask(server, "stop")[0] == 404
-    assert not watcher.update(1, 10, {"total": 1.0}, lambda: np.zeros((3, 2, 2)))
+    assert not watcher.update(1, 10, {"total": 1.0}, lambda: np.zeros((2, 2, 3), np.uint8))
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_kept(server: Server) -> None:

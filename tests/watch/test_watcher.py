@@ -24,7 +24,7 @@ def never() -> np.ndarray:
 
 
 def gray(level: float):
-    return lambda: np.full((3, 8, 12), level)
+    return lambda: np.full((8, 12, 3), 255 * level, np.uint8)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def watcher(monkeypatch: pytest.MonkeyPatch) -> Watcher:
 def test_without_a_browser_no_picture_is_taken(watcher: Watcher) -> None:
     for iteration in range(1, 20):
         assert not watcher.update(iteration, 20, LOSSES, never)
-    watcher.end("done", "here", np.zeros((3, 2, 2)))
+    watcher.end("done", "here", never)
     assert watcher.picture() is None
 
 
@@ -54,7 +54,7 @@ def test_with_a_browser_pictures_are_taken_and_take_a_hundredth_of_the_time(
 
     def picture() -> np.ndarray:
         taken.append(1)
-        return np.zeros((3, 2, 2))
+        return np.zeros((2, 2, 3), np.uint8)
 
     for iteration in range(1, 1000):
         watcher.update(iteration, 1000, LOSSES, picture)
@@ -150,7 +150,7 @@ def test_the_last_event_brings_the_picture_and_close_waits_for_it(watcher: Watch
     thread = threading.Thread(target=browser)
     thread.start()
     assert there.wait(30)
-    watcher.end("done", "The picture is out.png", np.ones((3, 4, 4)))
+    watcher.end("done", "The picture is out.png", gray(1))
     watcher.close()
     thread.join(30)
     last = told[-1]

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -78,6 +79,7 @@ class Progress:
     iterations: int
     loss: float | None
     seconds: float  # a frame, on average
+    picture: Callable[[], Picture] | None = None  # the frame, where it is done
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Story:
                             before = unit(self.work.load(number - 1))
                         self.frame = number
                         self.work.save(number, make(unit(step.frame.picture), before, step.moved))
-                        self.tell(0, 0, None)
+                        self.tell(0, 0, None, partial(self.work.load, number))
                     if step.is_cut:
                         self.cuts.append(number)
                     self.times.append((step.frame.time, step.frame.name))
@@ -195,13 +197,19 @@ class Story:
             return fast.Fast(self.settings.fast)
         return Slow(self.settings, self.width, self.height, self.tell, self.notice)
 
-    def tell(self, iteration: int, iterations: int, loss: float | None) -> None:
+    def tell(
+        self,
+        iteration: int,
+        iterations: int,
+        loss: float | None,
+        picture: Callable[[], Picture] | None = None,
+    ) -> None:
         if self.on_progress is not None:
             began, first = self.begun
             done = self.work.done - first
             pace = (time.monotonic() - began) / done if done else float("nan")
             count = PREVIEW if self.settings.preview else self.source.count
-            self.on_progress(Progress(self.frame, count, iteration, iterations, loss, pace))
+            self.on_progress(Progress(self.frame, count, iteration, iterations, loss, pace, picture))
 
     def encode(self) -> None:
         """Write the output from the finished frames."""
