@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 
+from legacy_style.engine.kernels import split
 from legacy_style.errors import OptionError
 
 _Parameters = ParamSpec("_Parameters")
@@ -108,7 +109,16 @@ def float32(*, autotune: bool) -> Iterator[None]:
 
 
 def dtype(precision: str, devices: Sequence[torch.device]) -> torch.dtype:
-    """What layers compute in; raises OptionError for bfloat16 where a device has no instructions for it."""
+    """The type that layers compute in, which for tf32 is float32; raises OptionError for a precision that a device has
+    no instructions for.
+    """
+    if precision == "tf32":
+        for device in devices:
+            if not split.has_units(device):
+                what = f"GPU {device.index}" if device.type == "cuda" else "this processor"
+                raise OptionError(
+                    f"--precision tf32: {what} has no TF32, which is NVIDIA's from Ampere on; leave the option out"
+                )
     if precision != "bfloat16":
         return torch.float32
     for device in devices:

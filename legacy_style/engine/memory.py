@@ -275,7 +275,9 @@ def _scratch(net: Network, images: Sequence[tuple[int, int]], side: int) -> int:
     for height, width in images:
         for lengths in _tiles(net, height, width, side) if side else [_whole(net, height, width)]:
             for (step, before, after), (h, w, _, _) in zip(_channels(net), lengths, strict=False):
-                if isinstance(step, nn.SpatialConvolution) and winograd.suits(step.weight, step.pad):
+                if not isinstance(step, nn.SpatialConvolution) or not winograd.pays(h, w):
+                    continue
+                if winograd.suits(step.weight, step.pad):
                     for channels in ((before, after), (after, before)):
                         for name, size in winograd.scratch_sizes(*channels, h, w).items():
                             largest[name] = max(largest.get(name, 0), size)

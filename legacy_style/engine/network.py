@@ -57,7 +57,7 @@ class Network:
         names = sorted(loss.name for loss in (*self.losses, *image_losses))
         if len(set(names)) < len(names):
             raise ValueError(f"two losses have the same name: {names}")
-        self.dtype = torch.float32
+        self.dtype, self.tf32 = torch.float32, False
         self.autotune = False  # whether cuDNN times its algorithms first
         self._exact: list[dict[str, object]] = []  # the weights as they were before `compute_in`
 
@@ -74,9 +74,12 @@ class Network:
         """Of the `values` of an evaluation, those of the losses that take their targets from the image `source`."""
         return tuple(values[loss.name] for loss in self.losses_from(source) if loss.name in values)
 
-    def compute_in(self, dtype: torch.dtype) -> None:
-        """Let the layers, which are in place, compute in `dtype` from now on; their exact weights are kept."""
-        if dtype == self.dtype:
+    def compute_in(self, dtype: torch.dtype, *, tf32: bool = False) -> None:
+        """Let the layers, which are in place, compute in `dtype` from now on; their exact weights are kept.
+
+        With `tf32`, convolutions of float32 may round what they multiply to TF32, on GPUs that have it.
+        """
+        if (dtype, tf32) == (self.dtype, self.tf32):
             return
         if not self._exact:
             names = ("weight", "bias", "weights")
@@ -84,7 +87,7 @@ class Network:
                 {name: getattr(layer, name) for name in names if hasattr(layer, name)}
                 for layer in self.layers
             ]
-        self.dtype = dtype
+        self.dtype, self.tf32 = dtype, tf32
         for layer, exact in zip(self.layers, self._exact, strict=True):
             vars(layer).update(exact)
             self.put(layer, layer.device)
@@ -93,7 +96,7 @@ class Network:
         """Move a layer to `device`, and choose how it computes there."""
         layer.to(device, self.dtype_of(layer))
         if isinstance(layer, nn.SpatialConvolution):
-            convolution.install(layer)
+            convolution.install(layer, tf32=self.tf32)
 
     def dtype_of(self, layer: nn.Layer) -> torch.dtype:
         """What `layer` computes in. The first: float32 at least, for the image's 0..255 need more than the 8 bits of

@@ -157,11 +157,11 @@ class Deferral:
 class Optimisation:
     """One optimisation from `start` (1, 3, H, W), which is changed in place.
 
-    `precision`: what the layers compute in after the first FLOAT32_EVALUATIONS. `on_losses` is called with the number
-    of an evaluation and its losses, also where these are not finite any more, `on_progress` after that where they are;
-    a run ends where it returns something true. Where `ranks` share the image, `start` is what this process owns.
-    `recorder` records evaluations and steps, None: where that can be done; `notice` takes the line that says it cannot.
-    Losses that are not finite end the run, but where `may_diverge`: then they are reported as others are.
+    `precision`, `tf32`: what the layers compute in after the first FLOAT32_EVALUATIONS. `on_losses` is called with the
+    number of an evaluation and its losses, also where these are not finite any more, `on_progress` after that where
+    they are; a run ends where it returns something true. Where `ranks` share the image, `start` is what this process
+    owns. `recorder` records evaluations and steps, None: where that can be done; `notice` takes the line that says that
+    it cannot. Losses that are not finite end the run, but where `may_diverge`: then they are reported as others are.
 
     A checkpoint holds x, the state of the optimiser, and the number `calls` of evaluations before x; a run that goes on
     from it begins with the evaluation of x. So one may be written while x is evaluated, until `feval` returns; from
@@ -175,6 +175,7 @@ class Optimisation:
         optimizer: Optimizer,
         *,
         precision: torch.dtype = torch.float32,
+        tf32: bool = False,
         checkpoint: Checkpoint | None = None,
         on_losses: Callable[[int, Losses], None] | None = None,
         on_progress: OnProgress | None = None,
@@ -186,7 +187,7 @@ class Optimisation:
         self.may_diverge = may_diverge
         self.objective, self.x, self.optimizer = objective, start, optimizer
         self.autotune = objective.autotune
-        self.precision, self.checkpoint = precision, checkpoint
+        self.precision, self.tf32, self.checkpoint = precision, tf32, checkpoint
         self.on_losses, self.on_progress = on_losses, on_progress
         self.ranks = ranks or Ranks()
         self.calls = 0
@@ -243,10 +244,11 @@ class Optimisation:
         """As in `Feval`; reports the evaluation."""
         self.settled = self.calls
         self.deferral.end()
-        precision = self.precision if self.calls >= FLOAT32_EVALUATIONS else self.exact
-        if self._launch is None or precision != self.objective.network.dtype:
+        network, early = self.objective.network, self.calls < FLOAT32_EVALUATIONS
+        precision = (self.exact, False) if early else (self.precision, self.tf32)
+        if self._launch is None or precision != (network.dtype, network.tf32):
             self._launch = None  # with the memory that its graph has
-            self.objective.network.compute_in(precision)
+            network.compute_in(precision[0], tf32=precision[1])
             self._launch = Repeated(lambda: self.objective.launch(self.x), self.recorder, self._note)
         on_device, grad = self._launch()
         if slope is not None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from legacy_style.engine.kernels import convolution
+from legacy_style.engine.kernels import convolution, split, winograd
 from legacy_style.torch7 import nn
 
 CPU = torch.device("cpu")
@@ -23,9 +23,10 @@ def test_the_way_is_chosen_by_shape(shape, more, way):
     assert convolution.choose(CPU, torch.float32, shape, **more) == way
 
 
-def test_winograd_is_float32_and_of_the_cpu():
+def test_winograd_is_float32_and_of_the_cpu(monkeypatch):
     shape, pad = (256, 256, 3, 3), (1, 1)
     assert convolution.choose(CPU, torch.bfloat16, shape, pad=pad) == "direct"
+    monkeypatch.setattr(split, "has_units", lambda device: False)
     assert convolution.choose(torch.device("cuda"), torch.float32, shape, pad=pad) == "direct"
     assert convolution.choose(torch.device("cuda"), torch.float32, (64, 3, 3, 3), pad=pad) == "direct"
 
@@ -49,8 +50,16 @@ def test_every_way_keeps_its_promise(shape, more, way):
         assert (mine - right).norm() < 2e-6 * right.norm(), way
 
 
+@pytest.mark.parametrize(("size", "by_winograd"), [((10, 14), True), ((9, 14), False)])
 @pytest.mark.parametrize("channels", [(128, 64), (64, 128)])
-def test_wide_layers_go_winograds_way_in_both_directions(channels):
+def test_wide_layers_go_winograds_way_in_both_directions_but_for_small_maps(
+    channels, size, by_winograd, monkeypatch
+):
+    gone = []
+    convolve = winograd.convolve
+    monkeypatch.setattr(
+        winograd, "convolve", lambda *given, **more: gone.append(1) or convolve(*given, **more)
+    )
     outputs, inputs = channels
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(outputs, inputs, 3, 3, generator=generator) / 30
@@ -62,12 +71,13 @@ def test_wide_layers_go_winograds_way_in_both_directions(channels):
         convolution.install(layer)
     assert layers[0].forwards is None
     assert layers[1].forwards is not None
-    x = torch.randn(1, inputs, 9, 14, generator=generator)
+    x = torch.randn(1, inputs, *size, generator=generator)
     results = []
     for layer, dtype in zip(layers, (torch.float64, torch.float32), strict=True):
         y = layer.forward(x.to(dtype).contiguous(memory_format=torch.channels_last))
         grad = torch.linspace(-1, 1, y.numel(), dtype=dtype).view(y.shape)
         results.append((y.double(), layer.backward(x.to(dtype), y, grad).double()))
+    assert len(gone) == (2 if by_winograd else 0)
     for exact, ours in zip(*results, strict=True):
         assert (ours - exact).norm() < 2e-6 * exact.norm()
 

@@ -80,7 +80,7 @@ class Options:
         vars(self)["given"] = given  # where `dataclasses.replace` finds it
         self.max_pixels = _whole("max-pixels", self.max_pixels, least=1)
         self.tile = _whole("tile", self.tile, least=0)
-        _choice("precision", self.precision, ("float32", "bfloat16"))
+        _choice("precision", self.precision, ("float32", "tf32", "bfloat16"))
         _choice("matconvnet-orientation", self.matconvnet_orientation, ("hw", "wh"))
 
     def is_explicit(self, name: str) -> bool:
@@ -121,7 +121,7 @@ EXTENSIONS = (
     Option(
         "--precision",
         Options.precision,
-        "float32|bfloat16, that of the layers behind the first, from the 11th evaluation on",
+        "float32|tf32|bfloat16, that of the layers behind the first, from the 11th evaluation on",
     ),
     Option(
         "--checkpoint",

@@ -98,6 +98,7 @@ def stylize(
             start,
             optimizer,
             precision=precision,
+            tf32=settings.precision == "tf32",
             checkpoint=Checkpoint(settings.checkpoint, output.is_due, kept, inputs)
             if settings.checkpoint
             else None,

@@ -1,0 +1,94 @@
+"""Float32 convolutions by TF32 matrix units: each factor as a sum of two TF32 numbers, three of the four products.
+
+TF32 has float32's exponent and 10 of its 23 bits. With x = high + low and w likewise, x w = high(x) high(w) + low(x)
+high(w) + high(x) low(w) but for low(x) low(w), 2^-20 of it at most. The three are one convolution of three times the
+channels, which adds them up in float32. Leads: Ootomo and Yokota, Recovering single precision accuracy from Tensor
+Cores (2022); CUTLASS's 3xTF32. A layer's error against float64 is 6e-6 to 2e-5 (relative, on an H100), that of float32
+6e-7, of TF32 alone 3e-4: the units cut off what they add up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_HIGH = -(1 << 13)
+"""As a mask: the sign, the exponent, and the first 10 bits of the mantissa of a float32."""
+
+BAND = 2**26
+"""Elements of the three parts of a map that are held at a time, 268 MB: larger maps are worked in bands of rows."""
+
+
+def has_units(device: torch.device) -> bool:
+    """Whether a device multiplies TF32 numbers: NVIDIA's from Ampere on."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@contextlib.contextmanager
+def allowed() -> Iterator[None]:
+    """cuDNN may round what it multiplies to TF32 in here."""
+    # As in machine.float32: PyTorch 2.9 and later refuse to tell the older setting beside the newer one.
+    owner: Any = torch.backends.cudnn
+    name: str = "allow_tf32"
+    value: bool | str = True
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        owner, name, value = owner.conv, "fp32_precision", "tf32"
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def convolve_rounded(weight: Tensor, bias: Tensor | None, x: Tensor, pad: tuple[int, int]) -> Tensor:
+    """x (1, C, H, W) convolved with stride 1 by weight (K, C, kH, kW), both rounded to TF32 where that is fast."""
+    with allowed():
+        return F.conv2d(x, weight, bias, padding=pad)
+
+
+def split_kernels(weight: Tensor) -> Tensor:
+    """Kernels (K, C, kH, kW) as `convolve` takes them: (K, 3C, kH, kW), channels-last, to be met by `_split`."""
+    high = _high(weight)
+    parts = torch.cat([high, high, weight - high], 1)
+    return parts.contiguous(memory_format=torch.channels_last)
+
+
+def convolve(kernels: Tensor, bias: Tensor | None, x: Tensor, pad: tuple[int, int]) -> Tensor:
+    """x (1, C, H, W) convolved with stride 1 by `split_kernels(weight)`: (1, K, H', W'), channels-last."""
+    _, c, h, w = x.shape
+    k, _, down, right = kernels.shape
+    rows = max(BAND // (3 * c * w) - down + 1, 1)
+    height, width = h + 2 * pad[0] - down + 1, w + 2 * pad[1] - right + 1
+    if rows >= height:
+        return convolve_rounded(kernels, bias, _split(x, 0, h), pad)
+    result = x.new_empty((1, height, width, k)).permute(0, 3, 1, 2)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        parts = _split(x, top - pad[0], bottom - pad[0] + down - 1)
+        result[:, :, top:bottom] = convolve_rounded(kernels, bias, parts, (0, pad[1]))
+    return result
+
+
+def _high(x: Tensor) -> Tensor:
+    return torch.bitwise_and(x.view(torch.int32), _HIGH).view(torch.float32)
+
+
+def _split(x: Tensor, top: int, bottom: int) -> Tensor:
+    """The rows of x from top to bottom, zeros beyond it, as high, low, high: (1, 3C, rows, W), channels-last."""
+    _, c, h, w = x.shape
+    first, last = max(top, 0), min(bottom, h)
+    parts = x.new_empty((1, bottom - top, w, 3 * c)).permute(0, 3, 1, 2)
+    parts[:, :, : first - top] = 0
+    parts[:, :, last - top :] = 0
+    x, inner = x[:, :, first:last], parts[:, :, first - top : last - top]
+    high, low, again = inner.split(c, 1)
+    torch.bitwise_and(x.view(torch.int32), _HIGH, out=high.view(torch.int32))
+    torch.sub(x, high, out=low)
+    again.copy_(high)
+    return parts
