@@ -71,8 +71,17 @@ def write_pictures(folder: str) -> tuple[str, str]:
 class Plain(torch.nn.Module):
     """The same objective as one would write it: nn.Sequential in PyTorch's own layout, autograd, torch.optim."""
 
-    def __init__(self, chain: list[loadcaffe.Module], content: Tensor, style: Tensor) -> None:
+    def __init__(
+        self,
+        chain: list[loadcaffe.Module],
+        content: Tensor,
+        style: Tensor,
+        *,
+        dtype: torch.dtype = torch.float32,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         super().__init__()
+        self.dtype, self.layout = dtype, layout
         self.names: list[str] = []
         self.stages = torch.nn.ModuleList()
         for module in chain:
@@ -81,12 +90,14 @@ class Plain(torch.nn.Module):
             if module.name == STYLE[-1]:
                 break
         self.requires_grad_(False)
+        self.to(content.device, dtype, memory_format=layout)  # type: ignore[call-overload]
         self.targets: dict[str, Tensor] = {}
         with torch.no_grad():
             self.targets.update({name: x for name, x in self.maps(content) if name in CONTENT})
             self.targets.update({name: _gram(x) for name, x in self.maps(style) if name in STYLE})
 
     def maps(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        x = x.to(self.dtype, memory_format=self.layout)
         for name, stage in zip(self.names, self.stages, strict=True):
             x = stage(x)
             yield name, x
@@ -133,9 +144,9 @@ class Bowl:
     a (x - bottom)^2, with a from 1 to 1000.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        self.bottom = images(height, width)[0]
-        self.steepness = torch.logspace(0, 3, self.bottom.numel()).view_as(self.bottom)
+    def __init__(self, height: int, width: int, device: torch.device | None = None) -> None:
+        self.bottom = images(height, width)[0].to(device)
+        self.steepness = torch.logspace(0, 3, self.bottom.numel(), device=device).view_as(self.bottom)
 
     def __call__(self, x: Tensor) -> tuple[float, Tensor]:
         grad = self.steepness * (x - self.bottom)
@@ -176,8 +187,15 @@ def _ours(turn: Turn, model: str | None, height: int, width: int, optimizer: str
 
 def _plain(turn: Turn, model: str | None, height: int, width: int, optimizer: str) -> None:
     chain, _ = loadcaffe.modules(model_files.load(model or model_files.bundled()))
-    plain, bowl = Plain(chain, *images(height, width)), Bowl(height, width)
-    image = _start(height, width).requires_grad_()
+    plain = Plain(chain, *images(height, width))
+    for _ in plain_iterations(plain, _start(height, width), optimizer):
+        turn()
+
+
+def plain_iterations(plain: Plain, image: Tensor, optimizer: str) -> Iterator[None]:
+    """Iterations from `image`, (1, 3, H, W), by torch.optim; L-BFGS has all its correction pairs from the start."""
+    bowl = Bowl(image.shape[2], image.shape[3], image.device)
+    image.requires_grad_()
     stepper: torch.optim.Optimizer
 
     def closure() -> float:
@@ -200,7 +218,7 @@ def _plain(turn: Turn, model: str | None, height: int, width: int, optimizer: st
         stepper = torch.optim.Adam([image], lr=10)
     while True:
         _step(stepper, closure)
-        turn()
+        yield
 
 
 def _step(stepper: torch.optim.Optimizer, closure: Callable[[], float]) -> None:

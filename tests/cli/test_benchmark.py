@@ -12,12 +12,12 @@ import pytest
 import torch
 from door import legacy_style
 
-from legacy_style.engine import loadcaffe, machine
+from legacy_style.engine import loadcaffe, machine, optimise
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import UnsupportedError
 from legacy_style.formats import model_files
 from legacy_style.programs.fast_neural_style import shapes
-from legacy_style.toolkit import forward_speed, turns
+from legacy_style.toolkit import card_speed, forward_speed, turns
 from legacy_style.torch7 import optim
 
 
@@ -89,6 +89,57 @@ def test_each_of_the_three_is_timed_and_tabled():
     # 0.575 MFLOP a pixel forward, as much backward.
     assert found["gflop"] == pytest.approx(2 * 0.575e-3 * 64 * 48, rel=0.01)
     assert set(found["seconds"]) == {"ours", "plain", "convolutions"}
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_what_a_gpu_is_asked_is_measured_on_a_cpu_as_well(optimizer, monkeypatch):
+    monkeypatch.setattr(card_speed, "WARM_UP", 0)
+    monkeypatch.setattr(card_speed, "FLOAT32_EVALUATIONS", 0)
+    monkeypatch.setattr(optimise, "FLOAT32_EVALUATIONS", 0)
+    monkeypatch.setattr(turns, "_PAIRS", 3)
+    columns = ((48, optimizer),)
+    said = []
+    figures = card_speed.measure(torch.device("cpu"), None, columns, rounds=1, log=said.append)
+    assert list(figures) == [
+        *(f"ours, {precision}" for precision in ("float32", "tf32", "bfloat16")),
+        *(f"plain PyTorch, {name}, channels-last, autotuned" for name in ("TF32", "bfloat16")),
+        *(f"the convolutions alone, {precision}" for precision in ("float32", "tf32", "bfloat16")),
+    ]
+    assert len(said) == len(figures)
+    assert all(cell.milliseconds > 0 and cell.peak > 0 for (cell,) in figures.values())
+    assert not torch.backends.cudnn.benchmark
+    found = card_speed.as_json(figures, "a CPU", columns)
+    assert json.loads(json.dumps(found)) == found
+    assert found["columns"] == [f"48 {optimizer}"]
+
+
+def test_the_table_is_the_one_of_the_page():
+    figures = {
+        "ours, tf32": [card_speed.Figure(1.234, 2_340_000_000), card_speed.Figure(12.34, 10**10)],
+        "plain": [card_speed.Figure(8.0, 10**9), None],
+    }
+    assert card_speed.table(figures, ((256, "lbfgs"), (2048, "adam"))).splitlines() == [
+        "| whole iteration, ms (peak, GB) | 256 L-BFGS | 2048 Adam |",
+        "| --- | --- | --- |",
+        "| ours, tf32 | 1.23 (2.34) | 12.3 (10.00) |",
+        "| plain | 8.00 (1.00) | out of memory |",
+    ]
+
+
+def test_a_program_that_finds_no_memory_leaves_its_cell_empty():
+    def program(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    assert card_speed._figure(torch.device("cpu"), 1, program, 32, 48, "adam") is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_table_is_refused_in_a_sentence():
+    result = legacy_style("benchmark", "speed", "--device", "cuda")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "legacy-style: --device cuda: there is no CUDA device here; leave the option out to measure the CPU\n"
+    )
 
 
 def test_bfloat16_is_timed_where_there_is_fast_bfloat16_and_refused_elsewhere(monkeypatch):

@@ -9,6 +9,7 @@ from minute to minute, so only figures of one line can be compared.
 Examples:
   legacy-style benchmark speed
   legacy-style benchmark speed --size 1024 --optimizer adam --json
+  legacy-style benchmark speed --device cuda
   legacy-style benchmark precision
   legacy-style benchmark start
   legacy-style benchmark tiles --size 4096
@@ -39,8 +40,9 @@ from legacy_style.engine import memory as planning
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.optimisers import Adam
 from legacy_style.engine.session import Session
+from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
-from legacy_style.toolkit import forward_speed, reading_speed, turns
+from legacy_style.toolkit import card_speed, forward_speed, reading_speed, turns
 from legacy_style.torch7 import optim
 
 
@@ -89,7 +91,19 @@ _HEAD = (
 @click.option("--rounds", default=15, show_default=True, help="Iterations of each that are measured.")
 @click.option("--model", help="Model file; the bundled VGG-16 if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each line of the table.")
-def speed(sizes: list[int], optimizers: list[str], rounds: int, model: str | None, as_json: bool) -> None:
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="With cuda, sizes and optimizers are those of docs/performance.md, whose table is printed.",
+)
+def speed(
+    sizes: list[int], optimizers: list[str], rounds: int, model: str | None, as_json: bool, device: str
+) -> None:
+    if device == "cuda":
+        _speed_on_card(rounds, model, as_json)
+        return
     net = turns.build_network(model)
     if not as_json:
         click.echo(_line(_HEAD))
@@ -123,6 +137,21 @@ def speed(sizes: list[int], optimizers: list[str], rounds: int, model: str | Non
             round(gflop / bare),
         )
         click.echo(json.dumps(result) if as_json else _line(cells))
+
+
+def _speed_on_card(rounds: int, model: str | None, as_json: bool) -> None:
+    if not torch.cuda.is_available():
+        raise OptionError(
+            "--device cuda: there is no CUDA device here; leave the option out to measure the CPU"
+        )
+    card = torch.device("cuda", torch.cuda.current_device())
+    figures = card_speed.measure(card, model, rounds=rounds, log=partial(click.echo, err=True))
+    about = f"{torch.cuda.get_device_name(card)}, PyTorch {torch.__version__}"
+    click.echo(
+        json.dumps(card_speed.as_json(figures, about))
+        if as_json
+        else f"{about}\n\n{card_speed.table(figures)}"
+    )
 
 
 def _line(cells: Sequence[object]) -> str:

@@ -87,7 +87,7 @@ def _split(x: Tensor, top: int, bottom: int) -> Tensor:
     parts[:, :, : first - top] = 0
     parts[:, :, last - top :] = 0
     x, inner = x[:, :, first:last], parts[:, :, first - top : last - top]
-    high, low, again = inner.split(c, 1)
+    high, low, again = torch.split(inner, c, 1)
     torch.bitwise_and(x.view(torch.int32), _HIGH, out=high.view(torch.int32))
     torch.sub(x, high, out=low)
     again.copy_(high)
