@@ -15,7 +15,7 @@ from collections.abc import Callable
 import thin_networks as thin
 import torch
 
-from legacy_style.engine import graphs, machine, network, products
+from legacy_style.engine import graphs, network, products
 from legacy_style.engine.graphs import WARM_UP
 from legacy_style.engine.kernels import convolution, split
 from legacy_style.engine.optimisers import Adam, Lbfgs
@@ -200,7 +200,6 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("There is no CUDA device here.")
         return 1
-    machine.set_up_cuda(autotune=False)
     failed = 0
     for each in CHECKS:
         began, name = time.monotonic(), each.__name__.replace("_", " ")

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legacy_style.engine import loadcaffe, machine, network
+from legacy_style.engine import loadcaffe, network
 from legacy_style.engine.kernels import split
 from legacy_style.engine.optimise import FLOAT32_EVALUATIONS, Progress
 from legacy_style.engine.optimisers import Adam, Lbfgs
@@ -153,8 +153,7 @@ def _ours(
     width: int,
     optimizer: str,
 ) -> None:
-    if clock.device.type == "cuda":
-        machine.set_up_cuda(autotune=autotune)
+    net.autotune = autotune
     content, style = turns.images(height, width)
     session = Session(net)
     session.set_content(content)
