@@ -11,7 +11,7 @@ LegacyStyleError
 ├── DivergenceError      the optimisation left the finite numbers
 └── RankError            another process of a run of several died or does not answer
 
-Where several processes end for one reason, one of them says it: the errors of the others are hushed.
+Where several processes end for one reason, each of them says it, with its number.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from recordings import RECORDED
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import File, Manifest, Printed, Row, Tolerances
 from legacy_style.compare.results import Outcome
-from legacy_style.compare.rows import Settings, Tick
+from legacy_style.compare.rows import RunSettings, Tick
 from legacy_style.compare.runner import run_manifest
 from legacy_style.files import sha256
 from legacy_style.formats.caffe import caffemodel
@@ -62,7 +62,7 @@ def recorded_manifest(rows: list[Row]) -> Manifest:
 def run_recorded(rows: list[Row], work: Path) -> dict[str, Outcome]:
     """Run rows of recordings in this process, so that patches apply; the outcomes by name."""
     made = recorded_manifest(rows)
-    settings = Settings(models=(THIN,), work=work / "pictures")
+    settings = RunSettings(models=(THIN,), work=work / "pictures")
     outcomes = run_manifest(made, Files(made, [RECORDED], work / "files"), settings, silent)
     return {outcome.row.name: outcome for outcome in outcomes}
 

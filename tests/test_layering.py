@@ -159,3 +159,17 @@ def test_only_entry_points_take_any_error_for_an_answer(name: str) -> None:
     assert bool(caught) == (name in ANSWERS), (
         f"legacy_style.{name} catches LegacyStyleError at lines {caught}"
     )
+
+
+# Both are Torch7's nn.View, whose name a layer of the one is written under.
+TWICE = {"View"}
+
+
+def test_no_two_classes_share_a_name() -> None:
+    found: dict[str, list[str]] = {}
+    for name, tree in SOURCES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(name)
+    twice = {each: modules for each, modules in found.items() if len(modules) > 1}
+    assert set(twice) == TWICE, twice

@@ -295,7 +295,7 @@ class Trace:
             self.arrays = dict(arrays)
         self.frame, self.differences, self.compared = -1, [], 0
         self.seen: dict[str, dict[str, Any]] = {"losses": {}, "gradients": {}, "images": {}}
-        self.evaluate, self.save = painter.Painter.evaluate, torch_image.save
+        self.evaluate, self.save = painter.FramePainter.evaluate, torch_image.save
 
     def replay(self, folder: Path, *, compare: bool = True) -> list[Difference]:
         """What differs; with `compare` off, nothing is compared, and `seen` is all that is wanted."""
@@ -316,7 +316,7 @@ class Trace:
         with (
             working_in(folder),
             one_thread(),
-            mock.patch.object(painter.Painter, "evaluate", evaluate),
+            mock.patch.object(painter.FramePainter, "evaluate", evaluate),
             mock.patch.object(torch_image, "save", self.saved),
         ):
             if self.run.script == options.SINGLE:
@@ -366,7 +366,7 @@ class Trace:
             share = max(self.allowed.gradients[where], LEAST)
             self.close("gradient", theirs, ours, share * float(np.abs(theirs).max()))
 
-    def losses(self, where: str, theirs: list[float], found: painter.Evaluation) -> None:
+    def losses(self, where: str, theirs: list[float], found: painter.FrameEvaluation) -> None:
         ours = [*found.content, *found.temporal, *found.style]
         self.seen["losses"][where] = ours
         if self.allowed is None or where not in self.allowed.losses:

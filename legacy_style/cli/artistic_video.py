@@ -19,7 +19,7 @@ from legacy_style.programs.artistic_video import options
 from legacy_style.torch7 import cmdline
 
 if TYPE_CHECKING:
-    from legacy_style.programs.artistic_video.single import Progress
+    from legacy_style.programs.artistic_video.single import FrameProgress
 
 _MEMORY_ADVICE = "choose smaller frames, a smaller -style_scale, or -optimizer adam"
 
@@ -82,13 +82,13 @@ class FrameLine(LiveLine):
         self._began = time.monotonic()
         self._first: int | None = None
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: FrameProgress) -> None:
         """Draw the line for an evaluation that is done."""
         if self._first is None:
             self._first = progress.frame
         self.show(lambda: self._describe(progress))
 
-    def _describe(self, progress: Progress) -> list[str]:
+    def _describe(self, progress: FrameProgress) -> list[str]:
         assert self._first is not None
         parts = [
             f"Frame {progress.frame} / {progress.frames}",

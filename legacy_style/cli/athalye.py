@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from legacy_style.engine.checkpoint import Plain
     from legacy_style.engine.network import Network
     from legacy_style.engine.optimise import Losses, Progress
-    from legacy_style.programs.athalye.story import AthalyeSettings, Model
+    from legacy_style.programs.athalye.story import AthalyeModel, AthalyeSettings
 
 NAME = "neural-style-athalye"
 
@@ -153,7 +153,9 @@ class _Run:
         self.began = self.last_began = time.monotonic()
         self.diverged = False
 
-    def optimise(self, model: Model, net: Network, loaded: images.Images, settings: AthalyeSettings) -> None:
+    def optimise(
+        self, model: AthalyeModel, net: Network, loaded: images.AthalyeImages, settings: AthalyeSettings
+    ) -> None:
         """Step, print and save until the last iteration, or save what there is when interrupted."""
         from legacy_style.engine import checkpoint, memory
         from legacy_style.programs.athalye import story as athalye
@@ -204,7 +206,7 @@ class _Run:
             raise OptionError(f"--iterations {options.iterations} makes no image; give at least 1")
         self.save_progress()
 
-    def binding(self, model: Model, settings: AthalyeSettings, tile: int) -> dict[str, Plain]:
+    def binding(self, model: AthalyeModel, settings: AthalyeSettings, tile: int) -> dict[str, Plain]:
         """What a continuation must have the same: what counts as the best image depends on --checkpoint-iterations."""
         from legacy_style.programs.athalye import story as athalye
 

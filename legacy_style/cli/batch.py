@@ -16,7 +16,7 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PictureOutcome:
     """What became of one picture; `detail`: the reason, or how long it took."""
 
     path: str
@@ -24,7 +24,9 @@ class Outcome:
     detail: str
 
 
-def run(jobs: Sequence[Options], folder: str, paint: Callable[[Options], object], log: Log) -> list[Outcome]:
+def run(
+    jobs: Sequence[Options], folder: str, paint: Callable[[Options], object], log: Log
+) -> list[PictureOutcome]:
     """Paint what is not there yet, into `folder`, and print a line for each and a table of all.
 
     A picture that is stopped on the page of --watch is kept as it is, and the next one follows.
@@ -47,17 +49,17 @@ def run(jobs: Sequence[Options], folder: str, paint: Callable[[Options], object]
     return outcomes
 
 
-def _one(options: Options, journal: Journal, paint: Callable[[Options], object]) -> Outcome:
+def _one(options: Options, journal: Journal, paint: Callable[[Options], object]) -> PictureOutcome:
     path = options.output_image
     began = time.monotonic()
     try:
         if journal.has(options):
-            return Outcome(path, "there", "painted before")
+            return PictureOutcome(path, "there", "painted before")
         paint(options)
         journal.add(options)
     except LegacyStyleError as error:
-        return Outcome(path, "failed", str(error))
-    return Outcome(path, "painted", f"{time.monotonic() - began:.1f} s")
+        return PictureOutcome(path, "failed", str(error))
+    return PictureOutcome(path, "painted", f"{time.monotonic() - began:.1f} s")
 
 
 def once(notice: Log) -> Log:

@@ -15,7 +15,7 @@ from legacy_style.cli.progress import LiveLine, duration
 from legacy_style.torch7 import cmdline
 
 if TYPE_CHECKING:
-    from legacy_style.programs.fast_neural_style.train import Progress
+    from legacy_style.programs.fast_neural_style.train import TrainingProgress
 
 NAME = "train"
 
@@ -65,11 +65,11 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
 class TrainingLine(LiveLine):
     """The line on stderr: iteration, loss, images a second, time left."""
 
-    _first: Progress | None = None
+    _first: TrainingProgress | None = None
     _began = 0.0
     _images = 0
 
-    def update(self, done: Progress) -> None:
+    def update(self, done: TrainingProgress) -> None:
         """Draw the line for an iteration that is done."""
         if self._first is None:
             self._first, self._began = done, time.monotonic()
@@ -77,7 +77,7 @@ class TrainingLine(LiveLine):
             self._images += done.images
         self.show(lambda: self._describe(done))
 
-    def _describe(self, done: Progress) -> list[str]:
+    def _describe(self, done: TrainingProgress) -> list[str]:
         assert self._first is not None
         parts = [f"Iteration {done.iteration} / {done.num_iterations:.14g}", f"loss {done.loss:.4g}"]
         seconds = time.monotonic() - self._began

@@ -19,7 +19,7 @@ from legacy_style.cli.watching import told_end, watched
 from legacy_style.errors import OptionError
 
 if TYPE_CHECKING:
-    from legacy_style.programs.video.run import Progress, Result, Settings
+    from legacy_style.programs.video.run import VideoProgress, VideoResult, VideoSettings
     from legacy_style.watch.watcher import Watcher
 
 _FLOW_COMMAND = click.option(
@@ -122,7 +122,7 @@ def video(
         live.clear()
         process.say("legacy-style video", line)
 
-    settings = run.Settings(
+    settings = run.VideoSettings(
         input=input,
         output=output,
         styles=styles,
@@ -161,14 +161,16 @@ def video(
     return 0
 
 
-def _watched(settings: Settings, watcher: Watcher, live: VideoLine, notice: Callable[[str], None]) -> Result:
+def _watched(
+    settings: VideoSettings, watcher: Watcher, live: VideoLine, notice: Callable[[str], None]
+) -> VideoResult:
     """The run, with each finished frame on the page, and the loss that it ended with."""
     from legacy_style.programs.video import run
 
     watcher.begin(f"{Path(settings.input).name}, painted", buttons=False)
     loss = None
 
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: VideoProgress) -> None:
         nonlocal loss
         live.update(progress)
         if progress.picture is None:
@@ -229,11 +231,11 @@ def consistency(flow: str, opposite: str, output: str) -> int:
 class VideoLine(LiveLine):
     """The live line on stderr: frame, loss, seconds a frame, time left."""
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: VideoProgress) -> None:
         self.show(lambda: describe(progress))
 
 
-def describe(progress: Progress) -> list[str]:
+def describe(progress: VideoProgress) -> list[str]:
     """The parts of the live line, what matters most first."""
     frames = f" / {progress.frames}" if progress.frames else ""
     parts = [f"Frame {progress.frame}{frames}"]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from legacy_style.compare.results import Objective
+from legacy_style.compare.results import MeasuredObjective
 from legacy_style.engine.losses import Loss, StyleLoss
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.programs.neural_style import story
@@ -44,7 +44,7 @@ class Meter:
         self.style_layers = settings.style_layers
         self._tv_weight = settings.tv_weight
 
-    def __call__(self, picture: Array) -> Objective:
+    def __call__(self, picture: Array) -> MeasuredObjective:
         """The objective of a picture, RGB in [0,1], (3, H, W); one of another size is scaled."""
         if picture.shape[1:] != (self.height, self.width):
             picture = torch7_image.scale_to(picture, self.width, self.height)
@@ -53,7 +53,7 @@ class Meter:
             values, _ = self._session.evaluate(x)
         net = self._session.net
         content, style = (net.values_from(source, values) for source in ("content", "style"))
-        return Objective(
+        return MeasuredObjective(
             content=content,
             style=style,
             tv=tv_value(x, self._tv_weight),

@@ -10,7 +10,7 @@ from pathlib import Path
 from legacy_style.compare import metrics
 from legacy_style.compare.metrics import OriginalColors, Pixels
 from legacy_style.compare.objective import Meter
-from legacy_style.compare.results import Objective, number
+from legacy_style.compare.results import MeasuredObjective, number
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import image as torch7_image
@@ -27,7 +27,7 @@ class Pair:
     histogram: tuple[float, float, float]
     pixels: Pixels | None
     layers: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    objectives: tuple[Objective, ...] = ()
+    objectives: tuple[MeasuredObjective, ...] = ()
     colors: tuple[OriginalColors, ...] = ()
 
     @property

@@ -24,7 +24,7 @@ from PIL import Image
 
 from legacy_style.compare import metrics, plots
 from legacy_style.compare.metrics import Bytes
-from legacy_style.compare.results import KINDS, Kind, Objective, Outcome, as_json, number
+from legacy_style.compare.results import KINDS, Kind, MeasuredObjective, Outcome, as_json, number
 from legacy_style.errors import LegacyStyleError
 from legacy_style.files import write_whole
 from legacy_style.programs.neural_style import record as metadata
@@ -360,7 +360,7 @@ class _Card:
         outcome, shown, expected = self.outcome, self.outcome.shown, self.outcome.expected_objective
         if shown is None or shown.objective is None:
             return
-        ours, theirs = shown.objective, expected or Objective((), (), 0.0, 0.0, ())
+        ours, theirs = shown.objective, expected or MeasuredObjective((), (), 0.0, 0.0, ())
         for index, layer in enumerate(outcome.content_layers):
             yield f"content {layer}", (ours.content[index], _at(theirs.content, index), None, None)
         for index, layer in enumerate(outcome.style_layers):

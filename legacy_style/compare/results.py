@@ -15,7 +15,7 @@ KINDS: tuple[Kind, ...] = ("different", "not comparable", "equivalent", "identic
 
 
 @dataclass(frozen=True)
-class Objective:
+class MeasuredObjective:
     """A picture as a network sees it; losses are weighted, as printed.
 
     `total` has no TV in it, as in the original; `tv` is the value of the TV term whose gradient the original
@@ -63,13 +63,13 @@ class Run:
     losses: tuple[Printed, ...]
     seconds: float
     resumed: bool = False
-    objective: Objective | None = None
+    objective: MeasuredObjective | None = None
     pixels: Pixels | None = None
     colors: OriginalColors | None = None
 
 
 @dataclass(frozen=True)
-class Network:
+class UsedNetwork:
     """The network that was used; `name` is the manifest's, '' where the manifest does not know the file."""
 
     file: str
@@ -86,14 +86,14 @@ class Outcome:
 
     row: Row
     command: str
-    network: Network | None = None
+    network: UsedNetwork | None = None
     expected: str = ""
     content: str = ""
     styles: tuple[str, ...] = ()
     content_layers: tuple[str, ...] = ()
     style_layers: tuple[str, ...] = ()
     runs: tuple[Run, ...] = ()
-    expected_objective: Objective | None = None
+    expected_objective: MeasuredObjective | None = None
     expected_colors: OriginalColors | None = None
     scaled: str = ""
     caveats: tuple[str, ...] = ()

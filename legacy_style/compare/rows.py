@@ -19,7 +19,7 @@ from legacy_style.compare import making, metrics, verdicts
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import Manifest, Row
 from legacy_style.compare.objective import Meter
-from legacy_style.compare.results import Network, Outcome, Run
+from legacy_style.compare.results import Outcome, Run, UsedNetwork
 from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.files import sha256
 from legacy_style.programs.neural_style import options
@@ -43,7 +43,7 @@ Tell = Callable[[Tick], None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """How to run: `models` at hand, the work folder, limits on size and iterations (None: as the rows say).
 
     The limits do not hold for rows whose name fits one of the patterns in `full` (as in file names:
@@ -67,7 +67,7 @@ class Task:
     row: Row
     options: Options
     seeds: tuple[int | None, ...]
-    network: Network
+    network: UsedNetwork
     expected: str
     content: str
     caveats: tuple[str, ...]
@@ -76,17 +76,17 @@ class Task:
     chunks: bool
 
 
-def identify(path: Path, manifest: Manifest) -> Network:
+def identify(path: Path, manifest: Manifest) -> UsedNetwork:
     """Which of the manifest's models a file is, by its checksum."""
     digest = sha256(path)
     for name, known in manifest.models.items():
         for each in known:
             if each.startswith("sha1:"):
                 if _sha1(path) == each.removeprefix("sha1:"):
-                    return Network(str(path), digest, name)
+                    return UsedNetwork(str(path), digest, name)
             elif digest.startswith(each):
-                return Network(str(path), digest, name)
-    return Network(str(path), digest, "")
+                return UsedNetwork(str(path), digest, name)
+    return UsedNetwork(str(path), digest, "")
 
 
 def _sha1(path: Path) -> str:
@@ -97,7 +97,7 @@ def _sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
-def prepare(row: Row, files: Files, settings: Settings, networks: Sequence[Network]) -> Task:
+def prepare(row: Row, files: Files, settings: RunSettings, networks: Sequence[UsedNetwork]) -> Task:
     """Parse the row's command line, find its files and network, and write down every caveat."""
     caveats, blocked = [], bool(row.missing)
     if row.missing:
@@ -156,7 +156,7 @@ def _find(files: Files, name: str, complaints: list[str]) -> str:
     return path
 
 
-def _limits(wanted: Options, settings: Settings, caveats: list[str]) -> dict[str, Any]:
+def _limits(wanted: Options, settings: RunSettings, caveats: list[str]) -> dict[str, Any]:
     """The options that --image-size and --num-iterations bring down, with the caveats that this means."""
     changed: dict[str, Any] = {}
     size, iterations = settings.image_size, settings.num_iterations

@@ -21,12 +21,12 @@ from legacy_style.compare import rows
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import Manifest
 from legacy_style.compare.results import Outcome
-from legacy_style.compare.rows import Settings, Task, Tell
+from legacy_style.compare.rows import RunSettings, Task, Tell
 from legacy_style.engine import machine
 from legacy_style.errors import OptionError
 
 
-def run_manifest(manifest: Manifest, files: Files, settings: Settings, tell: Tell) -> list[Outcome]:
+def run_manifest(manifest: Manifest, files: Files, settings: RunSettings, tell: Tell) -> list[Outcome]:
     """Run every row; the outcomes are in the manifest's order.
 
     Raises OptionError where a worker process dies; KeyboardInterrupt passes through. Either way what was

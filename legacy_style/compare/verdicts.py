@@ -15,7 +15,7 @@ from statistics import median
 
 from legacy_style.compare.manifest import Printed
 from legacy_style.compare.metrics import OriginalColors
-from legacy_style.compare.results import Measure, Objective, Outcome, Run, Verdict
+from legacy_style.compare.results import Measure, MeasuredObjective, Outcome, Run, Verdict
 
 # Losses are printed with six decimals.
 _PRINTED_ROUNDING = 1e-6
@@ -96,7 +96,9 @@ def _at_most(name: str, text: str, value: float, limit: float | None) -> Measure
     return Measure(name, f"{text} (at most {limit:.5g})", value, limit, value <= limit)
 
 
-def _inside(name: str, ours: Sequence[Objective], expected: Objective, widening: float | None) -> Measure:
+def _inside(
+    name: str, ours: Sequence[MeasuredObjective], expected: MeasuredObjective, widening: float | None
+) -> Measure:
     """Whether the expected picture's content or style loss is inside the range of the seeds, widened."""
     losses = [sum(getattr(each, name)) for each in ours]
     wanted = sum(getattr(expected, name))

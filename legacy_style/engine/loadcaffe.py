@@ -1,7 +1,7 @@
 """A network of layers from a NetParameter, whatever file that came from.
 
 Ports loadcaffe e691592 (loadcaffe.lua, loadcaffe.cpp, generic converters for V1 and V2): layers are chained in file
-order, their bottoms and tops are ignored, and everything is read from the model, never from the prototxt. Surprises: a
+order, their bottoms and tops are ignored, and everything is read from the model, never from the prototxt. Notes: a
 padding counts as given per axis only if both axes have one (`pad_h: 0, pad_w: 1` is unpadded); a V2 Softmax ends the
 network. Where loadcaffe gave up or dropped layers (groups, V1 blobs with shapes, V2's TanH and more), the layers run.
 """

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from legacy_style.engine import cgroups, machine, tiles
-from legacy_style.engine import sizes as shapes
+from legacy_style.engine import cgroups, machine, sizes, tiles
 from legacy_style.engine.kernels import winograd
 from legacy_style.engine.losses import Loss
 from legacy_style.engine.network import Network
@@ -193,13 +192,13 @@ Lengths = list[tuple[int, int, int, int]]
 
 
 def _whole(net: Network, height: int, width: int) -> Lengths:
-    outputs = [after for _, _, after in shapes.walk(net, height, width)]
+    outputs = [after for _, _, after in sizes.walk(net, height, width)]
     return [(h, w, h, w) for _, h, w in outputs]
 
 
 def _channels(net: Network) -> Iterator[tuple[nn.Layer | Loss, int, int]]:
     """Every step with the channels of its input and output."""
-    return ((step, before[0], after[0]) for step, before, after in shapes.walk(net, 1, 1))
+    return ((step, before[0], after[0]) for step, before, after in sizes.walk(net, 1, 1))
 
 
 def _tiles(net: Network, height: int, width: int, side: int) -> Iterator[Lengths]:

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from legacy_style.engine.optimise import Feval, NoWayDown, Repeat, plainly
-from legacy_style.engine.processes.compact import CompactRecursion
 from legacy_style.engine.processes.group import Ranks
+from legacy_style.engine.processes.vector_free import VectorFreeRecursion
 from legacy_style.engine.steps import AdamStep, LbfgsStep
 from legacy_style.torch7 import optim
 
@@ -36,7 +36,7 @@ class Lbfgs:
     ) -> None:
         self.num_iterations, self.correction, self.log = num_iterations, correction, log
         self.ranks, self.in_steps = ranks or Ranks(), in_steps
-        self.recursion = CompactRecursion(self.ranks) if self.ranks.size > 1 else None
+        self.recursion = VectorFreeRecursion(self.ranks) if self.ranks.size > 1 else None
         self.state = optim.LbfgsState()
         self.step: LbfgsStep | None = None
 

@@ -160,7 +160,7 @@ class Session:
         """What this process owns of a whole image of the size that is run: a copy."""
         objective = self._current(image)
         if isinstance(objective, parts.SharedObjective):
-            return objective.part.deal(image, halo=False)
+            return objective.part.scatter(image, halo=False)
         return image.clone()
 
     def noise(self, seed: float = -1) -> Tensor:

@@ -88,7 +88,7 @@ class LbfgsStep:
         return (self.slots + self.spare + 1) % len(self.slots)
 
     def pack(self) -> dict[str, Any]:
-        """As `optim.LbfgsState` has it, with the `products` of the pairs as CompactRecursion has them."""
+        """As `optim.LbfgsState` has it, with the `products` of the pairs as VectorFreeRecursion has them."""
         filled = self.filled.tolist()
         rows = [row for row in self._order().tolist() if filled[row]]
         used = max(rows, default=-1) + 1

@@ -28,7 +28,7 @@ _ABOUT_FILES = ("output_image", "checkpoint", "resume", "metadata", "print_iter"
 
 
 @dataclass(frozen=True)
-class Result:
+class SheetPicture:
     """A picture, and the options in its record; none where it has no record."""
 
     path: Path
@@ -36,22 +36,22 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SheetLayout:
     """Pictures in rows, None for a gap; what stands under each, before each row and above each column."""
 
-    rows: list[list[Result | None]]
+    rows: list[list[SheetPicture | None]]
     labels: Mapping[Path, str] = field(default_factory=dict)
     row_names: Sequence[str] = ()
     column_names: Sequence[str] = ()
 
 
-def differing(results: Sequence[Result]) -> list[str]:
+def differing(results: Sequence[SheetPicture]) -> list[str]:
     """The names of the options in which results differ, in the order in which the records have them."""
     names = dict.fromkeys(name for result in results for name in result.options if name not in _ABOUT_FILES)
     return [name for name in names if len({_text(result, name) for result in results}) > 1]
 
 
-def arrange(results: Sequence[Result], columns: int = 0) -> Layout:
+def arrange(results: Sequence[SheetPicture], columns: int = 0) -> SheetLayout:
     """Rows and columns of two options where results differ in two; else `columns` in a row, 0: about a square."""
     names = differing(results)
     if len(names) == 2 and not columns:
@@ -59,7 +59,7 @@ def arrange(results: Sequence[Result], columns: int = 0) -> Layout:
         places = {(_text(each, down), _text(each, across)): each for each in results}
         if len(places) == len(results):
             rows, heads = _values(results, down), _values(results, across)
-            return Layout(
+            return SheetLayout(
                 [[places.get((row, head)) for head in heads] for row in rows],
                 row_names=[f"{down} {row}" for row in rows],
                 column_names=[f"{across} {head}" for head in heads],
@@ -70,10 +70,10 @@ def arrange(results: Sequence[Result], columns: int = 0) -> Layout:
         or each.path.name
         for each in results
     }
-    return Layout([list(results[at : at + many]) for at in range(0, len(results), many)], labels)
+    return SheetLayout([list(results[at : at + many]) for at in range(0, len(results), many)], labels)
 
 
-def _values(results: Sequence[Result], name: str) -> list[str]:
+def _values(results: Sequence[SheetPicture], name: str) -> list[str]:
     """The values of an option, by size where they are numbers, else in the order of the results."""
     values: dict[str, Any] = {_text(each, name): each.options.get(name) for each in results}
     if all(isinstance(value, int | float) for value in values.values()):
@@ -81,14 +81,14 @@ def _values(results: Sequence[Result], name: str) -> list[str]:
     return list(values)
 
 
-def _text(result: Result, name: str) -> str:
+def _text(result: SheetPicture, name: str) -> str:
     value = result.options.get(name)
     if isinstance(value, float):
         return f"{value:.14g}"
     return Path(value).name if isinstance(value, str) and "/" in value and "," not in value else str(value)
 
 
-def draw(layout: Layout, size: int) -> bytes:
+def draw(layout: SheetLayout, size: int) -> bytes:
     """The sheet as a PNG, its pictures `size` pixels wide and high at most. Raises the errors of reading them."""
     pictures = {each.path: _small(each.path, size) for row in layout.rows for each in row if each is not None}
     wide = max(each.width for each in pictures.values())

@@ -138,7 +138,7 @@ def describe(path: Path, digests: Digests) -> str:
         return f"It is {other.name} ({other.purpose})"
     with path.open("rb") as file:
         start = file.read(512)
-    return look(start) or f"It begins with {start[:32]!r}"
+    return describe_start(start) or f"It begins with {start[:32]!r}"
 
 
 def unfit(entry: Entry, start: bytes) -> str:
@@ -146,13 +146,13 @@ def unfit(entry: Entry, start: bytes) -> str:
 
     A web page never is; where no checksum will tell later, neither is any text, since models are binary.
     """
-    sentence = look(start)
+    sentence = describe_start(start)
     if not sentence and not entry.pinned and b"\0" not in start and start.isascii():
         sentence = f"It is text: {_shown(start)}"
     return sentence
 
 
-def look(start: bytes) -> str:
+def describe_start(start: bytes) -> str:
     """A sentence on what is surely no model, from a file's first bytes; "" where it may be one."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if re.match(rb"<(!doctype|!--|html|head|body|script|\?xml)", text, re.IGNORECASE):

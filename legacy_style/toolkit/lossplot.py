@@ -23,7 +23,7 @@ _GRID, _INK = "#dddddd", "#333333"
 
 
 @dataclass(frozen=True)
-class Curve:
+class LossCurve:
     """`points`: (iteration, loss), in order."""
 
     label: str
@@ -47,7 +47,7 @@ class _Text:
     color: str = _INK
 
 
-def curves(name: str, record: Mapping[str, Any], *, layers: bool = False) -> list[Curve]:
+def curves(name: str, record: Mapping[str, Any], *, layers: bool = False) -> list[LossCurve]:
     """The total loss in a record; with `layers` that of every layer too. Raises FormatError where it has none."""
     try:
         losses = record["losses"]
@@ -60,7 +60,7 @@ def curves(name: str, record: Mapping[str, Any], *, layers: bool = False) -> lis
                 labels = _labels(str(options.get(f"{kind}_layers", "")), len(columns), kind)
                 named |= {f"{kind} {label}": column for label, column in zip(labels, columns, strict=True)}
         return [
-            Curve(label, [(n, float(value)) for n, value in zip(at, values, strict=True)])
+            LossCurve(label, [(n, float(value)) for n, value in zip(at, values, strict=True)])
             for label, values in named.items()
         ]
     except (KeyError, TypeError, ValueError) as error:
@@ -72,7 +72,7 @@ def _labels(layers: str, count: int, kind: str) -> list[str]:
     return names if len(names) == count else [f"{number}" for number in range(1, count + 1)]
 
 
-def draw(curves: Sequence[Curve], path: str) -> bytes:
+def draw(curves: Sequence[LossCurve], path: str) -> bytes:
     """The content of an .svg or .png file, as the extension of `path` says; OptionError for another one."""
     check_name(path)
     lines, texts = _layout(curves)
@@ -89,7 +89,7 @@ def check_name(path: str) -> None:
         )
 
 
-def _layout(curves: Sequence[Curve]) -> tuple[list[_Line], list[_Text]]:
+def _layout(curves: Sequence[LossCurve]) -> tuple[list[_Line], list[_Text]]:
     """What is drawn, in pixels: the grid, a curve each with its label, the axes' words."""
     drawable = [
         [(at, math.log10(loss)) for at, loss in curve.points if loss > 0 and math.isfinite(loss)]

@@ -50,7 +50,7 @@ class Picture:
 
 
 @dataclass
-class Job:
+class StudioJob:
     """One painting that was ordered."""
 
     id: int
@@ -68,7 +68,7 @@ class Studio:
         self.watcher, self.folder, self.results = watcher, folder, results
         self._changed = threading.Condition()
         self._reading = threading.Lock()  # one upload at a time is decoded
-        self._jobs: list[Job] = []
+        self._jobs: list[StudioJob] = []
         self._pictures: dict[str, Picture] = {}
         self._photos = [self._take(examples.FOLDER / file, name) for file, name in _PHOTOS.items()]
         self._styles = [self._take(examples.FOLDER / file, name) for file, name in _STYLES.items()]
@@ -110,10 +110,10 @@ class Studio:
             self._paint(job)
             self._tell()
 
-    def _next(self) -> Job | None:
+    def _next(self) -> StudioJob | None:
         return next((job for job in self._jobs if job.state == "waiting"), None)
 
-    def _paint(self, job: Job) -> None:
+    def _paint(self, job: StudioJob) -> None:
         options, watcher = job.options, self.watcher
         watcher.begin(
             job.title, lambda: torch_image.to_bytes(torch_image.load(options.content_image, exif_rotate=True))
@@ -169,7 +169,7 @@ class Studio:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such picture; choose another")
         return found
 
-    def _job(self, request: Request) -> Job:
+    def _job(self, request: Request) -> StudioJob:
         found = [job for job in self._jobs if str(job.id) == request.query.get("job")]
         if not found:
             raise Refused(HTTPStatus.NOT_FOUND, "there is no such painting")
@@ -218,7 +218,7 @@ class Studio:
                 exif_rotate=True,
                 output_image=str(self._free(f"{_stem(photo.name)}_{_stem(style.name)}")),
             )
-            self._jobs.append(Job(number, f"{photo.name} in the style of {style.name}", options))
+            self._jobs.append(StudioJob(number, f"{photo.name} in the style of {style.name}", options))
             self._changed.notify_all()
         self._tell()
         return as_json({"job": number})
@@ -243,7 +243,7 @@ class Studio:
         self._tell()
         return as_json({})
 
-    def _view(self, job: Job) -> bytes | None:
+    def _view(self, job: StudioJob) -> bytes | None:
         if not job.files:
             return None
         return encode(torch_image.to_bytes(torch_image.load(job.files[-1])), _THUMBNAIL)

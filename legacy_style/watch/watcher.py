@@ -38,7 +38,7 @@ _FAREWELL = 5.0  # seconds that a run which has ended waits for browsers to hear
 
 
 @dataclass
-class _Run:
+class _WatchedRun:
     """What is known of the run that is shown; `number` tells one from the next."""
 
     number: int
@@ -65,7 +65,7 @@ class Watcher:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._encoding = threading.Lock()
-        self._run = _Run(0)
+        self._run = _WatchedRun(0)
         self._version = 0
         self._viewers = 0
         self._save = False
@@ -86,7 +86,7 @@ class Watcher:
         `buttons`: whether the run can save and stop when it is asked to.
         """
         with self._changed:
-            self._run = _Run(self._run.number + 1, title, "running", before=before, buttons=buttons)
+            self._run = _WatchedRun(self._run.number + 1, title, "running", before=before, buttons=buttons)
             self._pixels, self._save, self._next_picture = None, False, 0.0
             self._tell()
 
@@ -212,7 +212,7 @@ class Watcher:
                 self._viewers -= 1
                 self._changed.notify_all()
 
-    def _event(self, run: _Run, sent: int) -> dict[str, Any]:
+    def _event(self, run: _WatchedRun, sent: int) -> dict[str, Any]:
         step = -(-(len(run.points) - sent) // _MOST_POINTS) or 1
         seconds = run.now - run.began[1] if run.began else 0.0
         done = run.iteration - run.began[0] if run.began else 0

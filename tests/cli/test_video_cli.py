@@ -18,9 +18,9 @@ from recorded_runs import one_thread, working_in
 from legacy_style.cli import artistic_video, artistic_video_multi_pass, legacy_style, th
 from legacy_style.cli.artistic_video import FrameLine
 from legacy_style.cli.video import VideoLine, describe
-from legacy_style.programs.artistic_video.painter import Evaluation
-from legacy_style.programs.artistic_video.single import Progress as FrameProgress
-from legacy_style.programs.video.run import Progress
+from legacy_style.programs.artistic_video.painter import FrameEvaluation
+from legacy_style.programs.artistic_video.single import VideoProgress as FrameProgress
+from legacy_style.programs.video.run import VideoProgress
 
 CHECKOUT = Path(__file__).parents[2]
 STYLE = str(CHECKOUT / "examples" / "mosaic.jpg")
@@ -166,23 +166,23 @@ def test_flow_and_consistency_write_their_files(tmp_path, capsys):
 
 
 def test_the_live_line_of_a_video():
-    assert describe(Progress(3, 10, 20, 60, 1234.5, 2.0)) == [
+    assert describe(VideoProgress(3, 10, 20, 60, 1234.5, 2.0)) == [
         "Frame 3 / 10",
         "iteration 20 / 60",
         "loss 1234",
         "2 s/frame",
         "16 s left",
     ]
-    assert describe(Progress(3, None, 0, 0, None, float("nan"))) == ["Frame 3"]
+    assert describe(VideoProgress(3, None, 0, 0, None, float("nan"))) == ["Frame 3"]
     stream = io.StringIO()
     live = VideoLine(stream, shown=True)
-    live.update(Progress(1, 2, 1, 2, 5.0, float("nan")))
-    live.update(Progress(1, 2, 2, 2, 4.0, float("nan")))  # too soon after the other
+    live.update(VideoProgress(1, 2, 1, 2, 5.0, float("nan")))
+    live.update(VideoProgress(1, 2, 2, 2, 4.0, float("nan")))  # too soon after the other
     live.clear()
     text = "Frame 1 / 2  iteration 1 / 2  loss 5"
     assert stream.getvalue() == f"\r{text}\r{' ' * len(text)}\r"
     hidden = VideoLine(io.StringIO(), shown=False)
-    hidden.update(Progress(1, 2, 1, 2, 5.0, 1.0))
+    hidden.update(VideoProgress(1, 2, 1, 2, 5.0, 1.0))
     assert hidden._stream.getvalue() == ""
 
 
@@ -191,7 +191,7 @@ def test_the_live_line_of_artistic_video(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
     live = FrameLine(stream, shown=True)
-    losses = Evaluation(7, (1.0,), (2.0,), (3.0,))
+    losses = FrameEvaluation(7, (1.0,), (2.0,), (3.0,))
     live.update(FrameProgress(1, 4, 7, 100.0, losses))
     live.update(FrameProgress(2, 4, 7, 100.0, losses))
     live.clear()

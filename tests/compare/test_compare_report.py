@@ -20,7 +20,7 @@ from markupsafe import escape
 
 from legacy_style.compare import metrics, report, verdicts
 from legacy_style.compare.manifest import Printed, Row, Tolerances
-from legacy_style.compare.results import Network, Objective, Outcome, Run, number
+from legacy_style.compare.results import MeasuredObjective, Outcome, Run, UsedNetwork, number
 
 ABOUT = report.About(
     "What was <expected>", "sets/mine.json", "run it & see", datetime.datetime(2026, 3, 4, 5, 6)
@@ -28,11 +28,11 @@ ABOUT = report.About(
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&amp; {}"
 
 
-def objective(scale: float) -> Objective:
+def objective(scale: float) -> MeasuredObjective:
     style = tuple(scale * loss for loss in (310.0, 5200.0, 1.2e4, 880.0, 3.4))
     content = (scale * 900.0,)
     gram = tuple(scale * distance for distance in (0.1, 0.2, 0.3, 0.2, 0.5))
-    return Objective(content, style, scale * 12, sum(content) + sum(style), gram)
+    return MeasuredObjective(content, style, scale * 12, sum(content) + sum(style), gram)
 
 
 def losses(end: float) -> tuple[Printed, ...]:
@@ -71,7 +71,7 @@ def outcome(
     made = Outcome(
         row,
         more.pop("command", f"python -m legacy_style -output_image {name}.png"),
-        network=Network("models/net.caffemodel", "ab" * 32, "VGG-16"),
+        network=UsedNetwork("models/net.caffemodel", "ab" * 32, "VGG-16"),
         expected=str(folder / f"{name}-expected.png"),
         content=str(folder / "content.png"),
         styles=(str(folder / "style.png"),),
@@ -222,7 +222,7 @@ def test_pictures_that_are_gone_are_said_to_be(outcomes: list[Outcome]) -> None:
 @pytest.mark.parametrize("end", [0.0, 1e-12, 1.0])
 def test_flat_and_vanishing_losses_are_drawn(outcomes: list[Outcome], end: float) -> None:
     flat = tuple(Printed(i, (end,), (0.0,) * 5, end) for i in range(1, 4))
-    zero = Objective((end,), (0.0,) * 5, 0.0, end, (0.0,) * 5)
+    zero = MeasuredObjective((end,), (0.0,) * 5, 0.0, end, (0.0,) * 5)
     run = dataclasses.replace(outcomes[0].runs[0], losses=flat, objective=zero)
     Elements(report.html([dataclasses.replace(outcomes[0], runs=(run,), expected_objective=zero)], ABOUT))
 

@@ -26,7 +26,7 @@ from legacy_style.compare import making, rows, runner
 from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import File, Manifest, Row, Tolerances
 from legacy_style.compare.results import Outcome
-from legacy_style.compare.rows import Settings, Tick
+from legacy_style.compare.rows import RunSettings, Tick
 from legacy_style.engine import losses
 from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.files import sha256
@@ -114,7 +114,7 @@ class Small:
 
     folder: Path
     manifest: Manifest
-    settings: Settings
+    settings: RunSettings
 
     def files(self, **changes: Any) -> Files:
         return Files(self.manifest, [self.folder], self.folder / "cache", **changes)
@@ -158,7 +158,7 @@ def small(tmp_path: Path) -> Small:
         {"expected.png": File(sha256(folder / "expected.png"))},
         {"small": (digest,)},
     )
-    settings = Settings(models=(folder / "small.caffemodel",), work=folder / "work")
+    settings = RunSettings(models=(folder / "small.caffemodel",), work=folder / "work")
     return Small(folder, made, settings)
 
 

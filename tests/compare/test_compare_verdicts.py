@@ -10,12 +10,12 @@ import pytest
 
 from legacy_style.compare.manifest import Printed, Row, Tolerances
 from legacy_style.compare.metrics import OriginalColors, Pixels
-from legacy_style.compare.results import Objective, Outcome, Run
+from legacy_style.compare.results import MeasuredObjective, Outcome, Run
 from legacy_style.compare.verdicts import judge
 
 
-def objective(content: float, style: float) -> Objective:
-    return Objective((content,), (style / 2, style / 2), 1.0, content + style, (0.1, 0.2))
+def objective(content: float, style: float) -> MeasuredObjective:
+    return MeasuredObjective((content,), (style / 2, style / 2), 1.0, content + style, (0.1, 0.2))
 
 
 def printed(iteration: int, content: float, style: float) -> Printed:

@@ -1,4 +1,4 @@
-"""legacy_style.engine.processes.group, parts and compact: several processes do what one does alone, and end together.
+"""legacy_style.engine.processes: several processes do what one does alone, and end together.
 
 What one process does is the reference; that it is right is for the other tests to say.
 """
@@ -27,8 +27,8 @@ from legacy_style.engine.network import Network, place
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.optimisers import Adam
 from legacy_style.engine.processes import parts
-from legacy_style.engine.processes.compact import CompactRecursion
 from legacy_style.engine.processes.group import Ranks, joined, read_together
+from legacy_style.engine.processes.vector_free import VectorFreeRecursion
 from legacy_style.errors import LegacyStyleError, OptionError, RankError
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.settings import read
@@ -113,7 +113,7 @@ def evaluate_a_part(architecture, normalize, sizes, side):
         objective = parts.objective(net, *sizes[0], side, ranks)
         if ranks.rank > 0:
             content, x, *styles = (torch.empty_like(each, device="meta") for each in (content, x, *styles))
-        images = [content, objective.part.deal(x, halo=False), *styles]
+        images = [content, objective.part.scatter(x, halo=False), *styles]
         _, (values, grad) = evaluate(
             lambda h, w: parts.objective(net, h, w, side, ranks) if (h, w) != sizes[0] else objective, images
         )
@@ -232,7 +232,7 @@ def descend(recursion, n_correction, feval=well):
 @pytest.mark.parametrize("n_correction", [1, 5, 100])
 def test_the_compact_recursion_is_the_two_loop_recursion(n_correction):
     x, values = descend(None, n_correction)
-    ours, our_values = descend(CompactRecursion(Ranks()), n_correction)
+    ours, our_values = descend(VectorFreeRecursion(Ranks()), n_correction)
     np.testing.assert_allclose(our_values, values, rtol=1e-8)
     np.testing.assert_allclose(ours, x, rtol=0, atol=1e-8)
     assert values[-1] < values[0] / 100
@@ -243,7 +243,9 @@ def test_the_compact_recursion_does_without_pairs_that_are_not_kept():
         """Straight down: y.s is 0, so that no pair is kept."""
         return x.sum().item(), torch.ones_like(x)
 
-    np.testing.assert_array_equal(descend(CompactRecursion(Ranks()), 5, flat)[0], descend(None, 5, flat)[0])
+    np.testing.assert_array_equal(
+        descend(VectorFreeRecursion(Ranks()), 5, flat)[0], descend(None, 5, flat)[0]
+    )
 
 
 def descend_together():
@@ -259,7 +261,13 @@ def descend_together():
 
         x = torch.from_numpy(np.random.RandomState(1).randn(3000))[own]
         optim.lbfgs(
-            feval, x, max_iter=30, tol_fun=-1, tol_x=-1, total=ranks.total, recursion=CompactRecursion(ranks)
+            feval,
+            x,
+            max_iter=30,
+            tol_fun=-1,
+            tol_x=-1,
+            total=ranks.total,
+            recursion=VectorFreeRecursion(ranks),
         )
         return x.numpy()
 
@@ -540,8 +548,8 @@ def test_one_process_alone_needs_no_others(monkeypatch):
         monkeypatch.setenv(name, value)
     with joined() as ranks:
         assert ranks.total([3.0]) == [3.0]
-        assert ranks.told([2.0]) == [2.0]
-        assert ranks.least(1.0) == 1.0
+        assert ranks.broadcast([2.0]) == [2.0]
+        assert ranks.minimum(1.0) == 1.0
 
 
 def test_every_process_takes_the_gpu_of_its_number():

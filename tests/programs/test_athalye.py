@@ -298,7 +298,7 @@ def test_shipped_start_image_has_the_recorded_gram_matrices_and_tv(thin, monkeyp
     noise = recorded["noise"][0]
     monkeypatch.setattr(athalye, "noise", lambda shape, seed: noise)
     x = athalye.start_image(np.zeros(noise.shape), None, thin, athalye.AthalyeSettings())
-    run = Run(athalye_images.Images(noise * 10, [noise * 50], None), thin, athalye.AthalyeSettings())
+    run = Run(athalye_images.AthalyeImages(noise * 10, [noise * 50], None), thin, athalye.AthalyeSettings())
     assert run.losses.tv == pytest.approx(recorded["tv_loss"].item(), rel=LOSSES_AT_START)
     torch.testing.assert_close(run.x, x, rtol=0, atol=0)
     for name, loss in zip(athalye.STYLE_LAYERS, run.session.net.losses_from("style"), strict=True):
@@ -349,7 +349,7 @@ def test_the_same_weights_give_the_same_losses_from_any_file(tmp_path):
     for path, orientation in [(NETWORK, None), (NETWORK, "hw"), ("thin.pth", None), ("thin.pth", "wh")]:
         model = athalye.load_model(str(tmp_path / path), orientation)
         model.mean_pixel[:] = 100  # a .pth has no mean of its own
-        loaded = athalye_images.Images(image, [image[::-1]], image[:, ::-1].copy())
+        loaded = athalye_images.AthalyeImages(image, [image[::-1]], image[:, ::-1].copy())
         losses[str(path), orientation] = Run(loaded, model, athalye.AthalyeSettings()).losses
     as_original, as_trained = losses[str(NETWORK), None], losses[str(NETWORK), "hw"]
     assert losses["thin.pth", "wh"] == as_original
@@ -383,7 +383,9 @@ def descent(thin):
     def make(**options):
         random = np.random.RandomState(5)
         content, style = (random.uniform(0, 255, (16, 16, 3)) for _ in range(2))
-        return Run(athalye_images.Images(content, [style], content), thin, athalye.AthalyeSettings(**options))
+        return Run(
+            athalye_images.AthalyeImages(content, [style], content), thin, athalye.AthalyeSettings(**options)
+        )
 
     return make
 
@@ -421,12 +423,12 @@ def test_too_few_blend_weights_and_two_channels_are_refused(thin):
     image, two = np.zeros((16, 16, 3)), np.zeros((16, 16, 2))
     with pytest.raises(OptionError, match="as many"):
         Run(
-            athalye_images.Images(image, [image] * 2, None),
+            athalye_images.AthalyeImages(image, [image] * 2, None),
             thin,
             athalye.AthalyeSettings(style_blend_weights=[1.0]),
         )
     with pytest.raises(UnsupportedError, match="gray and alpha"):
-        Run(athalye_images.Images(two, [image], None), thin, athalye.AthalyeSettings())
+        Run(athalye_images.AthalyeImages(two, [image], None), thin, athalye.AthalyeSettings())
 
 
 # ---- traces

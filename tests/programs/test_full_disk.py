@@ -44,7 +44,7 @@ WRITERS = {
     "mask.pgm": lambda path: consistency.write(path, np.zeros((2, 2), np.uint8)),
     "network.t7": lambda path: t7.write(path, {"a": 1.0}),
     "painted.jpg": attach,
-    "frames": lambda path: work.Work(path, {}, fresh=False),
+    "frames": lambda path: work.WorkFolder(path, {}, fresh=False),
 }
 
 

@@ -47,7 +47,7 @@ def settings(clip, output, **changes):
         "size": 64,
         **changes,
     }
-    return run.Settings(str(clip), str(output), **given)
+    return run.VideoSettings(str(clip), str(output), **given)
 
 
 def paint(clip, output, **changes):
@@ -95,7 +95,7 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path, frames):
     ],
 )
 def test_the_working_size_is_even_and_no_larger_than_the_source(size, longest, expected):
-    known = source.Source("", *size, Fraction(25), Fraction(1, 25), None, False)
+    known = source.FrameSource("", *size, Fraction(25), Fraction(1, 25), None, False)
     assert source.working_size(known, longest) == expected
 
 
@@ -266,7 +266,7 @@ def test_what_moves_with_its_content_is_steady_and_flicker_is_not(frames):
 
 
 def test_the_measure_is_the_mean_square_over_what_can_be_trusted():
-    meter = steadiness.Meter()
+    meter = steadiness.SteadinessMeter()
     assert np.isnan(meter.value)
     mask = np.zeros((4, 5), np.uint8)
     mask[:2] = 255
@@ -380,7 +380,7 @@ def test_a_later_frame_begins_at_its_warped_predecessor_and_costs_fewer_iteratio
     run.run(settings(clip, tmp_path / "out.mp4"), notice=seen.append, on_progress=seen.append)
     counts = [sum(each.frame == number and each.loss is not None for each in seen) for number in range(1, 7)]
     assert counts == [3, 2, 2, 2, 2, 2]
-    defaults = run.Settings("", "").iterations
+    defaults = run.VideoSettings("", "").iterations
     assert defaults[1] * 2 <= defaults[0]
 
 
@@ -549,10 +549,10 @@ def test_a_painter_that_is_not_there_is_told(clip, tmp_path):
 
 
 def test_work_names_and_digests(tmp_path):
-    kept = work.Work(str(tmp_path / "w"), {"a": "1"}, fresh=False)
+    kept = work.WorkFolder(str(tmp_path / "w"), {"a": "1"}, fresh=False)
     kept.save(1, np.full((3, 2, 2), 0.5))
     assert kept.load(1).tolist() == [[[127] * 3] * 2] * 2 and kept.done == 1
-    assert work.Work(str(tmp_path / "w"), {"a": "1"}, fresh=False).done == 1
+    assert work.WorkFolder(str(tmp_path / "w"), {"a": "1"}, fresh=False).done == 1
     (tmp_path / "d").mkdir()
     empty = work.digest(str(tmp_path / "d"))
     (tmp_path / "d" / "x").write_text("1")

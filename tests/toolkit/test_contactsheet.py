@@ -13,11 +13,11 @@ from PIL import Image
 
 from legacy_style.cli.legacy_style import main
 from legacy_style.programs.neural_style import record
-from legacy_style.toolkit.contactsheet import Result, arrange, differing, draw
+from legacy_style.toolkit.contactsheet import SheetPicture, arrange, differing, draw
 
 
-def result(name: str, **options: Any) -> Result:
-    return Result(Path(name), options)
+def result(name: str, **options: Any) -> SheetPicture:
+    return SheetPicture(Path(name), options)
 
 
 def test_the_options_that_differ_are_named() -> None:
@@ -56,7 +56,7 @@ def test_pictures_stand_where_they_belong(tmp_path: Path) -> None:
         for column, content in enumerate((1.0, 2.0)):
             path = tmp_path / f"{row}{column}.png"
             Image.new("RGB", (60, 40), (row * 200, column * 200, 100)).save(path)
-            results.append(Result(path, {"style_weight": style, "content_weight": content}))
+            results.append(SheetPicture(path, {"style_weight": style, "content_weight": content}))
     with Image.open(io.BytesIO(draw(arrange(results), 60))) as image:
         sheet = np.asarray(image).astype(int)
     found = {}
@@ -72,7 +72,7 @@ def test_pictures_stand_where_they_belong(tmp_path: Path) -> None:
 def test_a_long_word_does_not_run_into_the_next_picture(tmp_path: Path) -> None:
     path = tmp_path / ("long" * 30 + ".png")
     Image.new("RGB", (40, 40), "#ff0000").save(path)
-    with Image.open(io.BytesIO(draw(arrange([Result(path)]), 40))) as image:
+    with Image.open(io.BytesIO(draw(arrange([SheetPicture(path)]), 40))) as image:
         assert image.width < 140
 
 

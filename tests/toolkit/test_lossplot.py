@@ -71,15 +71,15 @@ def test_a_png_shows_the_curve_in_its_colour() -> None:
 
 
 def test_losses_that_are_not_finite_or_not_above_0_are_left_out() -> None:
-    curve = lossplot.Curve("x", [(1, 100.0), (2, float("inf")), (3, 0.0), (4, 1.0)])
+    curve = lossplot.LossCurve("x", [(1, 100.0), (2, float("inf")), (3, 0.0), (4, 1.0)])
     assert len(points(lossplot.draw([curve], "a.svg"), "#0072b2")) == 2
     with pytest.raises(OptionError, match="no loss above 0"):
-        lossplot.draw([lossplot.Curve("x", [(1, 0.0)])], "a.svg")
+        lossplot.draw([lossplot.LossCurve("x", [(1, 0.0)])], "a.svg")
 
 
 def test_a_flat_curve_and_a_single_evaluation_can_be_drawn() -> None:
     for line in ([(1, 5.0), (2, 5.0)], [(1, 5.0)]):
-        assert b"<polyline" in lossplot.draw([lossplot.Curve("x", line)], "a.svg")
+        assert b"<polyline" in lossplot.draw([lossplot.LossCurve("x", line)], "a.svg")
 
 
 def test_a_record_without_losses_is_named() -> None:

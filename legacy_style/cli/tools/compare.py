@@ -135,7 +135,7 @@ def run(
     """
     path = manifest.PUBLISHED if manifest_path == "published" else Path(manifest_path)
     wanted = manifest.only(manifest.read(path), only)
-    settings = rows.Settings(
+    settings = rows.RunSettings(
         models=models or _models_at_hand(),
         work=work / "pictures",
         image_size=image_size,

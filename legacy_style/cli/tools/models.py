@@ -29,7 +29,7 @@ DEFAULT = ("VGG_ILSVRC_19_layers_deploy.prototxt", "VGG_ILSVRC_19_layers.caffemo
 
 
 @dataclass(frozen=True)
-class Answer:
+class RegistryAnswer:
     """What became of one file."""
 
     name: str
@@ -148,7 +148,7 @@ def list_files(entries: list[Entry], folder: Path, as_json: bool) -> None:
         click.echo(f"{entry.name:{width}}  {mark:4}  {size:>9}  {entry.purpose}{remarks}")
 
 
-def verified(entries: list[Entry], folder: Path) -> Iterator[Answer]:
+def verified(entries: list[Entry], folder: Path) -> Iterator[RegistryAnswer]:
     """Checks the entries' files, or every known file that is there."""
     present = [entry for entry in download.registry() if (folder / entry.name).exists()]
     for entry in entries or present:
@@ -156,14 +156,14 @@ def verified(entries: list[Entry], folder: Path) -> Iterator[Answer]:
         if not path.exists():
             part = folder / f"{entry.name}.part"
             begun = f"; {part.name} holds {part.stat().st_size} bytes" if part.exists() else ""
-            yield Answer(entry.name, False, f"is not in {folder}{begun}")
+            yield RegistryAnswer(entry.name, False, f"is not in {folder}{begun}")
         else:
             yield answer(entry.name, partial(download.verify, entry, folder))
     if not (entries or present):
         click.echo(f"{folder}: none of the known files is there", err=True)
 
 
-def fetched(entries: list[Entry], folder: Path, force: bool, progress: bool) -> Iterator[Answer]:
+def fetched(entries: list[Entry], folder: Path, force: bool, progress: bool) -> Iterator[RegistryAnswer]:
     """Fetches the entries one after another; one that fails does not stop the next."""
     for entry in entries:
         line = Line(entry.name, progress)
@@ -172,12 +172,12 @@ def fetched(entries: list[Entry], folder: Path, force: bool, progress: bool) -> 
         line.live.clear()
 
 
-def answer(name: str, get: Callable[[], Fetched]) -> Answer:
+def answer(name: str, get: Callable[[], Fetched]) -> RegistryAnswer:
     """Does one file and puts what became of it, or the error, into words."""
     try:
         done = get()
     except (LegacyStyleError, OSError) as error:
-        return Answer(name, False, str(error))
+        return RegistryAnswer(name, False, str(error))
     if done.entry.pinned:
         checked = "the published checksum"
     elif done.recorded:
@@ -185,12 +185,12 @@ def answer(name: str, get: Callable[[], Fetched]) -> Answer:
     else:
         checked = f"no checksum is published, but it is as the one before ({name}.sha256)"
     says = f"{done.digests.bytes} bytes, {checked}; {f'from {done.source}' if done.source else 'was there'}"
-    return Answer(
+    return RegistryAnswer(
         done.entry.name, True, says, str(done.path), done.digests.bytes, done.digests.sha256, done.source
     )
 
 
-def report(answers: Iterator[Answer], as_json: bool) -> bool:
+def report(answers: Iterator[RegistryAnswer], as_json: bool) -> bool:
     """Prints the answers, each as soon as it is there unless as JSON; whether all are right."""
     got = []
     for item in answers:

@@ -24,7 +24,7 @@ from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.files import write_whole
 from legacy_style.programs.neural_style import record
 from legacy_style.toolkit import contactsheet
-from legacy_style.toolkit.contactsheet import Result
+from legacy_style.toolkit.contactsheet import SheetPicture
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm")
 
@@ -72,7 +72,7 @@ def _pictures(path: Path) -> list[Path]:
     return sorted(each for each in path.iterdir() if each.suffix.lower() in _EXTENSIONS)
 
 
-def _result(path: Path) -> Result:
+def _result(path: Path) -> SheetPicture:
     """A picture with its options; one whose record is of no use stands under its name."""
     try:
         found = record.read(path)
@@ -81,4 +81,4 @@ def _result(path: Path) -> Result:
         found = None
     except FileNotFoundError:
         raise OptionError(f"{path}: there is no such picture") from None
-    return Result(path, found["options"] if found else {})
+    return SheetPicture(path, found["options"] if found else {})

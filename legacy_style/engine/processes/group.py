@@ -80,7 +80,7 @@ class Ranks:
         """Wait until all processes have come here."""
         self.total([0.0])
 
-    def told(self, numbers: list[float]) -> list[float]:
+    def broadcast(self, numbers: list[float]) -> list[float]:
         """The numbers of process 0, however many; those of the others do not matter."""
         if self.size == 1:
             return numbers
@@ -94,7 +94,7 @@ class Ranks:
         result: list[float] = values.tolist()
         return result
 
-    def least(self, number: float) -> float:
+    def minimum(self, number: float) -> float:
         """The smallest of the numbers of all processes."""
         value = torch.tensor(number, dtype=torch.float64)
         if self.size > 1:
@@ -222,7 +222,7 @@ def read_together(ranks: Ranks, path: str) -> dict[str, Any]:
         return checkpoint.read(path)
     names = [name for name in (path, path + _NEW) if Path(name).exists()] or [path]
     found = {content["calls"]: content for content in map(checkpoint.read, names)}
-    latest = ranks.least(max(found))
+    latest = ranks.minimum(max(found))
     if latest not in found:
         raise OptionError(
             f"--resume {path}: its parts are not of one run: this one is of iteration {max(found)}, another"

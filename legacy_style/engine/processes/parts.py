@@ -3,7 +3,7 @@
 Every process owns a rectangle of the image, where it has the image's values, its gradient and the optimiser's
 vectors. For an evaluation it fetches what lies around it from the processes that own that, so that it holds
 all that its losses look at, runs its tiles as one process alone would, and sends the gradient of what it does
-not own back to the owners. Surprises: rectangles are rows in full only where that takes the least halo;
+not own back to the owners. Notes: rectangles are rows in full only where that takes the least halo;
 images are read by process 0 alone, in the other processes they are tensors of the device "meta", which have a
 shape and no content.
 """
@@ -100,7 +100,7 @@ class Part:
         self.owned = layout.owned[ranks.rank] if has_one else nothing
         self.held = layout.held[ranks.rank] if has_one else nothing
 
-    def deal(self, image: Tensor, *, halo: bool) -> Tensor:
+    def scatter(self, image: Tensor, *, halo: bool) -> Tensor:
         """What this process owns, or with `halo` holds, of an image (1, 3, H, W) on the CPU.
 
         Only that of process 0 is looked at; the others tell its type.
@@ -129,7 +129,7 @@ class Part:
             _cut(whole, part, within=self._whole).copy_(piece)
         return whole
 
-    def fetch(self, owned: Tensor) -> Tensor:
+    def fetch_halo(self, owned: Tensor) -> Tensor:
         """What this process holds, (1, 3, h, w) on the device of `owned`, from all that own some of it."""
         held = owned.new_empty(1, 3, *_size(self.held))
         _cut(held, self.owned, within=self.held).copy_(owned)
@@ -142,7 +142,7 @@ class Part:
             _cut(held, common, within=self.held).copy_(incoming[peer])
         return held
 
-    def give_back(self, grad: Tensor) -> Tensor:
+    def reduce_halo(self, grad: Tensor) -> Tensor:
         """The gradient of what this process owns, from those of what all processes hold."""
         owned = _cut(grad, self.owned, within=self.held).contiguous()
         outgoing = {
@@ -160,7 +160,7 @@ class Part:
         A negative seed stands for one from the system's entropy, the same in all processes.
         """
         if seed < 0:
-            (seed,) = self.ranks.told([int.from_bytes(os.urandom(4), "little")])
+            (seed,) = self.ranks.broadcast([int.from_bytes(os.urandom(4), "little")])
         generator = Generator(seed)
         (top, bottom), (left, right) = self.owned
         height, width = self.layout.height, self.layout.width
@@ -227,11 +227,11 @@ class SharedObjective(Objective):
 
     def capture(self, image: Tensor, losses: Sequence[Loss]) -> None:
         """Take the targets from `image`, whole in process 0, of any content in the others."""
-        super().capture(self.part.deal(image, halo=True), losses)
+        super().capture(self.part.scatter(image, halo=True), losses)
 
     def launch(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        values, grad = super().launch(self.part.fetch(image))
-        return values, self.part.give_back(grad)
+        values, grad = super().launch(self.part.fetch_halo(image))
+        return values, self.part.reduce_halo(grad)
 
     def gather(self, image: Tensor) -> Tensor:
         """The whole image on the CPU in process 0; in the others what they own."""

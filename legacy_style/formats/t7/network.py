@@ -21,7 +21,7 @@ from legacy_style.errors import FormatError
 from legacy_style.formats import vgg
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter, float32
 from legacy_style.formats.t7 import nn, reader
-from legacy_style.formats.t7.nn import Layer
+from legacy_style.formats.t7.nn import T7Layer
 from legacy_style.formats.t7.objects import Function, TorchObject
 
 _Made = tuple[str, dict[str, Message]] | None
@@ -72,7 +72,7 @@ def notes(content: Any) -> list[str]:
     return told + [f"{name}: {text}" for name, text in sorted(texts.items())]
 
 
-def _layer(layer: Layer, names: dict[str, str]) -> LayerParameter:
+def _layer(layer: T7Layer, names: dict[str, str]) -> LayerParameter:
     made = _MAKERS.get(layer.kind, _nothing)(layer)
     kind, params = made or (layer.kind if "." in layer.kind else f"nn.{layer.kind}", {})
     name = names.get(layer.name, layer.name)
@@ -87,7 +87,7 @@ def _layer(layer: Layer, names: dict[str, str]) -> LayerParameter:
     )
 
 
-def _numbers(layer: Layer) -> dict[int | str, list[Any]]:
+def _numbers(layer: T7Layer) -> dict[int | str, list[Any]]:
     """The numbers of a module that Caffe does not have, by name: its paddings, its sizes."""
     fields = layer.module.fields.items()
     return {name: [value] for name, value in fields if isinstance(name, str) and type(value) in (int, float)}
@@ -102,11 +102,11 @@ def _single(values: NDArray[Any]) -> NDArray[np.float32]:
         return np.ascontiguousarray(values, np.float32)
 
 
-def _nothing(_layer: Layer) -> _Made:
+def _nothing(_layer: T7Layer) -> _Made:
     return None
 
 
-def _convolution(layer: Layer) -> _Made:
+def _convolution(layer: T7Layer) -> _Made:
     stride, pad = layer.pair("dH", "dW", 1), layer.pair("padH", "padW", layer.whole("padding"))
     dilation, groups = layer.pair("dilationH", "dilationW", 1), layer.whole("groups", 1)
     kernel, transposed = layer.pair("kH", "kW", 0), layer.kind == "SpatialFullConvolution"
@@ -130,7 +130,7 @@ def _convolution(layer: Layer) -> _Made:
     return "Deconvolution" if transposed else "Convolution", {"convolution_param": message}
 
 
-def _linear(layer: Layer) -> _Made:
+def _linear(layer: T7Layer) -> _Made:
     weight = layer.weights.get("weight")
     if weight is None or weight.ndim != 2:
         return None
@@ -140,7 +140,7 @@ def _linear(layer: Layer) -> _Made:
     return "InnerProduct", {"inner_product_param": Message("InnerProductParameter", **values)}
 
 
-def _pooling(layer: Layer) -> _Made:
+def _pooling(layer: T7Layer) -> _Made:
     kernel, stride = layer.pair("kH", "kW", 1), layer.pair("dH", "dW", 1)
     pad = layer.pair("padH", "padW", 0)
     average = layer.kind == "SpatialAveragePooling"
@@ -161,22 +161,22 @@ def _pooling(layer: Layer) -> _Made:
     return "Pooling", {"pooling_param": Message("PoolingParameter", **values)}
 
 
-def _relu(layer: Layer) -> _Made:
+def _relu(layer: T7Layer) -> _Made:
     return ("ReLU", {}) if layer.number("threshold") == layer.number("val") == 0 else None
 
 
-def _leaky_relu(layer: Layer) -> _Made:
+def _leaky_relu(layer: T7Layer) -> _Made:
     message = Message("ReLUParameter", negative_slope=float32(layer.number("negval", 0.01)))
     return "ReLU", {"relu_param": message}
 
 
-def _power(layer: Layer) -> _Made:
+def _power(layer: T7Layer) -> _Made:
     name = "scale" if layer.kind == "MulConstant" else "shift"
     constant = float32(layer.number("constant_scalar"))
     return "Power", {"power_param": Message("PowerParameter", **{name: constant})}
 
 
-def _lrn(layer: Layer) -> _Made:
+def _lrn(layer: T7Layer) -> _Made:
     values = {name: float32(layer.number(name, given)) for name, given in _LRN_DEFAULTS.items()}
     message = Message("LRNParameter", local_size=layer.whole("size", 5), **values)
     return "LRN", {"lrn_param": message}
@@ -186,18 +186,18 @@ def _lrn(layer: Layer) -> _Made:
 _LRN_DEFAULTS = {"alpha": 1e-4, "beta": 0.75, "k": 1.0}
 
 
-def _batch_norm(layer: Layer) -> _Made:
+def _batch_norm(layer: T7Layer) -> _Made:
     message = Message("BatchNormParameter", eps=float32(layer.number("eps", 1e-5)))
     return "nn.SpatialBatchNormalization", {"batch_norm_param": message}
 
 
-def _dropout(layer: Layer) -> _Made:
+def _dropout(layer: T7Layer) -> _Made:
     return "Dropout", {
         "dropout_param": Message("DropoutParameter", dropout_ratio=float32(layer.number("p", 0.5)))
     }
 
 
-def _join(layer: Layer) -> _Made:
+def _join(layer: T7Layer) -> _Made:
     if layer.kind in ("CAddTable", "CMulTable", "CMaxTable"):
         operation = {"CAddTable": "SUM", "CMulTable": "PROD", "CMaxTable": "MAX"}[layer.kind]
         return "Eltwise", {"eltwise_param": Message("EltwiseParameter", operation=operation)}
@@ -206,7 +206,7 @@ def _join(layer: Layer) -> _Made:
     return ("Concat", {}) if dimension == 2 else None
 
 
-_MAKERS: dict[str, Callable[[Layer], _Made]] = {
+_MAKERS: dict[str, Callable[[T7Layer], _Made]] = {
     **dict.fromkeys(nn.CONVOLUTIONS, _convolution),
     **dict.fromkeys(("SpatialMaxPooling", "SpatialAveragePooling"), _pooling),
     **dict.fromkeys(("SpatialBatchNormalization", "BatchNormalization"), _batch_norm),
@@ -225,7 +225,7 @@ _MAKERS: dict[str, Callable[[Layer], _Made]] = {
 }
 
 
-def _oxford_names(layers: list[Layer]) -> dict[str, str]:
+def _oxford_names(layers: list[T7Layer]) -> dict[str, str]:
     """Place -> Oxford's name (conv1_1, relu1_1, pool1), for a plain VGG whose layers have no names."""
     if any(layer.name != layer.place for layer in layers) or not _is_vgg(layers):
         return {}
@@ -250,7 +250,7 @@ def _oxford_names(layers: list[Layer]) -> dict[str, str]:
     return names
 
 
-def _is_vgg(layers: list[Layer]) -> bool:
+def _is_vgg(layers: list[T7Layer]) -> bool:
     """Whether this is a chain of 3x3 convolutions, each with its ReLU, in Oxford's blocks, and what follows."""
     body = [layer for layer in layers if layer.kind not in ("View", "Reshape")]
     end = next((index for index, layer in enumerate(body) if layer.kind == "Linear"), len(body))

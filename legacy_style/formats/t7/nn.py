@@ -53,7 +53,7 @@ _DEEPEST = 100
 
 
 @dataclass(frozen=True)
-class Layer:
+class T7Layer:
     """One module that is no container.
 
     `name`: what the file calls it, or its place; `kind`: its class without the package ("SpatialConvolution"),
@@ -106,7 +106,7 @@ def network(content: Any, path: str) -> TorchObject:
     raise UnsupportedError(f"{path}: is a Torch7 file that holds no network but a {type(content).__name__}")
 
 
-def layers(module: TorchObject, path: str) -> list[Layer]:
+def layers(module: TorchObject, path: str) -> list[T7Layer]:
     """The layers of a network, in the order in which Torch7 counts its parameters (depth first).
 
     Raises FormatError where containers hold themselves or anything but modules, and where weights do not fit.
@@ -125,7 +125,7 @@ def kind_of(typename: str) -> str:
 class _Walk:
     def __init__(self, path: str) -> None:
         self.path = path
-        self.layers: list[Layer] = []
+        self.layers: list[T7Layer] = []
         self.names: set[str] = {INPUT}
         self.modules = 0
         self.connections = 0
@@ -197,16 +197,16 @@ class _Walk:
         while name in self.names:
             name += "_"
         self.names.add(name)
-        made = Layer(name, place, kind, module, tuple(inputs))
+        made = T7Layer(name, place, kind, module, tuple(inputs))
         try:
-            made = Layer(name, place, kind, module, tuple(inputs), weights(made))
+            made = T7Layer(name, place, kind, module, tuple(inputs), weights(made))
         except FormatError as error:
             self.fail(str(error))
         self.layers.append(made)
         return name
 
 
-def weights(layer: Layer) -> dict[str, NDArray[Any]]:
+def weights(layer: T7Layer) -> dict[str, NDArray[Any]]:
     """The weights of a layer by part, in torch.nn's shapes; views of the file where that is possible.
 
     A norm without `weight` and `bias` gets ones and zeros, as it computes. Its deviation, which files of before
@@ -234,7 +234,7 @@ def weights(layer: Layer) -> dict[str, NDArray[Any]]:
     return {part: found[part] for part in PARTS if part in found}
 
 
-def _kernels(layer: Layer, weight: NDArray[Any]) -> NDArray[Any]:
+def _kernels(layer: T7Layer, weight: NDArray[Any]) -> NDArray[Any]:
     """The kernels of a convolution with four axes; nn once kept them as a matrix, cudnn with a fifth axis."""
     outputs, inputs = layer.whole("nOutputPlane"), layer.whole("nInputPlane")
     groups = layer.whole("groups", 1)

@@ -39,7 +39,7 @@ from legacy_style.formats.t7.objects import (
     TorchObject,
     element_type,
 )
-from legacy_style.formats.t7.source import Ascii, Binary, Buffer, Source
+from legacy_style.formats.t7.source import Ascii, Binary, Buffer, T7Source
 from legacy_style.formats.t7.tables import Table, is_name, resolve
 
 # What can be refused before anything is read: torch.save's first object is number 1, a table or an object.
@@ -106,7 +106,7 @@ def parse(buffer: Buffer, path: str = "<bytes>") -> Any:
 class _Reader:
     """The objects of one file; `known` holds what a reference can mean, by index."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: T7Source) -> None:
         self.source = source
         self.known: dict[int, Any] = {}
         self.tables: list[Table] = []

@@ -31,7 +31,7 @@ _WHOLE = re.compile(rb"[+-]?[0-9]{1,20}")
 _MOST_DIGITS = 64  # "%.17g" writes at most 24
 
 
-class Source(Protocol):
+class T7Source(Protocol):
     """A position in a file, and the values that are read from there."""
 
     path: str

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from legacy_style.programs.artistic_video.masks import Weights
-from legacy_style.programs.artistic_video.painter import Array, Evaluation, Log, caffe_units, picture
+from legacy_style.programs.artistic_video.painter import Array, FrameEvaluation, Log, caffe_units, picture
 from legacy_style.programs.artistic_video.settings import MultiPass
 from legacy_style.programs.artistic_video.single import (
+    FrameProgress,
     OnProgress,
-    Progress,
     detect,
     noise,
     open_painter,
@@ -101,11 +101,11 @@ class Passes:
             torch_image.save(common.output.initial(frame, number), picture(start))
         self.painter.set_content(content)
 
-        def on_evaluation(losses: Evaluation, image: Tensor) -> None:
+        def on_evaluation(losses: FrameEvaluation, image: Tensor) -> None:
             if self.on_progress is not None:
                 done = (number - 1) * self.count + (frame - common.start if forwards else last - frame) + 1
                 total = settings.passes * self.count
-                self.on_progress(Progress(done, total, losses.iteration, settings.iterations, losses))
+                self.on_progress(FrameProgress(done, total, losses.iteration, settings.iterations, losses))
 
         image = self.painter.optimise(start, temporal, settings.iterations, common.descent, on_evaluation)
         torch_image.save(common.output.name(frame, number), picture(image))

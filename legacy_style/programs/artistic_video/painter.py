@@ -22,7 +22,7 @@ from legacy_style.engine import loadcaffe, network
 from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError, LegacyStyleError, OptionError
 from legacy_style.formats import model_files
-from legacy_style.programs.artistic_video.settings import Descent, Losses, Model
+from legacy_style.programs.artistic_video.settings import DescentSettings, LossSettings, ModelSettings
 from legacy_style.programs.artistic_video.temporal import TemporalLoss
 from legacy_style.programs.neural_style import pixels
 from legacy_style.programs.neural_style.building import build, check_layers
@@ -33,7 +33,7 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class FrameEvaluation:
     """The losses of one evaluation of a frame, weighted; `total` is their sum, without the total variation."""
 
     iteration: int
@@ -46,15 +46,22 @@ class Evaluation:
         return sum(self.content) + sum(self.temporal) + sum(self.style)
 
 
-OnEvaluation = Callable[[Evaluation, Tensor], None]
+OnEvaluation = Callable[[FrameEvaluation, Tensor], None]
 """Called in each evaluation, before the update that follows it, with the image (1, 3, H, W) in Caffe units."""
 
 
-class Painter:
+class FramePainter:
     """A network with the losses of both programs; `log` takes the original's lines, `notice` remarks of ours."""
 
     def __init__(
-        self, model: Model, losses: Losses, *, gpu: int = -1, autotune: bool = False, log: Log, notice: Log
+        self,
+        model: ModelSettings,
+        losses: LossSettings,
+        *,
+        gpu: int = -1,
+        autotune: bool = False,
+        log: Log,
+        notice: Log,
     ) -> None:
         self.losses = losses
         self.device = _device(gpu, notice)
@@ -108,21 +115,21 @@ class Painter:
 
     def evaluate(
         self, x: Tensor, temporal: Sequence[TemporalLoss], iteration: int
-    ) -> tuple[Evaluation, Tensor]:
+    ) -> tuple[FrameEvaluation, Tensor]:
         """The losses at x (1, 3, H, W), and their gradient, of its shape."""
         # In the original's network, temporal losses come first and gradients last.
         self._net.image_losses = [*self._smoothness, *reversed(temporal)]
         values, grad = self._session.evaluate(x)
         content, style = (self._net.values_from(source, values) for source in ("content", "style"))
         held = tuple(values[loss.name] for loss in temporal)
-        return Evaluation(iteration, content, held, style), grad
+        return FrameEvaluation(iteration, content, held, style), grad
 
     def optimise(
         self,
         start: Tensor,
         temporal: Sequence[TemporalLoss],
         iterations: float,
-        descent: Descent,
+        descent: DescentSettings,
         on_evaluation: OnEvaluation | None = None,
     ) -> Tensor:
         """The image that the descent from `start` (1, 3, H, W) ends at; prints what the original prints of it.
@@ -131,7 +138,7 @@ class Painter:
         DivergenceError where the losses are not finite any more.
         """
         x = start.to(self.device).contiguous().clone()
-        last: Evaluation | None = None
+        last: FrameEvaluation | None = None
         count = 0
 
         def feval(image: Tensor) -> tuple[float, Tensor]:
@@ -172,7 +179,7 @@ class Painter:
         self._print(last, iterations)
         return x
 
-    def _print(self, losses: Evaluation, iterations: float) -> None:
+    def _print(self, losses: FrameEvaluation, iterations: float) -> None:
         self._log(f"Iteration {losses.iteration} / {_integer(iterations)}\t")
         for kind, values in (
             ("Content", losses.content),
@@ -216,7 +223,7 @@ def _device(gpu: int, notice: Log) -> torch.device:
     return torch.device("cuda", gpu)
 
 
-def _load(model: Model, log: Log, notice: Log) -> list[loadcaffe.Module]:
+def _load(model: ModelSettings, log: Log, notice: Log) -> list[loadcaffe.Module]:
     path = model.named
     if not model.explicit and not Path(path).exists():
         path = str(model_files.bundled())

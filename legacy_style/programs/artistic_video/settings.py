@@ -22,7 +22,7 @@ _MULTI_PASS_INITS = ("random", "image", "prevWarped")
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSettings:
     """Which network, and what of it: `path` is None for the bundled one, where `named` is not there."""
 
     named: str
@@ -33,7 +33,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Losses:
+class LossSettings:
     """How the losses weigh. `criterion`: as written; everything but smoothl1 is the mean squared error."""
 
     content_weight: float
@@ -45,7 +45,7 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class Descent:
+class DescentSettings:
     """How the image is optimised and what is printed of it; `print_iter` 0 prints the end alone."""
 
     optimizer: Literal["lbfgs", "adam"]
@@ -56,7 +56,7 @@ class Descent:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputSettings:
     """Where images go: FOLDER + BASE-NUMBER.EXT, the number counted from 1 by the caller."""
 
     folder: str
@@ -87,10 +87,10 @@ class Common:
     gpu: int
     autotune: bool
     seed: float | None
-    model: Model
-    losses: Losses
-    descent: Descent
-    output: Output
+    model: ModelSettings
+    losses: LossSettings
+    descent: DescentSettings
+    output: OutputSettings
     exif_rotate: bool
 
     def content(self, frame: int) -> str:
@@ -213,7 +213,7 @@ def _common(values: Values, given: frozenset[str]) -> Common:
             f"-style_image {values['style_image']!r} has an empty element; give file names with commas between"
         )
     optimizer = _optimizer(_text(values, "optimizer"))
-    output = Output(
+    output = OutputSettings(
         folder=_text(values, "output_folder"),
         image=_text(values, "output_image"),
         number_format=_text(values, "number_format"),
@@ -236,14 +236,14 @@ def _common(values: Values, given: frozenset[str]) -> Common:
         gpu=math.floor(gpu),
         autotune=values["cudnn_autotune"] is True and values["backend"] == "cudnn",
         seed=seed if seed >= 0 else None,
-        model=Model(
+        model=ModelSettings(
             named=_text(values, "model_file"),
             explicit="model_file" in given,
             pooling=_text(values, "pooling"),
             content_layers=_list(_text(values, "content_layers")),
             style_layers=_list(_text(values, "style_layers")),
         ),
-        losses=Losses(
+        losses=LossSettings(
             content_weight=_number(values, "content_weight"),
             style_weight=_number(values, "style_weight"),
             temporal_weight=_number(values, "temporal_weight"),
@@ -251,7 +251,7 @@ def _common(values: Values, given: frozenset[str]) -> Common:
             criterion=_text(values, "temporal_loss_criterion"),
             normalize=values["normalize_gradients"] is True,
         ),
-        descent=Descent(
+        descent=DescentSettings(
             optimizer=optimizer,
             learning_rate=_number(values, "learning_rate"),
             tol_relative=_number(values, "tol_loss_relative"),

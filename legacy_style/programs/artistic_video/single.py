@@ -21,9 +21,9 @@ from legacy_style.programs.artistic_video import flo, masks, patterns
 from legacy_style.programs.artistic_video.options import ORIGINAL, SINGLE
 from legacy_style.programs.artistic_video.painter import (
     Array,
-    Evaluation,
+    FrameEvaluation,
+    FramePainter,
     Log,
-    Painter,
     caffe_units,
     picture,
     style_size,
@@ -36,17 +36,17 @@ from legacy_style.torch7.random import Generator
 
 
 @dataclass(frozen=True)
-class Progress:
+class FrameProgress:
     """One evaluation of one frame (or of one frame in one pass) of `frames`, both counted from 1."""
 
     frame: int
     frames: int
     iteration: int
     num_iterations: float
-    losses: Evaluation
+    losses: FrameEvaluation
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[FrameProgress], None]
 
 
 def run(
@@ -105,12 +105,12 @@ class SinglePass:
             torch_image.save(common.output.initial(number), picture(start))
         iterations = settings.iterations[later]
 
-        def on_evaluation(losses: Evaluation, image: Tensor) -> None:
+        def on_evaluation(losses: FrameEvaluation, image: Tensor) -> None:
             t, every = losses.iteration, settings.save_iter
             if every > 0 and t % every == 0 and t != iterations:
                 torch_image.save(common.output.name(number, t), picture(image))
             if self.on_progress is not None:
-                self.on_progress(Progress(number, frames, t, iterations, losses))
+                self.on_progress(FrameProgress(number, frames, t, iterations, losses))
 
         image = self.painter.optimise(start, temporal, iterations, common.descent, on_evaluation)
         torch_image.save(self.output(frame), picture(image))
@@ -175,7 +175,7 @@ def predecessors(settings: Single, frame: int) -> list[int]:
 
 def open_painter(
     common: Common, log: Log, notice: Log, *, frames: Callable[[], None] | None = None
-) -> Painter:
+) -> FramePainter:
     """The network with the style targets captured; `frames` is called where the multi-pass program counts frames."""
     defaults = {option.key: str(option.default) for option in ORIGINAL[SINGLE]}
     instead = "-content_pattern frames/%04d.png, your frames, and -style_image {ink_wash}"
@@ -184,7 +184,7 @@ def open_painter(
         *(("-style_image", path, defaults["-style_image"]) for path in common.style_images),
     ):
         examples.check(option, path, default, instead)
-    painter = Painter(
+    painter = FramePainter(
         common.model, common.losses, gpu=common.gpu, autotune=common.autotune, log=log, notice=notice
     )
     if frames is not None:

@@ -2,7 +2,7 @@
 
 Ports anishathalye/neural-style d0a1148, neural_style.py (imread, imresize, imsave, main's sizes) and
 stylize.py (preserve_colors); and, as the flavour "2017", TONYCHANBB/Chinese_painting-style 0755ae8 with
-scipy 1.2's misc/pilutil.py. Images are arrays (H, W, C) of 0..255, red first. Surprises: every resizing goes
+scipy 1.2's misc/pilutil.py. Images are arrays (H, W, C) of 0..255, red first. Notes: every resizing goes
 through bytes, "current" by cutting off to 0..255 and truncating, "2017" by stretching the contrast to 0..255;
 style images are always resized, even to their own size; alpha is dropped, CMYK is taken for RGB, palettes
 (only in "current") for gray.
@@ -39,7 +39,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass
-class Images:
+class AthalyeImages:
     """Content, styles, and what --initial names or None, read and resized."""
 
     content: Array
@@ -57,7 +57,7 @@ def load_images(
     flavour: Flavour,
     exif_rotate: bool = False,
     notice: Notice | None = None,
-) -> Images:
+) -> AthalyeImages:
     """Read all images, make the content `width` wide, and each style its scale times as wide as the content.
 
     Raises what `read` does, and OptionError for impossible sizes.
@@ -81,7 +81,7 @@ def load_images(
         pictures[i] = scale(style, factor, flavour)
     height, width = picture.shape[:2]
     start = None if initial is None else resize(reading(initial), height, width, flavour)
-    return Images(picture, pictures, start)
+    return AthalyeImages(picture, pictures, start)
 
 
 def read(path: str, flavour: Flavour, *, exif_rotate: bool = False, notice: Notice | None = None) -> Array:

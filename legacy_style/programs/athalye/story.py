@@ -31,7 +31,7 @@ from legacy_style.engine.optimise import Feval, Losses, Repeat, plainly
 from legacy_style.engine.session import Session, weights_digest
 from legacy_style.errors import DivergenceError, OptionError, UnsupportedError
 from legacy_style.formats import matlab, model_files
-from legacy_style.programs.athalye.images import Array, Images, check_channels
+from legacy_style.programs.athalye.images import Array, AthalyeImages, check_channels
 from legacy_style.programs.athalye.losses import MeanTVLoss, SeparateStyleLoss
 from legacy_style.programs.neural_style import pixels
 from legacy_style.torch7 import nn
@@ -68,7 +68,7 @@ class AthalyeSettings:
 
 
 @dataclass(frozen=True)
-class Model:
+class AthalyeModel:
     """A network's layers, not built yet; its mean pixel, red first, (3,); whether kernels are transposed."""
 
     chain: list[loadcaffe.Module]
@@ -76,7 +76,7 @@ class Model:
     transposed: bool
 
 
-def load_model(path: str, orientation: str | None) -> Model:
+def load_model(path: str, orientation: str | None) -> AthalyeModel:
     """The network of a .mat, .caffemodel or .pth file.
 
     `orientation` "wh" uses kernels transposed, "hw" as they were trained; None is "wh" for a .mat, as in the
@@ -91,7 +91,7 @@ def load_model(path: str, orientation: str | None) -> Model:
     if orientation is None:
         with Path(path).open("rb") as file:
             orientation = "wh" if matlab.is_level_5(file.read(128)) else "hw"
-    return Model(chain, np.array(net.mean_pixel or pixels.MEAN_PIXEL)[::-1], orientation == "wh")
+    return AthalyeModel(chain, np.array(net.mean_pixel or pixels.MEAN_PIXEL)[::-1], orientation == "wh")
 
 
 def blend_weights(settings: AthalyeSettings, count: int) -> list[float]:
@@ -111,7 +111,7 @@ def layer_weights(ratio: float) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def build_network(model: Model, settings: AthalyeSettings, device: torch.device) -> Network:
+def build_network(model: AthalyeModel, settings: AthalyeSettings, device: torch.device) -> Network:
     """The network up to its last loss, on `device`; a content layer of weight 0 is left out.
 
     Raises OptionError for a weight that is far too large.
@@ -154,7 +154,9 @@ def noise(shape: tuple[int, ...], seed: int | None) -> NDArray[np.float32]:
     return Generator(seed).randn(*shape).astype(np.float32)
 
 
-def start_image(content: Array, initial: Array | None, model: Model, settings: AthalyeSettings) -> Tensor:
+def start_image(
+    content: Array, initial: Array | None, model: AthalyeModel, settings: AthalyeSettings
+) -> Tensor:
     """Where the descent starts, (1, 3, H, W): `initial` or the content, blended with noise; or only noise."""
     blend = settings.initial_noiseblend
     if blend is None:
@@ -279,7 +281,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def plan(net: Network, loaded: Images, descent: Descent, tile: int) -> Plan:
+def plan(net: Network, loaded: AthalyeImages, descent: Descent, tile: int) -> Plan:
     """What a run will need, with tiles of side `tile`, or, for 0, where it does not fit in one piece."""
     return Session(net).plan(
         loaded.content.shape[:2],
@@ -291,7 +293,7 @@ def plan(net: Network, loaded: Images, descent: Descent, tile: int) -> Plan:
 
 
 def capture(
-    net: Network, loaded: Images, model: Model, settings: AthalyeSettings, *, tile: int = 0
+    net: Network, loaded: AthalyeImages, model: AthalyeModel, settings: AthalyeSettings, *, tile: int = 0
 ) -> Session:
     """A session with the targets of content and styles. Raises OptionError, UnsupportedError."""
     session = Session(net, tile=tile)
@@ -306,14 +308,14 @@ def capture(
     return session
 
 
-def binding(settings: AthalyeSettings, model: Model, tile: int) -> dict[str, Plain]:
+def binding(settings: AthalyeSettings, model: AthalyeModel, tile: int) -> dict[str, Plain]:
     """The options that a continuation must have the same, by their names."""
     values = {name.replace("_", "-"): value for name, value in vars(settings).items()}
     plain = {name: str(value) if isinstance(value, Sequence) else value for name, value in values.items()}
     return {**plain, "matconvnet-orientation": "wh" if model.transposed else "hw", "tile": tile}
 
 
-def digests(net: Network, loaded: Images) -> dict[str, str]:
+def digests(net: Network, loaded: AthalyeImages) -> dict[str, str]:
     """Digests of what the options only name."""
     images = {"the content image": [loaded.content], "the style images": loaded.styles}
     if loaded.initial is not None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from legacy_style.errors import FormatError, OptionError, UnsupportedError
 from legacy_style.programs.fast_neural_style import photographs
 from legacy_style.programs.fast_neural_style.preprocess import Preprocessing
-from legacy_style.programs.fast_neural_style.train_options import Settings
+from legacy_style.programs.fast_neural_style.train_options import TrainingSettings
 
 Pair = tuple[Tensor, Tensor]
 """Images x and targets y, (N, 3, H, W) float32, preprocessed; for -task style they are the same."""
@@ -45,7 +45,7 @@ class Batches(Protocol):
     def close(self) -> None: ...
 
 
-def open_batches(settings: Settings, seed: int, notice: Callable[[str], None]) -> Batches:
+def open_batches(settings: TrainingSettings, seed: int, notice: Callable[[str], None]) -> Batches:
     """The batches that the options ask for; raises OptionError, FormatError, UnsupportedError."""
     if settings.image_dir:
         return FolderBatches(settings, seed, notice)
@@ -55,7 +55,7 @@ def open_batches(settings: Settings, seed: int, notice: Callable[[str], None]) -
 class FolderBatches:
     """Crops of the photographs in a folder."""
 
-    def __init__(self, settings: Settings, seed: int, notice: Callable[[str], None]) -> None:
+    def __init__(self, settings: TrainingSettings, seed: int, notice: Callable[[str], None]) -> None:
         train, validation = photographs.split(photographs.find(settings.image_dir))
         self._preprocessing, self._size = settings.preprocessing, settings.batch_size
         self._train = photographs.PhotographBatches(
@@ -81,7 +81,7 @@ class FolderBatches:
 class Hdf5Batches:
     """The images of an HDF5 file, in their order."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TrainingSettings) -> None:
         self._file = _open(settings.h5_file)
         self._preprocessing, self._size = settings.preprocessing, settings.batch_size
         try:
@@ -113,7 +113,7 @@ class Hdf5Batches:
             return x, x
         return x, torch.from_numpy(self._preprocessing.preprocess(stored[1].astype(np.float32)))
 
-    def _datasets(self, settings: Settings, split: str) -> list[Any]:
+    def _datasets(self, settings: TrainingSettings, split: str) -> list[Any]:
         """The dataset of x and, for upsampling, that of y."""
         if settings.task == "style":
             names = [f"/{split}2014/images"]

@@ -61,7 +61,7 @@ def places(layers: Layers, network: LossNetwork) -> dict[str, Path]:
 
 
 @dataclass
-class Evaluation:
+class LossesOfBatch:
     """The weighted losses of one evaluation, by layer, and the gradient at each feature map."""
 
     content: dict[str, float] = field(default_factory=dict)
@@ -119,12 +119,12 @@ class PerceptualCriterion:
         maps = self.network.run(images, self.content.values())
         self._content_targets = {name: maps[path] for name, path in self.content.items()}
 
-    def evaluate(self, images: Tensor) -> Evaluation:
-        """The losses of images (N, 3, H, W), which `Evaluation.backward` follows down.
+    def evaluate(self, images: Tensor) -> LossesOfBatch:
+        """The losses of images (N, 3, H, W), which `LossesOfBatch.backward` follows down.
 
         A layer that the network does not have has a loss of 0, as in the original.
         """
-        result = Evaluation()
+        result = LossesOfBatch()
         maps = self.network.run(images, {*self.content.values(), *self.style.values(), *self.dream.values()})
         with torch.no_grad():
             for name, weight in self.weights[0].items():
@@ -136,7 +136,7 @@ class PerceptualCriterion:
                 result.add(maps[path], x.clamp(-_DREAM_LIMIT, _DREAM_LIMIT).mul_(-self.weights[2][name]))
         return result
 
-    def _content(self, name: str, weight: float, maps: Mapping[Path, Tensor], result: Evaluation) -> float:
+    def _content(self, name: str, weight: float, maps: Mapping[Path, Tensor], result: LossesOfBatch) -> float:
         if name not in self.content:
             return 0.0
         path = self.content[name]
@@ -147,7 +147,7 @@ class PerceptualCriterion:
         result.add(maps[path], gradient.mul_(weight))
         return weight * value.item()
 
-    def _style(self, name: str, weight: float, maps: Mapping[Path, Tensor], result: Evaluation) -> float:
+    def _style(self, name: str, weight: float, maps: Mapping[Path, Tensor], result: LossesOfBatch) -> float:
         if name not in self.style:
             return 0.0
         if name not in self._style_targets:

@@ -28,7 +28,7 @@ _NORM_EPS = 1e-5  # of nn.SpatialBatchNormalization, where a file has none
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainedNetwork:
     """A trained network; `options`: those of its training; `bare`: the file holds the network alone."""
 
     network: nn.Module
@@ -37,13 +37,13 @@ class Checkpoint:
     bare: bool
 
 
-def from_checkpoint(content: object, path: str) -> Checkpoint:
+def from_checkpoint(content: object, path: str) -> TrainedNetwork:
     """The network of a file that train.lua wrote, or convert_network.lua, whose files hold a network and no options.
 
     `content` is what formats.t7 reads from `path`. Raises FormatError, UnsupportedError.
     """
     if isinstance(content, TorchObject):
-        return Checkpoint(from_t7(content, path), preprocess.by_name(preprocess.DEFAULT), {}, bare=True)
+        return TrainedNetwork(from_t7(content, path), preprocess.by_name(preprocess.DEFAULT), {}, bare=True)
     model = content.get("model") if isinstance(content, Mapping) else None
     options = content.get("opt") if isinstance(content, Mapping) else None
     if not isinstance(model, TorchObject) or not isinstance(options, Mapping):
@@ -55,7 +55,7 @@ def from_checkpoint(content: object, path: str) -> Checkpoint:
         preprocessing = preprocess.by_name(str(options.get("preprocessing") or preprocess.DEFAULT))
     except UnsupportedError as error:
         raise UnsupportedError(f"{path}: {error}") from None
-    return Checkpoint(from_t7(model, path), preprocessing, options, bare=False)
+    return TrainedNetwork(from_t7(model, path), preprocessing, options, bare=False)
 
 
 def from_t7(tree: TorchObject, path: str = "network") -> nn.Module:
@@ -79,7 +79,7 @@ def to_t7(module: nn.Module) -> TorchObject:
     views = [
         flat[end - each.size : end].reshape(each.shape) for each, end in zip(parameters, ends, strict=True)
     ]
-    return _Writer(iter(views)).write(module)
+    return _NetworkWriter(iter(views)).write(module)
 
 
 # Reading
@@ -277,7 +277,7 @@ _BUILDERS: Mapping[str, Callable[[TorchObject], nn.Module]] = {
 # Writing
 
 
-class _Writer:
+class _NetworkWriter:
     """Writes modules as Torch7 has them; `weights` gives the parameters in the order of getParameters."""
 
     def __init__(self, weights: Iterator[np.ndarray[Any, Any]]) -> None:

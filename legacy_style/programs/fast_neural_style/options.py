@@ -1,4 +1,4 @@
-"""The options of fast_neural_style.lua, in its order, and ours; read once into `Settings`.
+"""The options of fast_neural_style.lua, in its order, and ours; read once into `FastSettings`.
 
 Ports jcjohnson/fast-neural-style 813c834. Options of the original have one dash. Ours have two (`--name`), which the
 original rejects, so no old command line changes its meaning. Notes: no option is boolean, and `-gpu` is a number here.
@@ -66,7 +66,7 @@ _ACTIONS = ("--version", "--print-options", "--list-layers")
 
 
 @dataclass(frozen=True)
-class Settings:
+class FastSettings:
     """What a run is made from, checked.
 
     `image_size`: the longer side, 0 for an image's own; `median`: side of the filter, 0 for none; `gpu`: number of the
@@ -101,7 +101,7 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Value], str] | None:
     return {key.lstrip("-").replace("-", "_"): value for key, value in every.items()}, action
 
 
-def settings(options: Mapping[str, Value]) -> Settings:
+def settings(options: Mapping[str, Value]) -> FastSettings:
     """Check the options that `parse` gives. Raises OptionError for all that can be known before anything is loaded."""
     text = {name: value for name, value in options.items() if isinstance(value, str)}
     number = {name: value for name, value in options.items() if isinstance(value, float)}
@@ -116,7 +116,7 @@ def settings(options: Mapping[str, Value]) -> Settings:
         image.check_name(text["output_image"])
     if number["image_size"] == math.inf:
         raise OptionError("-image_size inf: give a number of pixels, for example -image_size 512")
-    return Settings(
+    return FastSettings(
         model=text["model"],
         source=text["input_dir"] if folder else text["input_image"],
         target=text["output_dir"] if folder else text["output_image"],

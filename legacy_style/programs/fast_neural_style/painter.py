@@ -96,7 +96,7 @@ def load(style: str) -> Painter:
     return _from_content(_read(path), path)
 
 
-def save(path: str, checkpoint: network.Checkpoint) -> None:
+def save(path: str, checkpoint: network.TrainedNetwork) -> None:
     """Write the network of a train.lua checkpoint as a painter's file, with weights in half precision."""
     options = checkpoint.options
     content = {

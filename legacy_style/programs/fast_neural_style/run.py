@@ -26,8 +26,8 @@ from legacy_style.programs import examples
 from legacy_style.programs.fast_neural_style import network, shapes
 from legacy_style.programs.fast_neural_style.forward import Forward
 from legacy_style.programs.fast_neural_style.median import median_filter
-from legacy_style.programs.fast_neural_style.network import Checkpoint
-from legacy_style.programs.fast_neural_style.options import ORIGINAL, Settings
+from legacy_style.programs.fast_neural_style.network import TrainedNetwork
+from legacy_style.programs.fast_neural_style.options import ORIGINAL, FastSettings
 from legacy_style.torch7 import image
 
 Log = Callable[[str], None]
@@ -44,7 +44,7 @@ class Job:
     target: str
 
 
-def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None]) -> None:
+def run(settings: FastSettings, *, log: Log, notice: Log, check: Callable[[], None]) -> None:
     """Paint what the settings name. `log` takes lines of stdout, `notice` those of stderr.
 
     `check` is called before each image, and may raise an error to end the run. Raises LegacyStyleError.
@@ -61,7 +61,7 @@ def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None])
     checkpoint = load(settings.model, log)
     if checkpoint.bare:
         notice(f"{settings.model}: a bare network without options; its preprocessing is taken to be vgg")
-    painter = Painter(checkpoint, device, settings, notice)
+    painter = CommandPainter(checkpoint, device, settings, notice)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         saving: Future[None] | None = None
         try:
@@ -84,7 +84,7 @@ def _is_torch7(path: str) -> bool:
         return False
 
 
-def find_jobs(settings: Settings) -> list[Job]:
+def find_jobs(settings: FastSettings) -> list[Job]:
     """The images to paint, in order; raises OptionError where -input_dir is not a folder."""
     if not settings.folder:
         return [Job(settings.source, settings.target)]
@@ -111,7 +111,7 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix[1:].lower() in EXTENSIONS
 
 
-def load(path: str, log: Log) -> Checkpoint:
+def load(path: str, log: Log) -> TrainedNetwork:
     """Load a checkpoint; where that fails, print the original's lines and raise FormatError with the reason.
 
     The original printed them, gave no reason, and ended with status 0.
@@ -149,7 +149,7 @@ def _is_leaf(module: torch.nn.Module) -> bool:
     return next(module.children(), None) is None
 
 
-def choose_device(settings: Settings, notice: Log) -> torch.device:
+def choose_device(settings: FastSettings, notice: Log) -> torch.device:
     """Where the network runs; says so where that is not what the options ask for."""
     if settings.gpu is None:
         return torch.device("cpu")
@@ -167,16 +167,18 @@ def choose_device(settings: Settings, notice: Log) -> torch.device:
     return torch.device("cpu")
 
 
-def load_image(path: str, settings: Settings, notice: Log) -> NDArray[np.float64]:
+def load_image(path: str, settings: FastSettings, notice: Log) -> NDArray[np.float64]:
     """An image as the settings want it: RGB in [0,1], (3, H, W), scaled."""
     loaded = image.load(path, max_pixels=settings.max_pixels, exif_rotate=settings.exif_rotate, notice=notice)
     return image.scale(loaded, settings.image_size) if settings.image_size > 0 else loaded
 
 
-class Painter:
+class CommandPainter:
     """A network on its device, with what is done to images before and after it."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, settings: Settings, notice: Log) -> None:
+    def __init__(
+        self, checkpoint: TrainedNetwork, device: torch.device, settings: FastSettings, notice: Log
+    ) -> None:
         self.checkpoint, self.settings, self.device = checkpoint, settings, device
         self.notice = notice
         self.forward = Forward(checkpoint.network, device, autotune=settings.autotune)

@@ -20,11 +20,11 @@ from legacy_style import files
 from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.formats import t7
 from legacy_style.programs.fast_neural_style import network
-from legacy_style.programs.fast_neural_style.train_options import ORIGINAL, Settings
+from legacy_style.programs.fast_neural_style.train_options import ORIGINAL, TrainingSettings
 from legacy_style.programs.fast_neural_style.trainer import History
 
 
-def write_checkpoint(settings: Settings, model: torch.nn.Module, history: History) -> None:
+def write_checkpoint(settings: TrainingSettings, model: torch.nn.Module, history: History) -> None:
     """Write NAME.json and NAME.t7, and the folder that they are in.
 
     Raises OptionError where they cannot be written, DivergenceError where a loss is not finite any more.
@@ -61,7 +61,7 @@ def _modules(tree: t7.TorchObject) -> Iterator[t7.TorchObject]:
         yield from _modules(child)
 
 
-def options_table(settings: Settings) -> dict[str, Any]:
+def options_table(settings: TrainingSettings) -> dict[str, Any]:
     """The original's options as a checkpoint has them: layers and weights are lists."""
     table: dict[str, Any] = {option.key[1:]: settings.options[option.key[1:]] for option in ORIGINAL}
     for kind, layers in (("content", settings.content), ("style", settings.style)):

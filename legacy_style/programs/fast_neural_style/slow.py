@@ -24,7 +24,7 @@ from legacy_style.programs.fast_neural_style import loading, printout
 from legacy_style.programs.fast_neural_style.layers import TotalVariation
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
-from legacy_style.programs.fast_neural_style.slow_options import ORIGINAL, Settings
+from legacy_style.programs.fast_neural_style.slow_options import ORIGINAL, SlowSettings
 from legacy_style.torch7 import image
 from legacy_style.torch7.optim import AdamState, Feval, adam, lbfgs
 from legacy_style.torch7.random import Generator
@@ -32,7 +32,7 @@ from legacy_style.torch7.random import Generator
 Log = Callable[[str], None]
 
 
-def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None]) -> Tensor:
+def run(settings: SlowSettings, *, log: Log, notice: Log, check: Callable[[], None]) -> Tensor:
     """Make an image as the options say and return it, (1, 3, H, W), preprocessed.
 
     `log` takes the lines that the original prints, `notice` ours; `check` is called at each evaluation and may raise
@@ -59,7 +59,7 @@ def run(settings: Settings, *, log: Log, notice: Log, check: Callable[[], None])
 
 
 def _make(
-    settings: Settings,
+    settings: SlowSettings,
     modules: torch.nn.Sequential,
     device: torch.device,
     log: Log,
@@ -89,7 +89,7 @@ def _make(
 
 
 def _objective(
-    settings: Settings, criterion: PerceptualCriterion, x: Tensor, log: Log, check: Callable[[], None]
+    settings: SlowSettings, criterion: PerceptualCriterion, x: Tensor, log: Log, check: Callable[[], None]
 ) -> Feval:
     """The loss and its gradient at x, with what is printed and saved at each of its calls."""
     total_variation = TotalVariation(settings.tv_strength)
@@ -112,7 +112,7 @@ def _objective(
     return feval
 
 
-def _optimise(settings: Settings, feval: Feval, x: Tensor, log: Log) -> None:
+def _optimise(settings: SlowSettings, feval: Feval, x: Tensor, log: Log) -> None:
     vector = x.view(-1)
     if settings.optimizer == "lbfgs":
         count, rate = settings.num_iterations, settings.learning_rate
@@ -134,19 +134,19 @@ def name_at(output_image: str, call: int) -> str:
     return str(Path(folder) / f"{stem}_{call}.{extension}")
 
 
-def save(settings: Settings, call: int, x: Tensor) -> None:
+def save(settings: SlowSettings, call: int, x: Tensor) -> None:
     """Write the image of an evaluation."""
     array = x[0].detach().cpu().double().numpy()
     image.save(name_at(settings.output_image, call), settings.preprocessing.deprocess(array))
 
 
-def _check_outputs(settings: Settings) -> None:
+def _check_outputs(settings: SlowSettings) -> None:
     """Raise OptionError where the first image could not be saved."""
     if settings.save_every > 0:
         image.check_can_save(name_at(settings.output_image, math.ceil(settings.save_every)))
 
 
-def _load(path: str, size: float, settings: Settings, notice: Log) -> Tensor:
+def _load(path: str, size: float, settings: SlowSettings, notice: Log) -> Tensor:
     """An image, scaled, as the network takes it, (1, 3, H, W); in double until then."""
     if not size > 0:
         raise OptionError(

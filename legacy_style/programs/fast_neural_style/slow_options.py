@@ -1,4 +1,4 @@
-"""The options of slow_neural_style.lua, in its order, and ours; read once into `Settings`.
+"""The options of slow_neural_style.lua, in its order, and ours; read once into `SlowSettings`.
 
 Ports jcjohnson/fast-neural-style 813c834, slow_neural_style.lua. Options of the original have one dash; ours have
 two, which the original rejects. Notes: no option is boolean; the original has no seed, so none of its runs could be
@@ -56,7 +56,7 @@ OPTIMIZERS = ("lbfgs", "adam", "sgd")
 
 
 @dataclass(frozen=True)
-class Settings:
+class SlowSettings:
     """What a run is made from, checked; `device`: the number of a GPU, None for the CPU; `seed` None: not chosen."""
 
     content_image: str
@@ -87,7 +87,7 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Value], str] | None:
     return cmdline.parse_all(ORIGINAL, EXTENSIONS, words)
 
 
-def settings(options: Mapping[str, Value]) -> Settings:
+def settings(options: Mapping[str, Value]) -> SlowSettings:
     """Check the options that `parse` gives. Raises OptionError for all that can be known before anything is loaded."""
     text = {name: value for name, value in options.items() if isinstance(value, str)}
     number = {name: value for name, value in options.items() if isinstance(value, float)}
@@ -103,7 +103,7 @@ def settings(options: Mapping[str, Value]) -> Settings:
         )
     if text["optimizer"] not in OPTIMIZERS:
         raise OptionError(f'Invalid optimizer "{text["optimizer"]}"; give one of {", ".join(OPTIMIZERS)}')
-    return Settings(
+    return SlowSettings(
         content_image=text["content_image"],
         style_image=text["style_image"],
         image_size=number["image_size"],

@@ -47,7 +47,7 @@ def run(model: nn.Module, image: Tensor, rows: int, in_memory: int = IN_MEMORY) 
     Raises UnsupportedError for modules that cannot be computed so, and for an image too small for the network.
     """
     strips = Strips(rows, image.shape[2], image.shape[3], in_memory)
-    result = strips.through(model, Kept(image[0]))
+    result = strips.through(model, KeptRows(image[0]))
     return strips.keep(result, torch.empty(result.shape)).values[None]
 
 
@@ -62,7 +62,7 @@ class Map(Protocol):
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptRows:
     """A map that is there, (C, H, W)."""
 
     values: Tensor
@@ -151,12 +151,12 @@ class Strips:
         c, h, w = x.shape
         return self.keep(x, self._room(x.shape)) if 4 * c * h * w <= _KEPT_PER_PIXEL * self.pixels else x
 
-    def keep(self, x: Map, values: Tensor) -> Kept:
-        if isinstance(x, Kept):
+    def keep(self, x: Map, values: Tensor) -> KeptRows:
+        if isinstance(x, KeptRows):
             return x
         for first, last in self._cut(x):
             values[:, first:last] = x.rows(first, last)[0]
-        return Kept(values)
+        return KeptRows(values)
 
     def _room(self, shape: Shape) -> Tensor:
         if 4 * int(np.prod(shape)) <= self.in_memory:

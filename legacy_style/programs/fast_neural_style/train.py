@@ -23,7 +23,7 @@ from legacy_style.programs.fast_neural_style import architecture, loading, print
 from legacy_style.programs.fast_neural_style.data import Batches, open_batches
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
-from legacy_style.programs.fast_neural_style.train_options import ORIGINAL, Settings
+from legacy_style.programs.fast_neural_style.train_options import ORIGINAL, TrainingSettings
 from legacy_style.programs.fast_neural_style.trainer import Trainer
 from legacy_style.torch7 import image
 from legacy_style.torch7.random import Generator
@@ -35,7 +35,7 @@ PICTURE_SIZE = 512
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """One iteration that is done; `images`: how many it trained on."""
 
     iteration: int
@@ -45,7 +45,7 @@ class Progress:
 
 
 def train(
-    settings: Settings, *, log: Log, notice: Log, on_progress: Callable[[Progress], None]
+    settings: TrainingSettings, *, log: Log, notice: Log, on_progress: Callable[[TrainingProgress], None]
 ) -> torch.nn.Sequential:
     """Train a network as the options say, and return it.
 
@@ -78,7 +78,9 @@ def train(
     return trainer.model
 
 
-def _run(trainer: Trainer, batches: Batches, log: Log, on_progress: Callable[[Progress], None]) -> None:
+def _run(
+    trainer: Trainer, batches: Batches, log: Log, on_progress: Callable[[TrainingProgress], None]
+) -> None:
     settings = trainer.settings
     before = None  # what a step that is interrupted goes back to
     try:
@@ -93,7 +95,7 @@ def _run(trainer: Trainer, batches: Batches, log: Log, on_progress: Callable[[Pr
                 f"Epoch {epoch:f}, Iteration {t} / {settings.num_iterations:.0f}, loss = {loss:f}\t"
                 f"{trainer.learning_rate:.14g}\t"
             )
-            on_progress(Progress(t, settings.num_iterations, loss, len(x)))
+            on_progress(TrainingProgress(t, settings.num_iterations, loss, len(x)))
             # Before the checkpoint, whose state is to have it.
             if settings.lr_decay_every > 0 and math.fmod(t, settings.lr_decay_every) == 0:
                 trainer.decay()
@@ -104,7 +106,7 @@ def _run(trainer: Trainer, batches: Batches, log: Log, on_progress: Callable[[Pr
             training_state.write(settings.state, before or training_state.collect(trainer), trainer.history)
 
 
-def _check_files(settings: Settings) -> None:
+def _check_files(settings: TrainingSettings) -> None:
     """Raise OptionError where an image is missing, a file could not be written, or a picture not painted."""
     if settings.task == "style" and settings.percep_loss_weight > 0:
         default = next(str(option.default) for option in ORIGINAL if option.key == "-style_image")
@@ -126,7 +128,7 @@ def _check_files(settings: Settings) -> None:
             image.load(settings.picture)
 
 
-def _what_is_kept(settings: Settings) -> str:
+def _what_is_kept(settings: TrainingSettings) -> str:
     if settings.state:
         return f"the training is in {settings.state}; the same command with --resume {settings.state} goes on with it"
     return "only checkpoints are kept of this training; with --state FILE it could go on"
@@ -146,7 +148,7 @@ def _checkpoint(trainer: Trainer, batches: Batches, log: Log) -> None:
         training_state.write(settings.state, training_state.collect(trainer), history)
 
 
-def _model(settings: Settings, seed: int, log: Log) -> torch.nn.Sequential:
+def _model(settings: TrainingSettings, seed: int, log: Log) -> torch.nn.Sequential:
     """A new network, or that of -resume_from_checkpoint, whose padding and total variation are its own."""
     path = settings.resume_from_checkpoint
     if path:
@@ -156,7 +158,7 @@ def _model(settings: Settings, seed: int, log: Log) -> torch.nn.Sequential:
     return architecture.build(settings.architecture, Generator(seed))
 
 
-def _criterion(settings: Settings, device: torch.device, notice: Log) -> PerceptualCriterion:
+def _criterion(settings: TrainingSettings, device: torch.device, notice: Log) -> PerceptualCriterion:
     network = LossNetwork(loading.loss_network(settings.loss_network, notice), device)
     criterion = PerceptualCriterion(
         network, settings.content, settings.style, style_target=settings.style_target

@@ -1,4 +1,4 @@
-"""The options of train.lua, in its order, and ours; read once into `Settings`.
+"""The options of train.lua, in its order, and ours; read once into `TrainingSettings`.
 
 Ports jcjohnson/fast-neural-style 813c834, train.lua and utils.lua (parse_layers, parse_num_list). Options of the
 original have one dash. Ours have two (`--name`), which the original rejects, so no old command line changes its
@@ -88,7 +88,7 @@ MAY_CHANGE = frozenset(
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What a training is made from, checked; see the options of the same names.
 
     `device`: the number of a GPU, None for the CPU; `pixel_loss`: None for none; `h5_file` is empty where photographs
@@ -135,7 +135,7 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Value], str] | None:
     return cmdline.parse_all(ORIGINAL, EXTENSIONS, words)
 
 
-def settings(options: Mapping[str, Value]) -> Settings:
+def settings(options: Mapping[str, Value]) -> TrainingSettings:
     """Check the options that `parse` gives. Raises OptionError for all that can be known before anything is loaded."""
     text = {name: value for name, value in options.items() if isinstance(value, str)}
     number = {name: value for name, value in options.items() if isinstance(value, float)}
@@ -167,7 +167,7 @@ def settings(options: Mapping[str, Value]) -> Settings:
         preprocessing = preprocess.by_name(text["preprocessing"])
     except UnsupportedError as error:
         raise OptionError(str(error)) from error
-    return Settings(
+    return TrainingSettings(
         options=options,
         architecture=Architecture(
             text["arch"],

@@ -19,7 +19,7 @@ from torch import Tensor
 from legacy_style.errors import OptionError
 from legacy_style.programs.fast_neural_style.data import Batches
 from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion, distance
-from legacy_style.programs.fast_neural_style.train_options import Settings
+from legacy_style.programs.fast_neural_style.train_options import TrainingSettings
 from legacy_style.torch7.optim import AdamState, adam
 
 
@@ -38,7 +38,7 @@ class Trainer:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: TrainingSettings,
         model: torch.nn.Sequential,
         criterion: PerceptualCriterion | None,
         device: torch.device,

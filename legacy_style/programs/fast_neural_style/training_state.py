@@ -19,7 +19,7 @@ import torch
 from legacy_style import files
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.programs.fast_neural_style import trainer as training
-from legacy_style.programs.fast_neural_style.train_options import MAY_CHANGE, Settings
+from legacy_style.programs.fast_neural_style.train_options import MAY_CHANGE, TrainingSettings
 from legacy_style.torch7.optim import AdamState
 
 FORMAT = "legacy-style training 1"
@@ -85,7 +85,7 @@ def read(path: str) -> dict[str, Any]:
     return content
 
 
-def check_same(path: str, content: dict[str, Any], settings: Settings) -> None:
+def check_same(path: str, content: dict[str, Any], settings: TrainingSettings) -> None:
     """Raise OptionError, saying what changed, where the options are not those that the training was begun with."""
     changes = [
         f"{name} was {content['options'].get(name)!r} and is {value!r}"

@@ -75,7 +75,7 @@ def share_images(settings: Settings, ranks: Ranks, notice: Log = _ignore) -> Ima
     """The images in the first process; in the others tensors that have but their sizes (device "meta")."""
     images = load_images(settings, notice) if ranks.rank == 0 else None
     known = [] if images is None else [images.content, *images.styles, images.init]
-    sizes = ranks.told([n for image in known if image is not None for n in image.shape[2:]])
+    sizes = ranks.broadcast([n for image in known if image is not None for n in image.shape[2:]])
     if images is not None:
         return images
     content, *more = (

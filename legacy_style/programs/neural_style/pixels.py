@@ -1,6 +1,6 @@
 """Between images and what the network sees: Caffe units, and the content's own colours.
 
-Ports the helpers at the end of neural_style.lua 07c4b82. Surprises: Caffe's networks were trained on 0..255,
+Ports the helpers at the end of neural_style.lua 07c4b82. Notes: Caffe's networks were trained on 0..255,
 yet the original multiplies by 256; nothing is clamped here, which `torch7.image.save` alone does.
 """
 

@@ -1,6 +1,6 @@
 """How a picture was made, kept with the picture: a JSON file beside it, and text chunks inside a PNG.
 
-Surprises: the chunks are put into the finished file, in front of its pixel data, which stays as it is
+Notes: the chunks are put into the finished file, in front of its pixel data, which stays as it is
 byte for byte. A run of many evaluations keeps only some of its losses, so that every reader still takes
 the chunk (Pillow's limit is 1 MiB). By default nothing is written: the files of an old command line are
 those of the original.

@@ -24,8 +24,14 @@ import torch
 from legacy_style.errors import OptionError
 from legacy_style.files import sha256
 from legacy_style.formats import model_files
-from legacy_style.programs.artistic_video.painter import Evaluation, Painter, caffe_units, picture, style_size
-from legacy_style.programs.artistic_video.settings import Descent, Losses, Model
+from legacy_style.programs.artistic_video.painter import (
+    FrameEvaluation,
+    FramePainter,
+    caffe_units,
+    picture,
+    style_size,
+)
+from legacy_style.programs.artistic_video.settings import DescentSettings, LossSettings, ModelSettings
 from legacy_style.programs.artistic_video.warp import Array, warp
 from legacy_style.programs.video import fast, motion, sink, source, steadiness, work
 from legacy_style.programs.video.source import Frame, Picture
@@ -39,7 +45,7 @@ _AHEAD = 2
 
 
 @dataclass(frozen=True)
-class Settings:
+class VideoSettings:
     """What is asked for. `size`: the longer side that is worked in; `iterations`: of the first frame of a shot, of
     all others; `work`: the work folder, None for one beside the output; `enlarge`: whether the output has the
     source's size.
@@ -70,7 +76,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Progress:
+class VideoProgress:
     """One evaluation of a frame, or a frame that is done (`loss` None); `frames` None where nobody knows."""
 
     frame: int
@@ -83,7 +89,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Result:
+class VideoResult:
     """`frames`: so many the video has; `cuts`: before which of them; `steadiness`: nan unless measured."""
 
     frames: int
@@ -92,7 +98,7 @@ class Result:
 
 
 Notice = Callable[[str], None]
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[VideoProgress], None]
 
 
 class Maker(Protocol):
@@ -110,7 +116,7 @@ class Step:
     is_cut: bool
 
 
-def run(settings: Settings, *, notice: Notice, on_progress: OnProgress | None = None) -> Result:
+def run(settings: VideoSettings, *, notice: Notice, on_progress: OnProgress | None = None) -> VideoResult:
     """Make the video; raises the errors of `legacy_style.errors`, and Broken after writing what could be made."""
     with torch.no_grad():
         return Story(settings, notice, on_progress).run()
@@ -119,7 +125,7 @@ def run(settings: Settings, *, notice: Notice, on_progress: OnProgress | None = 
 class Story:
     """One run, from the options to the finished file."""
 
-    def __init__(self, settings: Settings, notice: Notice, on_progress: OnProgress | None) -> None:
+    def __init__(self, settings: VideoSettings, notice: Notice, on_progress: OnProgress | None) -> None:
         self.settings, self.notice, self.on_progress = settings, notice, on_progress
         check(settings)
         self.source = source.open_source(
@@ -131,14 +137,14 @@ class Story:
         self.width, self.height = source.working_size(self.source, settings.size)
         self.flow = motion.estimator(settings.flow_command)
         folder = settings.work or f"{settings.output.rstrip('/')}.work"
-        self.work = work.Work(folder, record(settings), fresh=settings.fresh)
+        self.work = work.WorkFolder(folder, record(settings), fresh=settings.fresh)
         self.times: list[tuple[Fraction, str]] = []
         self.cuts: list[int] = []
         self.broken: source.Broken | None = None
         self.frame = 0
         self.begun = (time.monotonic(), 0)
 
-    def run(self) -> Result:
+    def run(self) -> VideoResult:
         if self.work.done:
             self.notice(f"going on after frame {self.work.done}, which is in {self.work.folder}")
         self.paint()
@@ -154,7 +160,7 @@ class Story:
             )
         if not self.settings.preview and self.settings.work is None:
             self.work.remove()
-        return Result(len(self.times), tuple(self.cuts), value)
+        return VideoResult(len(self.times), tuple(self.cuts), value)
 
     def paint(self) -> None:
         """Make every frame that is not there yet."""
@@ -209,7 +215,7 @@ class Story:
             done = self.work.done - first
             pace = (time.monotonic() - began) / done if done else float("nan")
             count = PREVIEW if self.settings.preview else self.source.count
-            self.on_progress(Progress(self.frame, count, iteration, iterations, loss, pace, picture))
+            self.on_progress(VideoProgress(self.frame, count, iteration, iterations, loss, pace, picture))
 
     def encode(self) -> None:
         """Write the output from the finished frames."""
@@ -238,14 +244,14 @@ class Slow:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: VideoSettings,
         width: int,
         height: int,
         tell: Callable[[int, int, float | None], None],
         notice: Notice,
     ) -> None:
         self._iterations, self._tell = settings.iterations, tell
-        losses = Losses(
+        losses = LossSettings(
             content_weight=settings.content_weight,
             style_weight=settings.style_weight,
             temporal_weight=settings.temporal_weight,
@@ -253,7 +259,7 @@ class Slow:
             criterion="mse",
             normalize=False,
         )
-        self._painter = Painter(
+        self._painter = FramePainter(
             _model(settings), losses, gpu=0 if torch.cuda.is_available() else -1, log=_ignore, notice=_ignore
         )
         self._painter.build()
@@ -273,14 +279,14 @@ class Slow:
             weights = (moved.mask / np.float32(255)).astype(np.float32)[None]
             held = [self._painter.temporal_loss(start, weights)]
 
-        def on_evaluation(losses: Evaluation, image: torch.Tensor) -> None:
+        def on_evaluation(losses: FrameEvaluation, image: torch.Tensor) -> None:
             self._tell(losses.iteration, iterations, losses.total)
 
-        descent = Descent("lbfgs", 1.0, tol_relative=1e-4, tol_relative_interval=50, print_iter=0)
+        descent = DescentSettings("lbfgs", 1.0, tol_relative=1e-4, tol_relative_interval=50, print_iter=0)
         return picture(self._painter.optimise(caffe_units(start), held, iterations, descent, on_evaluation))
 
 
-def check(settings: Settings) -> None:
+def check(settings: VideoSettings) -> None:
     """Raise OptionError for what can be known before anything is opened."""
     if settings.fast is None and not settings.styles:
         raise OptionError("a video needs a style: give --style with an image, or --fast with a trained model")
@@ -301,7 +307,7 @@ def check(settings: Settings) -> None:
     sink.check(settings.output)
 
 
-def record(settings: Settings) -> dict[str, str]:
+def record(settings: VideoSettings) -> dict[str, str]:
     """What must be the same for a run to go on from another's frames."""
     values = {
         "the input": work.digest(settings.input) if Path(settings.input).exists() else "",
@@ -324,8 +330,8 @@ def record(settings: Settings) -> dict[str, str]:
     return values
 
 
-def _model(settings: Settings) -> Model:
-    return Model(
+def _model(settings: VideoSettings) -> ModelSettings:
+    return ModelSettings(
         named=settings.model or str(model_files.bundled()),
         explicit=True,
         pooling="max",

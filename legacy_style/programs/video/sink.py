@@ -19,7 +19,7 @@ from PIL import Image
 from legacy_style.errors import OptionError
 from legacy_style.files import reason
 from legacy_style.programs.video import packages
-from legacy_style.programs.video.source import Frame, Source
+from legacy_style.programs.video.source import Frame, FrameSource
 from legacy_style.torch7 import image as torch_image
 
 Notice = Callable[[str], None]
@@ -62,7 +62,7 @@ def check(path: str) -> None:
 
 
 def write(
-    path: str, frames: Iterable[Frame], source: Source, *, notice: Notice, until: Fraction | None
+    path: str, frames: Iterable[Frame], source: FrameSource, *, notice: Notice, until: Fraction | None
 ) -> None:
     """Write all frames, which have one size, to `path`, with the sound of `source` up to the time `until`.
 
@@ -95,7 +95,7 @@ def _write_folder(path: str, frames: Iterable[Frame]) -> None:
         torch_image.save(Path(path) / name, (frame.picture.transpose(2, 0, 1) + 0.5) / 255)
 
 
-def _write_gif(partial: Path, frames: Iterable[Frame], source: Source) -> None:
+def _write_gif(partial: Path, frames: Iterable[Frame], source: FrameSource) -> None:
     """One palette for all frames, taken from the first one: colours that changed with it would flicker."""
     av = packages.load("av")
     with av.open(str(partial), "w", format="gif") as container:
@@ -121,7 +121,7 @@ def _write_gif(partial: Path, frames: Iterable[Frame], source: Source) -> None:
 
 
 def _write_video(
-    partial: Path, frames: Iterable[Frame], source: Source, *, notice: Notice, until: Fraction | None
+    partial: Path, frames: Iterable[Frame], source: FrameSource, *, notice: Notice, until: Fraction | None
 ) -> None:
     av = packages.load("av")
     suffix = partial.suffix.lower()
@@ -149,7 +149,7 @@ def _write_video(
             sound.write(None)
 
 
-def _time_base(codec: str, source: Source) -> Fraction:
+def _time_base(codec: str, source: FrameSource) -> Fraction:
     """The source's clock, so that times stay exact; MPEG-4 stores at most 16 bits of it."""
     if codec == "mpeg4" and source.time_base.denominator > 65535:
         return 1 / source.rate if source.rate.numerator <= 65535 else Fraction(1, 25)
@@ -160,7 +160,7 @@ class Sound:
     """The sound of a source on its way into another file: copied, or encoded anew where the file cannot hold it."""
 
     def __init__(
-        self, container: Any, source: Source, suffix: str, notice: Notice, until: Fraction | None
+        self, container: Any, source: FrameSource, suffix: str, notice: Notice, until: Fraction | None
     ) -> None:
         av = packages.load("av")
         self._container, self._until = container, until

@@ -42,7 +42,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Source:
+class FrameSource:
     """What is known of a source before it is read. `width`, `height`: upright, in its own pixels; `count`: about."""
 
     path: str
@@ -66,7 +66,7 @@ def open_source(
     *,
     exif_rotate: bool = False,
     notice: Notice | None = None,
-) -> Source:
+) -> FrameSource:
     """Look at a source; `rate` is how many images a second a folder has.
 
     `exif_rotate` turns the images of a folder upright; `notice` is told what is remarkable about the first one.
@@ -87,7 +87,7 @@ def open_source(
             if first is None:
                 raise FormatError(f"{path}: the video has no frame that can be decoded; get it again")
             height, width = _upright(first).shape[:2]
-            return Source(
+            return FrameSource(
                 path=path,
                 width=width,
                 height=height,
@@ -102,14 +102,14 @@ def open_source(
         ) from error
 
 
-def read(source: Source, width: int, height: int) -> Iterator[Frame]:
+def read(source: FrameSource, width: int, height: int) -> Iterator[Frame]:
     """All frames, scaled to width x height; raises Broken where they cannot be read on."""
     frames = _read_folder(source) if source.images else _read_video(source)
     for number, (time, picture, name) in enumerate(frames, 1):
         yield Frame(number, time, scaled(picture, width, height), name)
 
 
-def working_size(source: Source, longest: int) -> tuple[int, int]:
+def working_size(source: FrameSource, longest: int) -> tuple[int, int]:
     """Width and height with the longer side `longest`, or the source's own where that is shorter; both even."""
     factor = min(1.0, longest / max(source.width, source.height))
     return even(round(source.width * factor)), even(round(source.height * factor))
@@ -127,7 +127,7 @@ def scaled(picture: Picture, width: int, height: int) -> Picture:
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _open_folder(path: str, rate: Fraction, exif_rotate: bool, notice: Notice | None) -> Source:
+def _open_folder(path: str, rate: Fraction, exif_rotate: bool, notice: Notice | None) -> FrameSource:
     images = sorted(
         (each for each in Path(path).iterdir() if each.suffix.lower() in IMAGES and each.is_file()),
         key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each.name)],
@@ -135,10 +135,10 @@ def _open_folder(path: str, rate: Fraction, exif_rotate: bool, notice: Notice | 
     if not images:
         raise OptionError(f"{path}: there are no images in this folder; give one with frames, as PNG or JPEG")
     height, width = _image(images[0], exif_rotate, notice).shape[:2]
-    return Source(path, width, height, rate, 1 / rate, len(images), False, tuple(images), exif_rotate)
+    return FrameSource(path, width, height, rate, 1 / rate, len(images), False, tuple(images), exif_rotate)
 
 
-def _read_folder(source: Source) -> Iterator[tuple[Fraction, Picture, str]]:
+def _read_folder(source: FrameSource) -> Iterator[tuple[Fraction, Picture, str]]:
     for index, path in enumerate(source.images):
         try:
             picture = _image(path, source.exif_rotate)
@@ -157,7 +157,7 @@ def _image(path: Path, exif_rotate: bool, notice: Notice | None = None) -> Pictu
     return np.ascontiguousarray((pixels * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
 
 
-def _read_video(source: Source) -> Iterator[tuple[Fraction, Picture, str]]:
+def _read_video(source: FrameSource) -> Iterator[tuple[Fraction, Picture, str]]:
     av = packages.load("av")
     time: Fraction | None = None
     count = 0

@@ -21,7 +21,7 @@ from legacy_style.programs.video.source import Picture
 
 
 @dataclass
-class Meter:
+class SteadinessMeter:
     """Adds up over pairs of frames; `value` is nan before the first."""
 
     squares: float = 0.0
@@ -43,7 +43,7 @@ class Meter:
 
 def measure(pairs: Iterable[tuple[Picture, Picture]], flow: FlowBetween) -> float:
     """The mean squared difference of a painted video; `pairs` are its source's frames and its own."""
-    meter = Meter()
+    meter = SteadinessMeter()
     before: tuple[Picture, Picture] | None = None
     for content, painted in pairs:
         if before is not None:

@@ -21,7 +21,7 @@ from legacy_style.torch7 import image as torch_image
 _RECORD = "run.json"
 
 
-class Work:
+class WorkFolder:
     """The work folder of one run. `done`: so many frames from the beginning are finished."""
 
     def __init__(self, folder: str, record: Mapping[str, str], *, fresh: bool) -> None:

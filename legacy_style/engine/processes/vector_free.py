@@ -10,7 +10,7 @@ from legacy_style.engine.processes.group import Ranks
 from legacy_style.torch7.optim import LbfgsState
 
 
-class CompactRecursion:
+class VectorFreeRecursion:
     """Sets direction = -H g as the two-loop recursion would, where each of `ranks` has a part of the vectors.
 
     `products`: (2, n, n), float64 on the CPU, for n pairs at most; s_i.y_j where s_i is as old as y_j or older, and
