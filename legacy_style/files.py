@@ -61,6 +61,20 @@ def reason(error: OSError, elsewhere: str = "choose another place") -> str:
     return f"{said}; free some space{f', or {elsewhere}' if elsewhere else ''}"
 
 
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], file: BinaryIO | None = None) -> Iterator[BinaryIO]:
+    """The file at `path` from its beginning: `file` where it is open already, so that what was checked is what is read.
+
+    Raises OSError where it cannot be opened.
+    """
+    if file is not None:
+        file.seek(0)
+        yield file
+        return
+    with Path(path).open("rb") as opened:
+        yield opened
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write `content` to `path` as `replacing` does."""
     with replacing(path) as file:

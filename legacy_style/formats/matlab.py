@@ -17,13 +17,13 @@ import math
 import mmap
 import zlib
 from collections.abc import Collection
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legacy_style.errors import FormatError, IncompleteError
+from legacy_style.files import reading
 
 # A cell or struct array is a list, a struct array one of dicts; None stands for what has no use here
 # (functions).
@@ -61,21 +61,20 @@ def is_level_5(head: bytes) -> bool:
     return _byte_order(head) is not None
 
 
-def read(path: str, variables: Collection[str]) -> dict[str, Value]:
-    """The variables of these names, those that the file has.
+def read(path: str, variables: Collection[str], file: BinaryIO | None = None) -> dict[str, Value]:
+    """The variables of these names, those that the file has; `file` is the one at `path` where it is open already.
 
     Numeric arrays are views of the file, in MATLAB's shape (column-major) and read-only; complex and sparse
     ones, functions and objects of classes are None. Raises FormatError where the file is broken.
     """
-    with Path(path).open("rb") as file:
-        head = file.read(_HEADER)
+    with reading(path, file) as opened:
+        head = opened.read(_HEADER)
         order = _byte_order(head)
         if order is None:
             raise FormatError(
                 f"{path}: is no MAT-file of level 5, which begins with a header of {_HEADER} bytes"
             )
-        file.seek(0)
-        buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        buffer = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
     found: dict[str, Value] = {}
     top = _Source(path, buffer, order, "")
     position = _HEADER

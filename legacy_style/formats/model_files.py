@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import tarfile
 from pathlib import Path
+from typing import BinaryIO
 
 from legacy_style.errors import FormatError, IncompleteError, UnsupportedError
+from legacy_style.files import reading
 from legacy_style.formats import matlab, pth, safetensors, state_dict, t7, zipcheck
 from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import NetParameter
@@ -50,33 +52,41 @@ _OTHERS = (
 
 
 def load(
-    path: str | os.PathLike[str], *, matconvnet_orientation: str = "hw", allow_torchvision: bool = False
+    path: str | os.PathLike[str],
+    file: BinaryIO | None = None,
+    *,
+    matconvnet_orientation: str = "hw",
+    allow_torchvision: bool = False,
 ) -> NetParameter:
     """The network in a .caffemodel, .mat, .t7, .pth, .safetensors or .npz file, for BGR images of 0..255 less the mean.
 
-    `matconvnet_orientation`: "hw", or "wh" to read a .mat's kernels transposed, as anishathalye/neural-style
-    does. `allow_torchvision`: accept the weights that torchvision trained itself. Weights are read when they
-    are asked for, as far as the format allows. Raises FormatError, UnsupportedError, WeightMismatchError;
-    OSError where the file cannot be opened.
+    `file` is the one at `path` where it is open already. `matconvnet_orientation`: "hw", or "wh" to read a .mat's
+    kernels transposed, as anishathalye/neural-style does. `allow_torchvision`: accept the weights that torchvision
+    trained itself. Weights are read when they are asked for, as far as the format allows. Raises FormatError,
+    UnsupportedError, WeightMismatchError; OSError where the file cannot be opened.
     """
     name = os.fspath(path)
-    with Path(name).open("rb") as file:
-        head = file.read(_HEAD)
+    with reading(name, file) as opened:
+        return _load(name, opened, matconvnet_orientation, allow_torchvision)
+
+
+def _load(name: str, file: BinaryIO, orientation: str, allow_torchvision: bool) -> NetParameter:
+    head = file.read(_HEAD)
     if head.startswith(zipcheck.SIGNATURE):
-        if any(member.endswith(".npy") for member in zipcheck.members(name)):
-            return state_dict.read_npz(name, allow_torchvision=allow_torchvision)
-        return state_dict.read_pth(name, allow_torchvision=allow_torchvision)
+        if any(member.endswith(".npy") for member in zipcheck.members(name, file)):
+            return state_dict.read_npz(name, file, allow_torchvision=allow_torchvision)
+        return state_dict.read_pth(name, file, allow_torchvision=allow_torchvision)
     if head.startswith(pth.LEGACY_SIGNATURE):
-        return state_dict.read_pth(name, allow_torchvision=allow_torchvision)
+        return state_dict.read_pth(name, file, allow_torchvision=allow_torchvision)
     if safetensors.is_safetensors(head):
-        return state_dict.read_safetensors(name, allow_torchvision=allow_torchvision)
+        return state_dict.read_safetensors(name, file, allow_torchvision=allow_torchvision)
     if matlab.is_level_5(head):
-        return matconvnet.read(name, orientation=matconvnet_orientation)
+        return matconvnet.read(name, file, orientation=orientation)
     if t7.looks_like(head):
-        return t7_network.read(name)
-    _refuse_others(head, name)
+        return t7_network.read(name, file)
+    _refuse_others(head, name, file)
     try:
-        return caffemodel.read(name)
+        return caffemodel.read(name, file)
     except IncompleteError:
         raise
     except FormatError as error:
@@ -96,7 +106,12 @@ def bundled() -> Path:
     return inside if inside.is_file() else package.parent / "models" / BUNDLED
 
 
-def _refuse_others(head: bytes, path: str) -> None:
+def _is_tar(file: BinaryIO) -> bool:
+    file.seek(0)
+    return tarfile.is_tarfile(file)
+
+
+def _refuse_others(head: bytes, path: str, file: BinaryIO) -> None:
     """Raise where the file is recognisably no model, with what it is and what to do."""
     if not head:
         raise FormatError(f"{path}: is empty; get the file again ({ACCEPTED})")
@@ -112,7 +127,7 @@ def _refuse_others(head: bytes, path: str) -> None:
         raise UnsupportedError(
             f"{path}: is a Python pickle, which is not opened because it can run code ({ACCEPTED})"
         )
-    if head[257:262] == b"ustar" and tarfile.is_tarfile(path):
+    if head[257:262] == b"ustar" and _is_tar(file):
         raise UnsupportedError(
             f"{path}: is a tar archive; if PyTorch 0.1 wrote it, load it there and save it again with "
             "torch.save"

@@ -7,9 +7,12 @@ where np.load does not see it.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import mmap
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable
 from functools import partial
 from typing import IO, Any, BinaryIO, Literal, NamedTuple
@@ -19,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legacy_style.errors import FormatError, UnsupportedError
+from legacy_style.files import reading
 from legacy_style.formats import zipcheck
 from legacy_style.formats.caffe.netparam import Blob
 
@@ -33,14 +37,18 @@ _ORDER = re.compile(r"""["']fortran_order["']\s*:\s*(True|False)""")
 _SHAPE = re.compile(r"""["']shape["']\s*:\s*\(([\d\sL,]{0,300})\)""")
 
 
-def read(path: str) -> tuple[dict[str, Blob], str | None]:
+def read(path: str, file: BinaryIO | None = None) -> tuple[dict[str, Blob], str | None]:
     """Array name -> lazy float32 blob, for every array of floating-point numbers; and the prototxt, if any.
+
+    `file` is the one at `path` where it is open already; its bytes stay mapped as long as a blob needs them.
 
     Raises FormatError where the archive or an array's header is broken or promises more than there is.
     """
     blobs: dict[str, Blob] = {}
-    members = zipcheck.members(path)
-    with zipfile.ZipFile(path) as archive:
+    with reading(path, file) as opened, contextlib.ExitStack() as stack:
+        members = zipcheck.members(path, opened)
+        archive = stack.enter_context(zipfile.ZipFile(opened))
+        buffer = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         comment = archive.comment.decode("utf-8", "replace")
         for name, info in members.items():
             if not name.endswith(".npy"):
@@ -51,7 +59,7 @@ def read(path: str) -> tuple[dict[str, Blob], str | None]:
             except zipcheck.UNREADABLE as error:
                 raise FormatError(f"{path}: {name} cannot be unpacked: {error}") from error
             if header.dtype.kind == "f":
-                blobs[name.removesuffix(".npy")] = _blob(path, info, header)
+                blobs[name.removesuffix(".npy")] = _blob(path, opened, buffer, info, header)
     if not blobs:
         raise FormatError(f"{path}: holds no array of floating-point numbers, expected a network's weights")
     return blobs, comment.removeprefix(_MARK) if comment.startswith(_MARK) else None
@@ -124,23 +132,30 @@ def _header(member: IO[bytes], size: int, where: str) -> _Header:
     return _Header(shape, "F" if order[1] == "True" else "C", dtype, len(magic) + length, count)
 
 
-def _blob(path: str, info: ZipInfo, header: _Header) -> Blob:
+def _blob(path: str, file: BinaryIO, buffer: mmap.mmap, info: ZipInfo, header: _Header) -> Blob:
+    begin = zipcheck.data_offset(path, info, file)
     if info.compress_type == zipfile.ZIP_STORED and header.size:
-        values = partial(_map, path, header, zipcheck.data_offset(path, info) + header.length)
+        values = partial(_map, buffer, header, begin + header.length)
     else:
-        values = partial(_unpack, path, info, header)
+        values = partial(_unpack, path, buffer, info, header, begin)
     return Blob(header.shape, values, header.size)
 
 
-def _map(path: str, header: _Header, offset: int) -> NDArray[np.float32]:
-    values = np.memmap(path, header.dtype, "r", offset, header.shape, header.order)
+def _map(buffer: mmap.mmap, header: _Header, offset: int) -> NDArray[np.float32]:
+    values = np.frombuffer(buffer, header.dtype, header.size, offset).reshape(
+        header.shape, order=header.order
+    )
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _unpack(path: str, info: ZipInfo, header: _Header) -> NDArray[np.float32]:
+def _unpack(path: str, buffer: mmap.mmap, info: ZipInfo, header: _Header, begin: int) -> NDArray[np.float32]:
+    data = buffer[begin : begin + info.compress_size]
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(info) as member:
-            numbers = np.frombuffer(member.read()[header.length :], dtype=header.dtype)
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, info.file_size)
+        if zlib.crc32(data) != info.CRC:
+            raise zipfile.BadZipFile("wrong CRC-32")
+        numbers = np.frombuffer(data[header.length :], dtype=header.dtype)
         values = numbers.reshape(header.shape, order=header.order)
     except zipcheck.UNREADABLE as error:
         raise FormatError(f"{path}: {info.filename} cannot be unpacked: {error}") from error

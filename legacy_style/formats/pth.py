@@ -9,17 +9,19 @@ wrong in there is reported as a broken file, since the errors are those of whate
 from __future__ import annotations
 
 import io
+import os
 import pickletools
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from legacy_style.errors import FormatError, IncompleteError, UnsupportedError
+from legacy_style.files import reading
 from legacy_style.formats import zipcheck
 
 # The first bytes of torch.save's format of before 1.6: PROTO 2, then its magic number as a LONG1.
@@ -57,23 +59,27 @@ _USUAL_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "wei
 METADATA_KEY = "legacy_style"
 
 
-def read(path: str) -> tuple[dict[str, Tensor], str | None]:
+def read(path: str, file: BinaryIO | None = None) -> tuple[dict[str, Tensor], str | None]:
     """Name -> tensor on the CPU, float16 to float64, for every such tensor in the file; and the prototxt, if
     any.
 
-    Raises FormatError where the file is broken, UnsupportedError where it holds something else than a state
-    dict.
+    `file` is the one at `path` where it is open already. Raises FormatError where the file is broken, UnsupportedError
+    where it holds something else than a state dict.
     """
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
-        head = file.read(max(len(LEGACY_SIGNATURE), 264))
+    with reading(path, file) as opened:
+        return _read(path, opened)
+
+
+def _read(path: str, file: BinaryIO) -> tuple[dict[str, Tensor], str | None]:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(max(len(LEGACY_SIGNATURE), 264))
     zipped = head.startswith(zipcheck.SIGNATURE)
+    file.seek(0)
     if zipped:
-        _check_archive(path)
+        _check_archive(path, file)
     elif head.startswith(LEGACY_SIGNATURE):
-        with Path(path).open("rb") as file:
-            # In memory, since reading from a file makes room first for as much as a pickle asks for.
-            pickled = io.BytesIO(file.read(_LEGACY_HEAD))
+        # In memory, since reading from a file makes room first for as much as a pickle asks for.
+        pickled = io.BytesIO(file.read(_LEGACY_HEAD))
         for _ in range(_LEGACY_PICKLES):
             _check_pickle(pickled, size, path)
     else:
@@ -82,7 +88,13 @@ def read(path: str) -> tuple[dict[str, Tensor], str | None]:
         with warnings.catch_warnings():
             # Those are on what a damaged pickle makes of PyTorch's own classes.
             warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            file.seek(0)
+            # PyTorch maps only what it opens by name.
+            loaded = torch.load(path if zipped else file, map_location="cpu", weights_only=True, mmap=zipped)
+            if zipped and not os.path.samestat(os.fstat(file.fileno()), Path(path).stat()):
+                raise FormatError(f"{path}: was replaced while it was read; read it again")
+    except FormatError:
+        raise
     except Exception as error:  # Any error at all: see the module's docstring.
         if not zipped and "unexpected EOF" in str(error):
             raise IncompleteError(path, _first_line(error)) from error
@@ -101,8 +113,8 @@ def read(path: str) -> tuple[dict[str, Tensor], str | None]:
     return tensors, prototxt(state)
 
 
-def _check_archive(path: str) -> None:
-    members = zipcheck.members(path, stored_only=True)
+def _check_archive(path: str, file: BinaryIO) -> None:
+    members = zipcheck.members(path, file, stored_only=True)
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if any(name.endswith("constants.pkl") for name in members):
         raise UnsupportedError(
@@ -113,13 +125,13 @@ def _check_archive(path: str) -> None:
             f"{path}: is a zip archive without the data.pkl of a PyTorch file or arrays of NumPy"
         )
     for info in members.values():
-        zipcheck.data_offset(path, info)
-    with zipfile.ZipFile(path) as archive:
+        zipcheck.data_offset(path, info, file)
+    with zipfile.ZipFile(file) as archive:
         try:
             pickled = io.BytesIO(archive.read(pickles[0]))
         except zipcheck.UNREADABLE as error:
             raise FormatError(f"{path}: data.pkl cannot be read: {error}") from error
-    _check_pickle(pickled, Path(path).stat().st_size, path)
+    _check_pickle(pickled, os.fstat(file.fileno()).st_size, path)
 
 
 def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> None:

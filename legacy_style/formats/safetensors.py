@@ -12,13 +12,13 @@ import math
 import mmap
 from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legacy_style.errors import FormatError, IncompleteError
+from legacy_style.files import reading
 from legacy_style.formats.caffe.netparam import Blob
 
 # The official limit is 100 MB; a network of ten thousand tensors takes one.
@@ -46,17 +46,17 @@ def is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= 100_000_000
 
 
-def read(path: str) -> tuple[dict[str, Blob], str | None]:
+def read(path: str, file: BinaryIO | None = None) -> tuple[dict[str, Blob], str | None]:
     """Name -> lazy float32 blob, for every tensor of floating-point numbers; and the prototxt, if any.
 
-    Raises FormatError where the header is broken or does not describe every byte once, IncompleteError where the file
-    ends too early.
+    `file` is the one at `path` where it is open already. Raises FormatError where the header is broken or does not
+    describe every byte once, IncompleteError where the file ends too early.
     """
-    with Path(path).open("rb") as file:
-        start = file.read(9)
+    with reading(path, file) as opened:
+        start = opened.read(9)
         if not is_safetensors(start):
             raise FormatError(f"{path}: is no safetensors file, which begins with a length and {{")
-        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        buffer = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     length = int.from_bytes(start[:8], "little")
     if length > _LONGEST_HEADER:
         raise FormatError(f"{path}: has a header of {length} bytes, expected at most {_LONGEST_HEADER}")

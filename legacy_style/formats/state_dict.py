@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -52,25 +52,27 @@ TORCHVISION_REASON = (
 )
 
 
-def read_pth(path: str, *, allow_torchvision: bool = False) -> NetParameter:
+def read_pth(path: str, file: BinaryIO | None = None, *, allow_torchvision: bool = False) -> NetParameter:
     """The network of a PyTorch file; its weights stay in the file until they are asked for.
 
     Errors: those of `torchfile.read` and `from_weights`.
     """
-    tensors, text = pth.read(path)
+    tensors, text = pth.read(path, file)
     blobs = {name: _tensor_blob(tensor) for name, tensor in tensors.items()}
     return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
 
 
-def read_npz(path: str, *, allow_torchvision: bool = False) -> NetParameter:
+def read_npz(path: str, file: BinaryIO | None = None, *, allow_torchvision: bool = False) -> NetParameter:
     """The network of a NumPy archive, as `read_pth`. Errors: `npzfile.read`, `from_weights`."""
-    blobs, text = npz.read(path)
+    blobs, text = npz.read(path, file)
     return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
 
 
-def read_safetensors(path: str, *, allow_torchvision: bool = False) -> NetParameter:
+def read_safetensors(
+    path: str, file: BinaryIO | None = None, *, allow_torchvision: bool = False
+) -> NetParameter:
     """The network of a safetensors file, as `read_pth`. Errors: `safetensors.read`, `from_weights`."""
-    blobs, text = safetensors.read(path)
+    blobs, text = safetensors.read(path, file)
     return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
 
 

@@ -6,13 +6,15 @@ first. A zip bomb, members that overlap and members beyond the end are refused b
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 import zlib
-from pathlib import Path
+from typing import BinaryIO
 from zipfile import ZipInfo
 
 from legacy_style.errors import FormatError, IncompleteError
+from legacy_style.files import reading
 
 # What zipfile raises at broken archives; RuntimeError for what it cannot do, ValueError for names that
 # are no text.
@@ -37,15 +39,15 @@ _SMALL = 1 << 24
 _LOCAL_HEADER = 30
 
 
-def members(path: str, *, stored_only: bool = False) -> dict[str, ZipInfo]:
-    """Every member by name, in file order.
+def members(path: str, file: BinaryIO | None = None, *, stored_only: bool = False) -> dict[str, ZipInfo]:
+    """Every member by name, in file order; `file` is the one at `path` where it is open already.
 
     Raises FormatError where the archive is truncated or broken, repeats a name, or would unpack to more than
     MOST_GROWTH times the file's size; with `stored_only` also where anything is compressed at all.
     """
-    size = Path(path).stat().st_size
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path, file) as opened, zipfile.ZipFile(opened) as archive:
+            size = os.fstat(opened.fileno()).st_size
             infos = archive.infolist()
     except UNREADABLE as error:
         raise IncompleteError(
@@ -78,13 +80,13 @@ def members(path: str, *, stored_only: bool = False) -> dict[str, ZipInfo]:
     return found
 
 
-def data_offset(path: str, info: ZipInfo) -> int:
+def data_offset(path: str, info: ZipInfo, file: BinaryIO | None = None) -> int:
     """The byte where the member's data begin; FormatError where they do not lie within the file."""
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
+    with reading(path, file) as opened:
+        size = os.fstat(opened.fileno()).st_size
         # A directory that lies about its own place moves its members before the file's beginning.
-        file.seek(max(info.header_offset, 0))
-        header = file.read(_LOCAL_HEADER) if info.header_offset >= 0 else b""
+        opened.seek(max(info.header_offset, 0))
+        header = opened.read(_LOCAL_HEADER) if info.header_offset >= 0 else b""
     if len(header) < _LOCAL_HEADER or not header.startswith(SIGNATURE):
         raise FormatError(
             f"{path}: no header of {info.filename!r} at byte {info.header_offset}, where it should be"

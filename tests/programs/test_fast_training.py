@@ -274,7 +274,7 @@ def test_bfloat16_trains_nearly_as_float32_does(folder, capsys, monkeypatch):
         (("--image-dir", "nowhere"), "--image-dir nowhere: there is no such folder"),
         (("--image-dir", "", "-h5_file", "none.h5"), "-h5_file none.h5: there is no such file"),
         (("--image-dir", "", "-h5_file", "loss.t7"), "loss.t7: not an HDF5 file"),
-        (("-loss_network", "none.t7"), "-loss_network none.t7: there is no such file; give a VGG-16"),
+        (("-loss_network", "none.t7"), "-loss_network none.t7: No such file or directory; give a VGG-16"),
         (("-loss_network", "photos/0.png"), "photos/0.png"),
         (("-style_image", "none.png"), "none.png: No such file or directory"),
         (("-batch_size", "0"), "-batch_size takes a whole number of 1 or more, not 0."),

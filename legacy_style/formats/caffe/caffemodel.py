@@ -13,14 +13,13 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legacy_style.errors import FormatError, IncompleteError, UnsupportedError
-from legacy_style.files import replacing
+from legacy_style.files import reading, replacing
 from legacy_style.formats.caffe import messages, upgrade, wire
 from legacy_style.formats.caffe.netparam import Blob, Message, NetParameter, blob_shape
 
@@ -46,17 +45,17 @@ _DONTNEED: int | None = getattr(mmap, "MADV_DONTNEED", None)
 Segment = tuple[int, int, int]
 
 
-def read(path: str | os.PathLike[str]) -> NetParameter:
-    """Read a .caffemodel of any version.
+def read(path: str | os.PathLike[str], file: BinaryIO | None = None) -> NetParameter:
+    """Read a .caffemodel of any version; `file` is the one at `path` where it is open already.
 
     Raises FormatError for a broken file or one of another kind, IncompleteError for one that ends too early, OSError
     where it cannot be opened.
     """
     name = os.fspath(path)
-    with Path(name).open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
+    with reading(name, file) as opened:
+        if os.fstat(opened.fileno()).st_size == 0:
             raise FormatError(f"{name}: the file is empty, expected a .caffemodel")
-        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        buffer = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     return parse(buffer, path=name)
 
 

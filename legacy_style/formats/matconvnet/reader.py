@@ -11,7 +11,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,8 @@ _DAG_TYPES = {"convtranspose": "convt", "pooling": "pool", "batchnorm": "bnorm",
 _SIMPLE_TYPES = {"normalize": "lrn"}
 
 
-def read(path: str, *, orientation: str = "hw") -> NetParameter:
-    """The network in a MAT-file of level 5, its `mean_pixel` in BGR.
+def read(path: str, file: BinaryIO | None = None, *, orientation: str = "hw") -> NetParameter:
+    """The network in a MAT-file of level 5, its `mean_pixel` in BGR; `file` is that file where it is open already.
 
     Raises FormatError where the file is broken or holds no network, UnsupportedError for a layer that no
     Caffe layer equals (uneven padding), OptionError for an orientation that is neither "hw" nor "wh".
@@ -44,7 +44,7 @@ def read(path: str, *, orientation: str = "hw") -> NetParameter:
         raise OptionError(
             f"matconvnet_orientation is {orientation!r}, expected hw (right) or wh (transposed kernels)"
         )
-    variables = matlab.read(path, _VARIABLES)
+    variables = matlab.read(path, _VARIABLES, file)
     if "layers" not in variables:
         variables = _struct(variables.get("net")) or variables
     layers = variables.get("layers")

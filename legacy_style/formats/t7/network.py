@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,15 @@ from legacy_style.formats.t7.objects import Function, TorchObject
 _Made = tuple[str, dict[str, Message]] | None
 
 
-def read(path: str | os.PathLike[str]) -> NetParameter:
+def read(path: str | os.PathLike[str], file: BinaryIO | None = None) -> NetParameter:
     """The network of a .t7 file; its weights stay in the file until they are asked for.
+
+    `file` is the one at `path` where it is open already.
 
     Errors: those of `reader.read`, `nn.network` and `nn.layers`.
     """
     name = os.fspath(path)
-    content = reader.read(name)
+    content = reader.read(name, file)
     net = from_module(nn.network(content, name), name)
     net.notes = notes(content)
     return net

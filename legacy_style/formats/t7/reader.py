@@ -13,13 +13,13 @@ import mmap
 import os
 import re
 from collections.abc import Generator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legacy_style.errors import FormatError
+from legacy_style.files import reading
 from legacy_style.formats.t7.objects import (
     BOOLEAN,
     DTYPES,
@@ -67,18 +67,20 @@ def looks_like(head: bytes) -> bool:
     return bool(_BINARY.match(head) or _ASCII.match(head))
 
 
-def read(path: str | os.PathLike[str]) -> Any:
+def read(path: str | os.PathLike[str], file: BinaryIO | None = None) -> Any:
     """The object in a .t7 file, binary or ASCII (`objects` says what becomes of what).
+
+    `file` is the one at `path` where it is open already.
 
     Arrays are read-only views of the file, which stays mapped into memory as long as they live. What follows
     the first object is not looked at, as torch.load does it. Raises FormatError where the file is broken,
     OSError where it cannot be opened.
     """
     name = os.fspath(path)
-    with Path(name).open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
+    with reading(name, file) as opened:
+        if not os.fstat(opened.fileno()).st_size:
             raise FormatError(f"{name}: is empty; get the file again")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     return parse(mapped, name)
 
 

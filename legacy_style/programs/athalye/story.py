@@ -82,15 +82,17 @@ def load_model(path: str, orientation: str | None) -> AthalyeModel:
     `orientation` "wh" uses kernels transposed, "hw" as they were trained; None is "wh" for a .mat, as in the
     original, and "hw" for others. Raises UnsupportedError where a layer is missing, and the readers' errors.
     """
-    net = model_files.load(path)
+    with Path(path).open("rb") as file:
+        net = model_files.load(path, file)
+        file.seek(0)
+        is_mat = matlab.is_level_5(file.read(128))
     chain, _ = loadcaffe.modules(net)
     names = {module.name for module in chain}
     missing = [name for name in (*STYLE_LAYERS, *CONTENT_LAYERS) if name not in names]
     if missing:
         raise UnsupportedError(f"{path}: the network has no layer {missing[0]}; give a VGG-16 or VGG-19")
     if orientation is None:
-        with Path(path).open("rb") as file:
-            orientation = "wh" if matlab.is_level_5(file.read(128)) else "hw"
+        orientation = "wh" if is_mat else "hw"
     return AthalyeModel(chain, np.array(net.mean_pixel or pixels.MEAN_PIXEL)[::-1], orientation == "wh")
 
 

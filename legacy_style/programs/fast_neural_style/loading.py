@@ -42,16 +42,16 @@ def loss_network(path: str, notice: Callable[[str], None]) -> torch.nn.Sequentia
     if path == DEFAULT_LOSS_NETWORK and not Path(path).is_file():
         notice(f"No {path} here: using the bundled VGG-16 instead (-loss_network names another network)")
         path = str(model_files.bundled())
-    if not Path(path).is_file():
+    try:
+        with Path(path).open("rb") as file:
+            if not t7.looks_like(file.read(_HEAD)):
+                return from_netparameter(model_files.load(path, file))
+            return sequential(network.from_t7(t7.read(path, file), path), path)
+    except OSError as error:
         raise OptionError(
-            f"-loss_network {path}: there is no such file; give a VGG-16, for example {model_files.bundled()}, which"
-            " comes with this program"
-        )
-    with Path(path).open("rb") as file:
-        is_t7 = t7.looks_like(file.read(_HEAD))
-    if not is_t7:
-        return from_netparameter(model_files.load(path))
-    return sequential(network.from_t7(t7.read(path), path), path)
+            f"-loss_network {path}: {error.strerror}; give a VGG-16, for example {model_files.bundled()}, which comes"
+            " with this program"
+        ) from error
 
 
 def checkpoint(path: str) -> torch.nn.Sequential:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -83,17 +83,19 @@ def load(style: str) -> Painter:
     Raises OptionError for a style that is neither, FormatError, UnsupportedError.
     """
     path = bundled().with_name(STYLES[style]) if style in STYLES else Path(style)
-    if not path.is_file():
+    try:
+        opened = path.open("rb")
+    except OSError as error:
         raise OptionError(
             f"--style {style}: there is no such style and no such file; give {' or '.join(STYLES)}, or a checkpoint"
             " that th train.lua wrote"
-        )
-    with path.open("rb") as file:
-        is_t7 = t7.looks_like(file.read(8))
-    if is_t7:
-        checkpoint = network.from_checkpoint(t7.read(path), str(path))
-        return Painter(checkpoint.network, checkpoint.preprocessing)
-    return _from_content(_read(path), path)
+        ) from error
+    with opened as file:
+        if t7.looks_like(file.read(8)):
+            checkpoint = network.from_checkpoint(t7.read(path, file), str(path))
+            return Painter(checkpoint.network, checkpoint.preprocessing)
+        file.seek(0)
+        return _from_content(_read(path, file), path)
 
 
 def save(path: str, checkpoint: network.TrainedNetwork) -> None:
@@ -112,9 +114,9 @@ def save(path: str, checkpoint: network.TrainedNetwork) -> None:
         torch.save(content, file)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, file: BinaryIO) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch's reader raises for a file that is not one of its own
         raise FormatError(
             f"{path}: neither a painter's file nor a .t7 checkpoint; give one that `legacy-style paint` takes"

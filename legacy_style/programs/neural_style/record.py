@@ -8,6 +8,7 @@ those of the original.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -110,12 +111,12 @@ def attach(picture: str | os.PathLike[str], record: Record, *, chunks: bool = Tr
     The sidecar says of which picture it is (`picture`, the SHA-256 of the file).
     """
     path = Path(picture)
-    if chunks:
-        data = path.read_bytes()
-        if data.startswith(_PNG_MAGIC):
-            write_whole(path, annotate_png(data, text_chunks(record)))
+    data = path.read_bytes()
+    if chunks and data.startswith(_PNG_MAGIC):
+        data = annotate_png(data, text_chunks(record))
+        write_whole(path, data)
     sidecar = sidecar_path(path)
-    told = record | {"picture": sha256(path)}
+    told = record | {"picture": hashlib.sha256(data).hexdigest()}
     write_whole(sidecar, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
     return sidecar
 
@@ -133,14 +134,14 @@ def read(picture: str | os.PathLike[str]) -> Record | None:
     there, or something that is no such record.
     """
     path = Path(picture)
-    sidecar = sidecar_path(path)
+    sidecar, data = sidecar_path(path), path.read_bytes()
     stale = False
-    if sidecar.exists():
+    with contextlib.suppress(FileNotFoundError):
         record = parse(sidecar.read_bytes(), str(sidecar))
-        stale = record.pop("picture", None) not in (None, sha256(path))
+        stale = record.pop("picture", None) not in (None, hashlib.sha256(data).hexdigest())
         if not stale:
             return record
-    text = read_png(path.read_bytes()).get(_KEYWORD)
+    text = read_png(data).get(_KEYWORD)
     if text is not None:
         return parse(text.encode(), f"{path}, chunk {_KEYWORD}")
     if stale:
