@@ -86,9 +86,15 @@ def test_a_link_stays_one_and_permissions_stay(tmp_path):
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
-def test_a_device_is_written_to_and_not_replaced():
-    files.write_whole("/dev/null", b"content")
-    assert Path("/dev/null").is_char_device()
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    """A pipe stands for a device, which a mistake would take away from the whole machine."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_whole(tmp_path / "pipe", b"content")
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
