@@ -162,7 +162,7 @@ def test_an_option_of_another_version_gets_a_line_after_the_original_message(cap
 
 def test_a_value_that_ours_cannot_have_is_one_line_without_usage(capsys):
     assert main(["--precision", "half"]) == 1
-    assert capsys.readouterr() == ("", "neural_style: --precision takes float32 or bfloat16, not 'half'.\n")
+    assert capsys.readouterr() == ("", "neural_style: --precision takes float32, tf32 or bfloat16, not 'half'.\n")
 
 
 def test_version(capsys):

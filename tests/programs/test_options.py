@@ -91,7 +91,7 @@ def test_help_wins_over_what_follows(word):
         (["--max-pixels", "0"], "--max-pixels takes a whole number of 1 or more, not 0."),
         (["--max-pixels", "inf"], "--max-pixels takes a whole number of 1 or more, not inf."),
         (["--max-pixels", "nan"], "--max-pixels takes a whole number of 1 or more, not nan."),
-        (["--precision", "half"], "--precision takes float32 or bfloat16, not 'half'."),
+        (["--precision", "half"], "--precision takes float32, tf32 or bfloat16, not 'half'."),
         (["--matconvnet-orientation", "x"], "--matconvnet-orientation takes hw or wh, not 'x'."),
         (["--tile", "x"], "invalid type for option --tile (should be number)"),
         (["--resume"], "missing argument for option --resume"),
