@@ -9,10 +9,9 @@ from legacy_style.cli.process import Interrupts
 from legacy_style.cli.progress import ProgressLine
 from legacy_style.cli.watching import told_end
 from legacy_style.files import write_whole
-from legacy_style.programs.neural_style import record
+from legacy_style.programs.neural_style import record, story
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.output import Painting, Result
-from legacy_style.programs.neural_style.story import stylize
 from legacy_style.toolkit import lossplot
 from legacy_style.watch import runs
 from legacy_style.watch.watcher import Watcher
@@ -34,7 +33,7 @@ class Easel:
     watcher: Watcher | None
 
     def paint(self, options: Options, log: Log = _ignore, plot: str = "") -> Result:
-        """Run `stylize`, and draw the losses into the file `plot` where that is named."""
+        """Run `story.stylize`, and draw the losses into the file `plot` where that is named."""
         watcher, kept = self.watcher, ""
         if watcher is not None:
             runs.begin(watcher, options)
@@ -54,7 +53,7 @@ class Easel:
             kept = self.interrupts.saved = path
 
         with told_end(watcher, lambda: kept):
-            result = stylize(
+            result = story.stylize(
                 options, log=tell, notice=self.notice, on_progress=on_progress, on_saved=on_saved
             )
         if watcher is not None:

@@ -24,6 +24,7 @@ from legacy_style import __version__
 from legacy_style.cli import athalye_options, is_athalye, th
 from legacy_style.cli.neural_style import main
 from legacy_style.errors import DivergenceError
+from legacy_style.programs.neural_style import story
 from legacy_style.programs.neural_style.options import EXTENSIONS, ORIGINAL
 from legacy_style.torch7.cmdline import describe
 
@@ -102,10 +103,8 @@ def engine(monkeypatch):
     """Puts functions in the place of the engine's."""
 
     def put(**functions):
-        module = types.ModuleType("legacy_style.programs.neural_style.story")
         for name in ("stylize", "list_layers", "plan"):
-            setattr(module, name, functions.get(name, pytest.fail))
-        monkeypatch.setitem(sys.modules, "legacy_style.programs.neural_style.story", module)
+            monkeypatch.setattr(story, name, functions.get(name, pytest.fail))
 
     return put
 
@@ -162,7 +161,10 @@ def test_an_option_of_another_version_gets_a_line_after_the_original_message(cap
 
 def test_a_value_that_ours_cannot_have_is_one_line_without_usage(capsys):
     assert main(["--precision", "half"]) == 1
-    assert capsys.readouterr() == ("", "neural_style: --precision takes float32, tf32 or bfloat16, not 'half'.\n")
+    assert capsys.readouterr() == (
+        "",
+        "neural_style: --precision takes float32, tf32 or bfloat16, not 'half'.\n",
+    )
 
 
 def test_version(capsys):

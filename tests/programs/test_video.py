@@ -361,7 +361,7 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(name, says, cl
     ("changes", "says"),
     [
         ({"styles": ()}, "give --style with an image, or --fast"),
-        ({"styles": ("nope.jpg",)}, "nope.jpg: no such file"),
+        ({"styles": ("nope.jpg",)}, "nope.jpg: No such file or directory; give the name"),
         ({"size": 8}, "--size 8"),
         ({"iterations": (5, 0)}, "--iterations must be 1 or more"),
         ({"rate": 0.0}, "--rate 0"),

@@ -254,7 +254,7 @@ def test_missing_files_are_named_as_in_the_original(tmp_path, monkeypatch):
     ]:
         with pytest.raises(OptionError) as caught:
             image.load(name)
-        assert str(caught.value) == text
+        assert str(caught.value) == f"{text}; give the name of an image that is there"
 
 
 @pytest.mark.parametrize(
@@ -281,10 +281,10 @@ def test_folder_and_unreadable_file_are_explained(tmp_path, monkeypatch):
     with pytest.raises(FormatError, match="cannot be read"):
         image.load("zero\0byte.png")
 
-    def refuse(path):
+    def refuse(path, mode):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(FormatError, match=r"locked\.png: cannot be read; ask its owner"):
         image.load(tmp_path / "locked.png")
 

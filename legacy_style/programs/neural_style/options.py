@@ -257,4 +257,5 @@ def _whole(name: str, value: float, least: int) -> int:
 
 def _choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise OptionError(f"--{name} takes {' or '.join(choices)}, not {value!r}.")
+        *others, last = choices
+        raise OptionError(f"--{name} takes {', '.join(others)} or {last}, not {value!r}.")
