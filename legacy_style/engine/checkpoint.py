@@ -86,25 +86,30 @@ def read(path: str) -> dict[str, Any]:
         ) from error
 
 
-def _load(path: str, file: BinaryIO) -> dict[str, Any]:
+def unpacked(file: BinaryIO) -> tuple[Any, str]:
+    """What torch.save put into an open file, and what is wrong with that, "" where nothing is."""
     try:
         with zipfile.ZipFile(file) as archive:
             # torch.save compresses nothing: a file that does would fill the memory.
-            packed = [
-                each.filename for each in archive.infolist() if each.compress_type != zipfile.ZIP_STORED
-            ]
-            broken = None if packed else archive.testzip()  # torch reads over wrong checksums
+            for each in archive.infolist():
+                if each.compress_type != zipfile.ZIP_STORED:
+                    return None, f"not of this program: {each.filename} in it is compressed"
+            broken = archive.testzip()  # torch reads over wrong checksums
+        if broken:
+            return None, f"damaged: {broken} in it has a wrong checksum"
         file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = None if broken or packed else torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True), ""
     # zipfile and torch raise errors of many kinds for archives that are broken, or not of torch's kind.
-    except Exception as error:
-        raise _not_one(path, "not a checkpoint, or a broken one") from error
-    if packed:
-        raise _not_one(path, f"not a checkpoint of this program: {packed[0]} in it is compressed")
-    if broken:
-        raise _not_one(path, f"not a checkpoint any more: {broken} in it has a wrong checksum")
+    except Exception:
+        return None, "broken, or of another kind"
+
+
+def _load(path: str, file: BinaryIO) -> dict[str, Any]:
+    content, damage = unpacked(file)
+    if damage:
+        raise _not_one(path, f"not a checkpoint, or a broken one: it is {damage}")
     if not isinstance(content, dict) or content.get("format") != FORMAT or not content.keys() >= _CONTENT:
         raise _not_one(path, f"not a checkpoint of this version of the program, {FORMAT!r}")
     what = _wrong(content)

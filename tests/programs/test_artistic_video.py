@@ -319,6 +319,8 @@ def test_what_can_be_known_is_told_before_anything_is_loaded(words, says, tmp_pa
         ([], 5, [4]),
         (["-flow_relative_indices", "1,2,4"], 4, [3, 2]),
         (["-use_flow_every", "2"], 7, [6, 5, 3, 1]),
+        (["-use_flow_every", "inf"], 7, [6]),
+        (["-use_flow_every", "nan"], 7, [6]),
         (["-flow_relative_indices", "4", "-use_flow_every", "2"], 5, [3, 1]),
     ],
 )

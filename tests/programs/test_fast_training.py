@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +191,43 @@ def test_what_is_no_state_is_refused(folder, capsys, content):
     assert "give the file of --state" in capsys.readouterr().err
 
 
+def test_damage_inside_a_state_is_told_as_one(folder, capsys):
+    """Every value in turn is replaced by one of another kind or size; the sums of the file fit."""
+    assert train(words("-num_iterations", "1", "--state", "s")) == 0
+    content = torch.load("s", weights_only=True)
+    places = [("options",), ("seed",), ("iteration",), ("learning_rate",), ("padding",), ("history",)]
+    places += [("weights",), ("weights", "0.weight"), ("adam",), ("adam", "t"), ("adam", "m"), ("adam", "v")]
+    places += [("history", "train_loss_history"), ("history", "style_loss_history")]
+    for place in places:
+        for other in (None, "text", -1, {"a": 1}, torch.zeros(2)):
+            damaged = copy.deepcopy(content)
+            inner = damaged
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = other
+            torch.save(damaged, "s")
+            capsys.readouterr()
+            status = train(words("-num_iterations", "2", "--resume", "s"))
+            told = capsys.readouterr().err
+            assert "Traceback" not in told
+            other_options = place == ("options",) and isinstance(other, dict)
+            what = (
+                "--resume s: this is not the training of"
+                if other_options
+                else "s: not the state of a training"
+            )
+            assert (status, told.startswith(f"train: {what}")) == (1, True), (place, other, told)
+
+
+def test_a_compressed_state_is_no_state(folder, capsys):
+    assert train(words("-num_iterations", "1", "--state", "s")) == 0
+    with zipfile.ZipFile("s") as old, zipfile.ZipFile("new", "w", zipfile.ZIP_DEFLATED) as new:
+        for each in old.infolist():
+            new.writestr(each.filename, old.read(each))
+    assert train(words("--resume", "new")) == 1
+    assert "in it is compressed; give the file of --state" in capsys.readouterr().err
+
+
 def test_an_interrupted_training_keeps_its_state(folder):
     """Ctrl-C at whatever moment: the state on disk is that between two iterations."""
     command = [sys.executable, "-c", "import sys; from legacy_style.cli.train import main; sys.exit(main())"]
@@ -281,6 +320,8 @@ def test_bfloat16_trains_nearly_as_float32_does(folder, capsys, monkeypatch):
         (("--scales", "2,1"), "--scales takes the smaller number first"),
         (("--scales", "a"), "--scales takes two numbers"),
         (("-checkpoint_every", "1", "-num_val_batches", "0"), "-num_val_batches 0: a checkpoint needs"),
+        (("-checkpoint_every", "1", "-num_val_batches", "inf"), "-num_val_batches inf: a checkpoint needs"),
+        (("-checkpoint_every", "1", "-num_val_batches", "nan"), "-num_val_batches nan: a checkpoint needs"),
         (("--seed", "1.5"), "--seed takes a whole number"),
         (("-task", "upsample"), "--image-dir serves -task style"),
         (
@@ -299,6 +340,48 @@ def test_what_cannot_be_is_refused_with_a_sentence(folder, capsys, more, told):
     error = capsys.readouterr().err
     assert told in error
     assert "Traceback" not in error
+
+
+def hdf5(images, validation=None, **more):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File("data.h5", "w") as file:
+        file.create_dataset("train2014/images", data=images, **more)
+        file.create_dataset("val2014/images", data=images if validation is None else validation)
+    return ("--image-dir", "", "-h5_file", "data.h5")
+
+
+def test_hdf5_files_that_hold_something_else_or_are_damaged(folder, capsys):
+    images = np.random.RandomState(1).randint(0, 256, (8, 3, 24, 24)).astype(np.uint8)
+    assert train(words(*hdf5(images), "-max_train", "inf", "-num_iterations", "1")) == 0
+    capsys.readouterr()
+    assert train(words(*hdf5(np.full((4, 3, 24, 24), b"text")))) == 1
+    assert "data.h5: /train2014/images holds |S4, where integers are expected" in capsys.readouterr().err
+    # A chunk whose checksum does not fit any more.
+    more = hdf5(images, chunks=(8, 3, 24, 24), fletcher32=True)
+    content = bytearray(Path("data.h5").read_bytes())
+    content[content.index(images.tobytes()[:64])] ^= 1
+    Path("data.h5").write_bytes(content)
+    assert train(words(*more, "-num_iterations", "1")) == 1
+    assert "train: data.h5: images 1 to " in (told := capsys.readouterr().err) and "cannot be read" in told
+
+
+def test_numbers_without_end(folder, capsys):
+    given = ["-content_image", "photos/0.png", "-style_image", "photos/1.png", "-image_size", "24"]
+    given += [
+        "-style_image_size",
+        "24",
+        "-loss_network",
+        "loss.t7",
+        "-content_layers",
+        "4",
+        "-style_layers",
+        "2",
+    ]
+    for optimizer, number in (("adam", "nan"), ("sgd", "-inf"), ("adam", "2.5")):
+        given_more = ["-optimizer", optimizer, "-num_iterations", number, "-save_every", "inf"]
+        assert slow([*given, *given_more]) == 0
+        lines = [line for line in capsys.readouterr().out.split("\n") if line.startswith("Iteration")]
+        assert len(lines) == (2 if number == "2.5" else 0)
 
 
 @pytest.mark.parametrize("program", [train, slow])

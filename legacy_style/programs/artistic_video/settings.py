@@ -160,7 +160,7 @@ def single(values: Values, given: frozenset[str]) -> Single:
         flow_pattern=_text(values, "flow_pattern"),
         weight_pattern=_text(values, "flowWeight_pattern"),
         relative_indices=_indices(_text(values, "flow_relative_indices")),
-        use_flow_every=int(_number(values, "use_flow_every")),
+        use_flow_every=_every(_number(values, "use_flow_every")),
         invert_weights=values["invert_flowWeights"] == 1,
         combine=_method(_text(values, "combine_flowWeights_method")),
         iterations=_iterations(_text(values, "num_iterations")),
@@ -277,6 +277,17 @@ def _whole(values: Values, name: str, least: int) -> int:
     number = _number(values, name)
     if not math.isfinite(number) or number != int(number) or number < least:
         raise OptionError(f"-{name} must be a whole number of {least} or more, not {number:.14g}")
+    return int(number)
+
+
+def _every(number: float) -> int:
+    """-use_flow_every: 0 where no earlier frame is so many frames away."""
+    if not 0 < number < math.inf:
+        return 0
+    if number != int(number):
+        raise OptionError(
+            f"-use_flow_every {number:.14g} is no number of frames; give a whole number, or -1 for none"
+        )
     return int(number)
 
 

@@ -82,7 +82,7 @@ class Hdf5Batches:
     """The images of an HDF5 file, in their order."""
 
     def __init__(self, settings: TrainingSettings) -> None:
-        self._file = _open(settings.h5_file)
+        self._path, self._file = settings.h5_file, _open(settings.h5_file)
         self._preprocessing, self._size = settings.preprocessing, settings.batch_size
         try:
             self._splits = {split: self._datasets(settings, split) for split in ("train", "val")}
@@ -93,7 +93,7 @@ class Hdf5Batches:
         self.per_epoch = images // settings.batch_size
         self._counts = {"train": images, "val": len(self._splits["val"][0])}
         if settings.max_train > 0:
-            self._counts["train"] = min(math.ceil(settings.max_train), images)
+            self._counts["train"] = math.ceil(min(settings.max_train, images))
 
     def train(self, number: int) -> Pair:
         return self._pair("train", number)
@@ -107,7 +107,13 @@ class Hdf5Batches:
     def _pair(self, split: str, number: int) -> Pair:
         count = self._counts[split]
         begin = number % math.ceil(count / self._size) * self._size
-        stored = [dataset[begin : min(begin + self._size, count)] for dataset in self._splits[split]]
+        end = min(begin + self._size, count)
+        try:
+            stored = [dataset[begin:end] for dataset in self._splits[split]]
+        except OSError as error:
+            raise FormatError(
+                f"{self._path}: images {begin + 1} to {end} cannot be read ({error}); make the file again"
+            ) from error
         x = _preprocess(stored[0], self._preprocessing)
         if len(stored) == 1:
             return x, x
@@ -131,6 +137,15 @@ class Hdf5Batches:
                 raise FormatError(
                     f"{settings.h5_file}: {name} is {shape}, where (images, 3, height, width) is expected"
                 )
+            if dataset.dtype.kind not in "uif":
+                raise FormatError(
+                    f"{settings.h5_file}: {name} holds {dataset.dtype}, where integers are expected"
+                )
+        if len({len(dataset) for dataset in found}) > 1:
+            counts = " and ".join(
+                f"{len(dataset)} in {name}" for name, dataset in zip(names, found, strict=True)
+            )
+            raise FormatError(f"{settings.h5_file}: there are {counts} images, where each needs its other")
         return found
 
 

@@ -115,11 +115,15 @@ def _objective(
 def _optimise(settings: SlowSettings, feval: Feval, x: Tensor, log: Log) -> None:
     vector = x.view(-1)
     if settings.optimizer == "lbfgs":
-        count, rate = settings.num_iterations, settings.learning_rate
-        lbfgs(feval, vector, max_iter=count, tol_x=0, learning_rate=rate, log=log)
+        most, rate = settings.num_iterations, settings.learning_rate
+        lbfgs(feval, vector, max_iter=most, tol_x=0, learning_rate=rate, log=log)
         return
     state = AdamState()
-    for _ in range(math.floor(settings.num_iterations)):
+    count = 0
+    while (
+        count + 1 <= settings.num_iterations
+    ):  # as Lua's `for` counts: for ever to inf, and not at all to nan
+        count += 1
         if settings.optimizer == "adam":
             adam(feval, vector, state, learning_rate=settings.learning_rate)
         else:
@@ -142,7 +146,7 @@ def save(settings: SlowSettings, call: int, x: Tensor) -> None:
 
 def _check_outputs(settings: SlowSettings) -> None:
     """Raise OptionError where the first image could not be saved."""
-    if settings.save_every > 0:
+    if 0 < settings.save_every < math.inf:
         image.check_can_save(name_at(settings.output_image, math.ceil(settings.save_every)))
 
 

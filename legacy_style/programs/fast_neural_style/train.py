@@ -68,7 +68,7 @@ def train(
         criterion = _criterion(settings, device, notice) if settings.percep_loss_weight > 0 else None
         trainer = Trainer(settings, model, criterion, device, seed)
         if state is not None:
-            training_state.restore(state, trainer)
+            training_state.restore(settings.resume, state, trainer)
             notice(f"going on from iteration {trainer.iteration} ({settings.resume})")
         try:
             _run(trainer, batches, log, on_progress)

@@ -158,7 +158,8 @@ def settings(options: Mapping[str, Value]) -> TrainingSettings:
         raise OptionError(
             "there is no loss to train with: -pixel_loss_weight and -percep_loss_weight are both 0; raise one of them"
         )
-    if 0 < number["checkpoint_every"] <= number["num_iterations"] and number["num_val_batches"] < 1:
+    validates = 0 < number["checkpoint_every"] <= number["num_iterations"]
+    if validates and not 1 <= number["num_val_batches"] < math.inf:
         raise OptionError(
             f"-num_val_batches {number['num_val_batches']:.14g}: a checkpoint needs the loss of a validation batch;"
             " give 1 or more, or -checkpoint_every 0 for no checkpoints"
