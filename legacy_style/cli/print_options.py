@@ -63,8 +63,11 @@ def _options(path: str) -> dict[str, object]:
 
 
 def _text(value: object) -> str:
+    """A value as Lua prints it, the elements of a list with commas between; what is no text or number by its kind."""
     if isinstance(value, list):
-        return ",".join(map(_text, value))
+        return ",".join("a table" if isinstance(each, list) else _text(each) for each in value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.14g}"
-    return cmdline.tostring(value) if isinstance(value, bool | str) else str(value)
+    if isinstance(value, bool | str):
+        return cmdline.tostring(value)
+    return "a table" if isinstance(value, Mapping) else type(value).__name__

@@ -20,9 +20,9 @@ from PIL import Image
 from recordings import needs_shared
 
 from legacy_style.cli import fast_neural_style as cli
-from legacy_style.cli import th
+from legacy_style.cli import print_options, th
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
-from legacy_style.formats import t7
+from legacy_style.formats import model_files, t7
 from legacy_style.formats.t7 import TorchObject
 from legacy_style.programs.fast_neural_style import layers, network, options, run, shapes
 from legacy_style.programs.fast_neural_style.forward import Forward
@@ -89,6 +89,14 @@ def program(capsys, *words):
     status = cli.main(["-model", "models/in.t7", *words], "th")
     caught = capsys.readouterr()
     return status, caught.out.split("\n")[:-1], caught.err
+
+
+def nested(depth):
+    """A list in a list in a list …"""
+    made = [1]
+    for _ in range(depth):
+        made = [made]
+    return made
 
 
 # The door
@@ -258,7 +266,10 @@ def test_too_large_a_median_filter_is_refused_before_the_work(models, capsys):
 def test_too_small_an_image_is_refused_before_the_work(models, capsys):
     status, lines, errors = program(capsys, "-input_image", "photo.png", "-image_size", "20")
     assert (status, lines) == (1, [])
-    assert "20x15 pixels are left of it before module 1" in errors
+    assert (
+        "photo.png, models/in.t7: the image is too small for this network: 20x15 pixels are left of it"
+        in errors
+    )
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(models, capsys):
@@ -312,11 +323,37 @@ def test_a_bare_network_runs_and_says_so(models, capsys):
             FormatError,
             "is broken: size is 1.5, not a whole number",
         ),
+        (
+            checkpoint(model=TorchObject("nn.ShaveImage", {"size": np.zeros((9, 9))})),
+            FormatError,
+            r"is broken: size is array\([^\n]{,40}, not a whole number",
+        ),
+        (checkpoint(opt={"preprocessing": nested(5000)}), UnsupportedError, "invalid -preprocessing"),
     ],
 )
 def test_other_files_are_told_apart(content, error, message):
     with pytest.raises(error, match=f"^x.t7: .*{message}"):
         network.from_checkpoint(content, "x.t7")
+
+
+@pytest.mark.parametrize("strange", [nested(5000), [*nested(2), 1], {"a": nested(2)}, np.zeros(3)])
+def test_options_that_are_nested_or_no_text_are_shown_by_their_kind(models, capsys, strange):
+    t7.write("models/odd.t7", {"opt": {"odd": strange, "arch": "R4"}, "model": t7.read(BARE)})
+    assert print_options.main(["-model", "models/odd.t7"], "th") == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[1] == "arch: R4\t" and lines[2] in ("odd: a table\t", "odd: a table,1\t", "odd: ndarray\t")
+    assert model_files.load("models/odd.t7").notes == ["arch: R4"]
+
+
+def test_a_padding_that_is_damaged_is_refused_before_memory_is_filled(models, capsys):
+    tree = t7.read(BARE)
+    next(each for each in modules_in(tree) if each.typename == "nn.SpatialConvolution").fields["padW"] = (
+        10**15
+    )
+    t7.write("models/in.t7", tree)
+    status, _, errors = program(capsys, "-input_image", "photo.png", "-image_size", "0")
+    assert status == 1
+    assert "fast_neural_style: photo.png, models/in.t7: the network makes 2000000000000" in errors
 
 
 def test_networks_that_contain_themselves_are_refused():

@@ -45,7 +45,7 @@ def paint(photo: str, out: str, style: str, size: int, tile: int) -> None:
       legacy-style paint examples/china.jpg ink.png
       legacy-style paint photos/ painted/ --style tiny.t7
     """
-    from legacy_style.errors import LegacyStyleError
+    from legacy_style.errors import LegacyStyleError, UnsupportedError
     from legacy_style.programs.fast_neural_style import painter
     from legacy_style.torch7 import image, image_files
 
@@ -57,7 +57,11 @@ def paint(photo: str, out: str, style: str, size: int, tile: int) -> None:
     for source, target in jobs:
         try:
             image.check_can_save(target)
-            picture = brush.paint(painter.load_photograph(str(source), size), tile)
+            photograph = painter.load_photograph(str(source), size)
+            try:
+                picture = brush.paint(photograph, tile)
+            except UnsupportedError as error:
+                raise UnsupportedError(f"{source}: {error}") from None
             image.save(target, picture)
         except LegacyStyleError as error:
             if not Path(photo).is_dir():

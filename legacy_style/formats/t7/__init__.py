@@ -9,8 +9,19 @@ errors and the atomic write. On top of it, `nn` knows Torch7's modules as named 
 NetParameter, and `building` turns one back into modules.
 """
 
-from legacy_style.formats.t7.objects import Function, Pairs, Storage, TorchObject
+from legacy_style.formats.t7.objects import Function, Pairs, Storage, TorchObject, shown
 from legacy_style.formats.t7.reader import looks_like, parse, read
 from legacy_style.formats.t7.writer import dump, write
 
-__all__ = ["Function", "Pairs", "Storage", "TorchObject", "dump", "looks_like", "parse", "read", "write"]
+__all__ = [
+    "Function",
+    "Pairs",
+    "Storage",
+    "TorchObject",
+    "dump",
+    "looks_like",
+    "parse",
+    "read",
+    "shown",
+    "write",
+]

@@ -66,11 +66,11 @@ def notes(content: Any) -> list[str]:
     options = content.get("opt") if isinstance(content, dict) else None
     if not isinstance(options, dict):
         return told
-    texts = {
-        str(name): ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in options.items()
-        if isinstance(value, (str, int, float, list))
-    }
+    texts = {}
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        if isinstance(name, str) and all(isinstance(each, (str, int, float)) for each in values):
+            texts[name] = ",".join(map(str, values))
     return told + [f"{name}: {text}" for name, text in sorted(texts.items())]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legacy_style.errors import FormatError, UnsupportedError
-from legacy_style.formats.t7.objects import Function, Pairs, TorchObject, element_type
+from legacy_style.formats.t7.objects import Function, Pairs, TorchObject, element_type, shown
 
 # What a container hands to the next: the name of a layer's output, "data" for the input, or a table of these.
 Value = Any
@@ -72,14 +72,14 @@ class T7Layer:
         """A field that is a whole number, `default` where it is absent; FormatError for anything else."""
         value = self.module.get(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**31:
-            raise FormatError(f"layer {self.name} ({self.module.typename}) has the {name} {value!r}")
+            raise FormatError(f"layer {self.name} ({self.module.typename}) has the {name} {shown(value)}")
         return value
 
     def number(self, name: str, default: float = 0.0) -> float:
         """A field that is a number, as `whole`."""
         value = self.module.get(name, default)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise FormatError(f"layer {self.name} ({self.module.typename}) has the {name} {value!r}")
+            raise FormatError(f"layer {self.name} ({self.module.typename}) has the {name} {shown(value)}")
         return float(value)
 
     def pair(self, vertical: str, horizontal: str, default: int) -> tuple[int, int]:

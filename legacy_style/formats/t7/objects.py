@@ -19,6 +19,7 @@ one array. Types of CUDA, OpenCL and half precision are read as their CPU twins.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,3 +117,8 @@ def address(array: NDArray[Any]) -> int:
     """Where the first element of `array` lies in memory."""
     place: int = array.__array_interface__["data"][0]
     return place
+
+
+def shown(value: object) -> str:
+    """What a file holds, for a message: on one line, and cut short."""
+    return " ".join(reprlib.repr(value).split())

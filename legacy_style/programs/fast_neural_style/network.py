@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from legacy_style.errors import FormatError, UnsupportedError
+from legacy_style.formats import t7
 from legacy_style.formats.t7 import TorchObject
 from legacy_style.programs.fast_neural_style import layers, preprocess, shapes
 
@@ -51,8 +52,9 @@ def from_checkpoint(content: object, path: str) -> TrainedNetwork:
             f"{path}: not a checkpoint of fast-neural-style, which is a table with the keys 'model' and 'opt'"
             f" ({_what(content)}); give a file that th train.lua wrote"
         )
+    named = options.get("preprocessing") or preprocess.DEFAULT
     try:
-        preprocessing = preprocess.by_name(str(options.get("preprocessing") or preprocess.DEFAULT))
+        preprocessing = preprocess.by_name(named if isinstance(named, str) else _what(named))
     except UnsupportedError as error:
         raise UnsupportedError(f"{path}: {error}") from None
     return TrainedNetwork(from_t7(model, path), preprocessing, options, bare=False)
@@ -142,7 +144,7 @@ def _tensor(tree: TorchObject, name: str, *shape: int) -> Tensor:
 def _whole(tree: TorchObject, name: str, default: int | None = None) -> int:
     number = tree.fields[name] if default is None else tree.get(name, default)
     if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
-        raise ValueError(f"{name} is {number!r}, not a whole number")
+        raise ValueError(f"{name} is {t7.shown(number)}, not a whole number")
     return int(number)
 
 

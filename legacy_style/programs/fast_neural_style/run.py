@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from legacy_style import files
-from legacy_style.errors import FormatError, OptionError
+from legacy_style.errors import FormatError, OptionError, UnsupportedError
 from legacy_style.formats import model_files, t7
 from legacy_style.programs import examples
 from legacy_style.programs.fast_neural_style import network, shapes
@@ -189,11 +189,14 @@ class CommandPainter:
         if settings.folder:
             image.check_name(job.target)
         loaded = load_image(job.source, settings, self.notice)
-        height, width = shapes.picture_size(self.checkpoint.network, *loaded.shape[1:])
+        try:
+            height, width = shapes.picture_size(self.checkpoint.network, *loaded.shape[1:])
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{job.source}, {settings.model}: {error}") from None
         if settings.median > min(height, width):
             raise OptionError(
-                f"-median_filter {settings.median} is larger than the result of {width}x{height} pixels; choose a"
-                " smaller one, or 0 for none"
+                f"{job.source}: -median_filter {settings.median} is larger than the result of {width}x{height} pixels;"
+                " choose a smaller one, or 0 for none"
             )
         preprocessed = self.checkpoint.preprocessing.preprocess(loaded)  # in double
         return np.ascontiguousarray(preprocessed, np.float32)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from legacy_style.errors import UnsupportedError
 from legacy_style.programs.fast_neural_style import layers
+
+_MOST = 2**34  # numbers in a map, 64 GiB: no image needs as many, but a padding that is damaged does
 
 Shape = tuple[int, int, int]
 """(C, H, W)"""
@@ -70,6 +74,10 @@ def _walk(module: nn.Module, shapes: list[Shape], place: str) -> list[Shape]:
         raise UnsupportedError(
             f"the image is too small for this network: {w}x{h} pixels are left of it before {what} {reach}".rstrip()
             + "; choose a larger -image_size"
+        )
+    if math.prod(result) > _MOST:
+        raise UnsupportedError(
+            f"the network makes {result[2]}x{result[1]} pixels of the image's {w}x{h} in {what}: its file is damaged"
         )
     return [result]
 
