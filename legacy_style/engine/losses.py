@@ -155,7 +155,7 @@ class ContentLoss(Loss):
         self.target[where] = _precise(x).clone()
 
     def accumulate(self, x: Tensor, where: Rectangle) -> None:
-        difference = x - self.target[where]
+        difference = x - self._target(where)
         if self._measuring:
             assert self._count is not None
             self._add(_l1_norm(difference) * 2.0 / self._count)
@@ -163,6 +163,21 @@ class ContentLoss(Loss):
         self._values += x.numel()
         # Summed in double: Torch7's sequential float32 sum is off by up to 1% on large layers.
         self._add(difference.square_().sum(dtype=torch.float64))
+
+    def _target(self, where: Rectangle) -> Tensor:
+        """The target of a rectangle, put together where it was captured in others."""
+        if where in self.target:
+            return self.target[where]
+        some = next(iter(self.target.values()))
+        (top, bottom), (left, right) = where
+        whole = some.new_empty((1, some.shape[1], bottom - top, right - left))
+        for (rows, columns), maps in self.target.items():
+            above, below = max(rows[0], top), min(rows[1], bottom)
+            first, last = max(columns[0], left), min(columns[1], right)
+            if above < below and first < last:
+                part = maps[:, :, above - rows[0] : below - rows[0], first - columns[0] : last - columns[0]]
+                whole[:, :, above - top : below - top, first - left : last - left] = part
+        return whole
 
     def _add(self, total: Tensor) -> None:
         self._total = total if self._total is None else self._total.add_(total)
@@ -197,7 +212,7 @@ class ContentLoss(Loss):
 
     def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:
         if self._scale is not None:
-            grad.add_((x - self.target[where]).mul_(self._scale))
+            grad.add_((x - self._target(where)).mul_(self._scale))
 
     def forget(self) -> None:
         self.target = {}

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from legacy_style.engine import cgroups, machine, sizes, tiles
-from legacy_style.engine.kernels import winograd
+from legacy_style.engine.cards import WORKSPACES, Card
+from legacy_style.engine.kernels import split, winograd
 from legacy_style.engine.losses import Loss
 from legacy_style.engine.network import Network
 from legacy_style.errors import OptionError
@@ -56,6 +57,8 @@ class Plan:
     overhead: float  # that, as a multiple of the arithmetic of the image in one piece
     memory: dict[str, int]
     available: int | None
+    on_card: bool = False  # whether that is a GPU's
+    pairs_on_host: bool = False  # whether what the optimiser keeps is in the computer's memory all the same
 
     @property
     def peak(self) -> int:
@@ -72,7 +75,7 @@ class Plan:
             [
                 f"image    {self.width}x{self.height}",
                 f"work     {self.flops / 1e9:.0f} GFLOP an evaluation, {pieces}",
-                f"memory   {_giga(self.peak)}{free}",
+                f"memory   {_giga(self.peak)}{free}{' on the GPU' if self.on_card else ''}",
                 *(f"         {_giga(size)} {purpose}" for purpose, size in self.memory.items()),
             ]
         )
@@ -89,8 +92,13 @@ def make(
     ways: Sequence[str],
     resident: int,
     available: int | None,
+    card: Card | None = None,
+    may_move: bool = False,
 ) -> Plan:
     """Plan a run; where `tile` is 0 and the image does not fit in one piece, choose tiles that do.
+
+    With a `card`, on which the network is then, the plan is of its memory. Where it `may_move`, what the optimiser
+    keeps goes to the computer's memory before tiles get so small that most of the arithmetic is done twice.
 
     `styles`: (height, width) of the style images. `vectors`: purpose -> number, what an optimiser keeps in vectors of
     the image's size. `ways`: what makes a run smaller, for the error message. `resident`: bytes that the process holds
@@ -106,9 +114,15 @@ def make(
     else:
         sides = (0,)
     plans = []
-    for side in sides:
-        plan = _with_tiles(net, height, width, styles, vectors, side, resident, available)
-        if available is None or plan.peak <= available * _USABLE:
+    for side, on_host in _tries(sides, card is not None and may_move):
+        plan = _with_tiles(net, height, width, styles, vectors, side, resident, available, card, on_host)
+        if (
+            on_host
+            and available is not None
+            and _vectors(vectors, height, width) > available * _USABLE - resident
+        ):
+            continue
+        if plan.available is None or plan.peak <= plan.available * _USABLE:
             return plan
         plans.append(plan)
     if tile > 64:
@@ -116,17 +130,35 @@ def make(
     raise OptionError(_does_not_fit(min(plans, key=lambda plan: plan.peak), ways))
 
 
+_LEAST_ON_CARD = 512
+"""Smaller tiles than this are tried only after what the optimiser keeps has left the GPU."""
+
+
+def _tries(sides: Sequence[int], may_move: bool) -> list[tuple[int, bool]]:
+    """Sides of tiles, and whether the optimiser's vectors are in the computer's memory: the best first."""
+    if not may_move:
+        return [(side, False) for side in sides]
+    large = [side for side in sides if side == 0 or side >= _LEAST_ON_CARD]
+    small = [side for side in sides if side not in large]
+    return [(side, on_host) for some in (large or small, small) for on_host in (False, True) for side in some]
+
+
 def choose_tile(
     plan: Callable[[], Plan], asked: int, notice: Callable[[str], None], resumed: str = ""
 ) -> int:
-    """The side of the tiles that a run works in, 0 for one piece: that of its plan, which `notice` is told.
+    """`choose` for a run whose optimiser stays where the network is: the side of its tiles, 0 for one piece."""
+    return choose(plan, asked, notice, resumed).tile
+
+
+def choose(plan: Callable[[], Plan], asked: int, notice: Callable[[str], None], resumed: str = "") -> Plan:
+    """What a run works by: its plan, of which `notice` is told.
 
     `asked`: the side that the run must have, 0 if the plan may decide. `resumed`: the checkpoint of the run that goes
     on, which keeps its own side. Raises OptionError where they do not fit into memory.
     """
     try:
-        tile = plan().tile
-        fits = not resumed or tile == asked
+        found = plan()
+        fits = not resumed or found.tile == asked
     except OptionError:
         if not resumed:  # whose advice a resumed run cannot take
             raise
@@ -137,11 +169,22 @@ def choose_tile(
             f"--resume {resumed}: that run was in {pieces}, for which there is not enough memory here now;"
             " resume it where there is more"
         )
-    if tile and not asked:
-        notice(f"The image does not fit into memory in one piece: working in tiles of {tile} pixels")
-    if tile:
+    if found.tile and not asked:
+        notice(f"The image does not fit into memory in one piece: working in tiles of {found.tile} pixels")
+    if found.pairs_on_host:
+        notice(
+            "What the optimiser keeps does not fit onto the GPU: it is in this computer's memory, and slower"
+        )
+    if found.tile:
         machine.spare_memory()
-    return tile
+    return found
+
+
+def smaller_tile(net: Network, height: int, width: int, side: int) -> int | None:
+    """The side of tiles below `side` (0: one piece), for a GPU that is full all the same; None where there is none."""
+    if not tiles.local(net.steps):
+        return None
+    return next((each for each in _TILE_SIDES if each < (side or max(height, width))), None)
 
 
 def _check_can_tile(net: Network, tile: int) -> None:
@@ -165,6 +208,8 @@ def _with_tiles(
     side: int,
     resident: int,
     available: int | None,
+    card: Card | None,
+    on_host: bool,
 ) -> Plan:
     whole = work(net, _whole(net, height, width))
     peak, flops, count = whole.peak, 2 * whole.flops, 1
@@ -177,14 +222,38 @@ def _with_tiles(
         pieces = _tiles(net, *style, side) if side else [_whole(net, *style)]
         peak = max(peak, max(work(net, lengths, forward_only=True).peak for lengths in pieces))
     vector = 3 * height * width * _FLOAT
-    memory = {"the program and its weights": resident + _LIBRARIES}
-    memory |= {purpose: count * vector for purpose, count in vectors.items()}
+    if card is None:
+        memory = {"the program and its weights": resident + _LIBRARIES}
+    else:
+        memory = {"the weights": card.held, "workspaces of cuDNN and cuBLAS": WORKSPACES}
+        available = card.available
+    if on_host:
+        memory["the image and its gradient"] = 3 * vector
+    else:
+        memory |= {purpose: count * vector for purpose, count in vectors.items()}
     memory["content targets"] = _targets(net, height, width)
     memory["feature maps and their gradients"] = peak
     memory["convolution by Winograd"] = _scratch(net, [(height, width), *styles], side)
-    if not side and all(layer.device.type == "cpu" for layer in net.layers):
+    if card is None and not side and all(layer.device.type == "cpu" for layer in net.layers):
         memory["holes in the heap"] = int(_HOLES * peak)
-    return Plan(height, width, side, count, flops, flops / (2 * whole.flops), memory, available)
+    if card is not None:
+        memory["convolution in split numbers"] = _split_parts(net, [(height, width), *styles])
+    overhead = flops / (2 * whole.flops)
+    return Plan(height, width, side, count, flops, overhead, memory, available, card is not None, on_host)
+
+
+def _vectors(vectors: Mapping[str, int], height: int, width: int) -> int:
+    return sum(vectors.values()) * 3 * height * width * _FLOAT
+
+
+def _split_parts(net: Network, images: Sequence[tuple[int, int]]) -> int:
+    """What split.convolve holds at most, in bytes: three parts of the largest map, a band of it where it is large."""
+    largest = 0
+    for image in images:
+        for (step, before, after), (h, w, _, _) in zip(_channels(net), _whole(net, *image), strict=True):
+            if isinstance(step, nn.SpatialConvolution):
+                largest = max(largest, 3 * max(before, after) * h * w)
+    return _FLOAT * min(largest, split.BAND)
 
 
 Lengths = list[tuple[int, int, int, int]]

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from legacy_style.engine import checkpoint, graphs
+from legacy_style.engine import cards, checkpoint, graphs
 from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.graphs import Recorder, Repeated
 from legacy_style.engine.machine import in_float32
@@ -162,6 +162,7 @@ class Optimisation:
     they are; a run ends where it returns something true. Where `ranks` share the image, `start` is what this process
     owns. `recorder` records evaluations and steps, None: where that can be done; `notice` takes the line that says that
     it cannot. Losses that are not finite end the run, but where `may_diverge`: then they are reported as others are.
+    `smaller` gives the objective in smaller tiles, for when a GPU's memory is full, and a line on that.
 
     A checkpoint holds x, the state of the optimiser, and the number `calls` of evaluations before x; a run that goes on
     from it begins with the evaluation of x. So one may be written while x is evaluated, until `feval` returns; from
@@ -183,6 +184,7 @@ class Optimisation:
         ranks: Ranks | None = None,
         recorder: Recorder | None = None,
         notice: Callable[[str], None] = lambda line: None,
+        smaller: Callable[[], tuple[Objective, str] | None] = lambda: None,
     ) -> None:
         self.may_diverge = may_diverge
         self.objective, self.x, self.optimizer = objective, start, optimizer
@@ -200,7 +202,7 @@ class Optimisation:
         self.exact = objective.network.dtype
         self.recorder = graphs.recorder_for(objective, start) if recorder is None else recorder
         self._launch: Repeated[tuple[Tensor, Tensor]] | None = None
-        self._notice, self._noted = notice, False
+        self._notice, self._smaller = notice, smaller
         self.began = time.monotonic()
 
     def resume(self, path: str, content: Mapping[str, Any]) -> None:
@@ -244,13 +246,7 @@ class Optimisation:
         """As in `Feval`; reports the evaluation."""
         self.settled = self.calls
         self.deferral.end()
-        network, early = self.objective.network, self.calls < FLOAT32_EVALUATIONS
-        precision = (self.exact, False) if early else (self.precision, self.tf32)
-        if self._launch is None or precision != (network.dtype, network.tf32):
-            self._launch = None  # with the memory that its graph has
-            network.compute_in(precision[0], tf32=precision[1])
-            self._launch = Repeated(lambda: self.objective.launch(self.x), self.recorder, self._note)
-        on_device, grad = self._launch()
+        on_device, grad = self._evaluation()
         if slope is not None:
             on_device = torch.cat([on_device, slope.view(1)])
         read = on_device.tolist()  # the one time that the host waits
@@ -286,6 +282,26 @@ class Optimisation:
             self.deferral.begin()
         self.settled = None
         return losses.total, grad.view(-1)
+
+    def _evaluation(self) -> tuple[Tensor, Tensor]:
+        """The losses and the gradient at x, on its device; where that is out of memory, in smaller tiles."""
+        network, early = self.objective.network, self.calls < FLOAT32_EVALUATIONS
+        precision = (self.exact, False) if early else (self.precision, self.tf32)
+        if self._launch is None or precision != (network.dtype, network.tf32):
+            self._launch = None  # with the memory that its graph has
+            network.compute_in(precision[0], tf32=precision[1])
+            self._launch = Repeated(lambda: self.objective.launch(self.x), self.recorder, self._note)
+        try:
+            return self._launch()
+        except torch.OutOfMemoryError:
+            self._launch = self.recorder = None
+            found = self._smaller()
+            if found is None:
+                raise
+            self.objective, line = found
+        cards.give_back()
+        self._notice(line)
+        return self._evaluation()
 
     def _repeat(self, work: Step) -> Step:
         return Repeated(work, self.recorder, self._note)

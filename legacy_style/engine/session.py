@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from legacy_style.engine import checkpoint, loadcaffe, machine, memory, network, sizes
+from legacy_style.engine import cards, checkpoint, loadcaffe, machine, memory, network, sizes
 from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.graphs import Recorder
 from legacy_style.engine.losses import Loss
@@ -105,9 +105,19 @@ class Session:
         if forget:
             for loss in losses:
                 loss.forget()
-        own = self._objective if (height, width) == self._size else None
-        with torch.no_grad():
-            (own or self.objective(height, width)).capture(image, losses)
+        while True:
+            own = self._objective if (height, width) == self._size else None
+            try:
+                with torch.no_grad():
+                    (own or self.objective(height, width)).capture(image, losses)
+                return
+            except torch.OutOfMemoryError:
+                if forget:
+                    for loss in losses:
+                        loss.forget()
+                if self._smaller() is None:
+                    raise
+            cards.give_back()
 
     def evaluate(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """The values of all losses by name, and the gradient, at an image; of several processes, at what each owns."""
@@ -128,11 +138,15 @@ class Session:
         recorder: Recorder | None = None,
         notice: Callable[[str], None] = lambda line: None,
         may_diverge: bool = False,
+        on_host: bool = False,
     ) -> Optimisation:
-        """An optimisation from `start`, which it changes; see `optimise.Optimisation`."""
+        """An optimisation from `start`, which it changes; see `optimise.Optimisation`.
+
+        With `on_host`, image and optimiser are in the computer's memory, wherever the network is.
+        """
         return Optimisation(
             self._current(start),
-            start.to(self.device),
+            start if on_host else start.to(self.device),
             optimizer,
             precision=precision,
             tf32=tf32,
@@ -143,7 +157,23 @@ class Session:
             ranks=self.ranks,
             recorder=recorder,
             notice=notice,
+            smaller=self._smaller,
         )
+
+    def _smaller(self) -> tuple[Objective, str] | None:
+        """The objective in smaller tiles, for a GPU whose memory is full, and what to say of it; None if none are.
+
+        Tiles change neither losses nor gradient.
+        """
+        if self._size is None or self.ranks.size > 1:
+            return None
+        side = memory.smaller_tile(self.net, *self._size, self.tile)
+        if side is None:
+            return None
+        self.tile, self._objective = side, None
+        self.set_size(*self._size)
+        assert self._objective is not None
+        return self._objective, f"The GPU's memory is full: going on in tiles of {side} pixels"
 
     def run(self, start: Tensor, optimizer: Optimizer, **more: Any) -> Finished:
         """`optimisation`, run to the end; `start` stays as it is."""
@@ -187,13 +217,16 @@ class Session:
         ways: Sequence[str] = (),
         images: int = 0,
         tile: int | None = None,
+        may_move: bool = False,
     ) -> Plan:
         """What a run will need in this process, with tiles where its part does not fit in one piece; changes nothing.
 
         `vectors`: the optimiser's. `ways`: what makes a run smaller, for the error message. `images`: bytes of images
-        that are freed before the run. Raises OptionError where nothing fits.
+        that are freed before the run. `may_move`: whether an optimisation may be `on_host`. Raises OptionError where
+        nothing fits.
         """
         content, *styles = (parts.held(self.net, *size, self.ranks) for size in (content, *styles))
+        on_card = self.device.type == "cuda" and {layer.device for layer in self.net.layers} == {self.device}
         on_cpu = all(layer.device.type == "cpu" for layer in self.net.layers)
         machine.return_freed_memory()
         return memory.make(
@@ -204,7 +237,9 @@ class Session:
             vectors=vectors,
             ways=ways,
             resident=max(memory.resident_memory() - images, 0),
-            available=memory.available_memory(self.ranks.local_size) if on_cpu else None,
+            available=memory.available_memory(self.ranks.local_size) if on_cpu or on_card else None,
+            card=cards.card(self.device) if on_card else None,
+            may_move=may_move and self.ranks.size == 1,
         )
 
 

@@ -34,6 +34,9 @@ COLUMNS = ((256, "lbfgs"), (512, "lbfgs"), (512, "adam"), (1024, "lbfgs"), (1024
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
+PLAIN = ((torch.float32, "TF32"), (torch.bfloat16, "bfloat16"))
+"""What the plain program computes in."""
+
 WARM_UP = 4
 """Iterations that are not measured: in them algorithms are chosen and graphs recorded."""
 
@@ -92,7 +95,7 @@ def measure(
     network.place(net, [device])
     for precision in PRECISIONS:
         programs[f"ours, {precision}"] = lambda *given, p=precision: _ours(net, p, rounds, autotune, *given)
-    for dtype, name in ((torch.float32, "TF32"), (torch.bfloat16, "bfloat16")):
+    for dtype, name in PLAIN:
         programs[f"plain PyTorch, {name}, channels-last, autotuned"] = lambda *given, dtype=dtype: _plain(
             model, dtype, rounds, *given
         )

@@ -80,7 +80,8 @@ def stylize(
             checkpoint.check_same(settings.resume, saved, binding, vars(Options), inputs)
         optimizer = make_optimizer(settings, log, ranks)
         planned = partial(make_plan, settings, net, images, ranks)
-        tile = memory.choose_tile(planned, settings.tile, notice, settings.resume)
+        chosen = memory.choose(planned, settings.tile, notice, settings.resume)
+        tile = chosen.tile
         session = capture(net, images, settings, log, ranks, tile=tile)
         start = initial_image(settings, images, session)
         output = Output(
@@ -105,6 +106,7 @@ def stylize(
             on_losses=output.print_losses,
             on_progress=output.report,
             notice=notice,
+            on_host=chosen.pairs_on_host,
         )
         if saved:
             run.resume(settings.resume, saved)
@@ -194,6 +196,7 @@ def make_plan(settings: Settings, net: Network, images: Images, ranks: Ranks) ->
         ways=ways,
         images=sum(image.nbytes for image in loaded if image.device.type == "cpu"),
         tile=settings.tile,
+        may_move=True,
     )
 
 
