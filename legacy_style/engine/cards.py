@@ -29,5 +29,4 @@ def card(device: torch.device) -> Card:
 def give_back() -> None:
     """Give what is no longer used back to the GPUs, after an error whose traceback may still have held it."""
     gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    torch.cuda.empty_cache()
