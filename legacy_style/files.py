@@ -48,9 +48,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
     except RuntimeError as error:
         # What torch.save makes of a full disk; its cause says it better.
-        if not isinstance(error.__context__, OSError):
+        cause = error.__cause__ or error.__context__
+        if not isinstance(cause, OSError):
             raise
-        raise OSError(error.__context__.errno, error.__context__.strerror, os.fspath(path)) from error
+        raise OSError(cause.errno, cause.strerror, os.fspath(path)) from error
 
 
 def reason(error: OSError, elsewhere: str = "choose another place") -> str:
