@@ -121,14 +121,20 @@ def run(made, optimizer, said):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [lambda: Lbfgs(8, in_steps=True), lambda: Lbfgs(8), lambda: Adam(8, 5.0)]
+    ("optimizer", "begin"),
+    [
+        (lambda: Adam(3, 5.0), 0),
+        (lambda: Adam(3, 5.0), 1),
+        (lambda: Lbfgs(6), 5),
+        (lambda: Lbfgs(6, in_steps=True), 5),
+    ],
+    ids=["content", "style", "an evaluation", "an evaluation in steps"],
 )
-@pytest.mark.parametrize("begin", [0, 1, 5], ids=["content", "style", "an evaluation"])
 def test_a_gpu_that_is_full_is_worked_in_tiles_to_the_same_end(optimizer, begin, monkeypatch):
     expected, said = run(session(monkeypatch), optimizer(), []), list[str]()
     Full(monkeypatch, begin)
     ours = run(session(monkeypatch), optimizer(), said)
-    assert len(ours.losses) == len(expected.losses) == 8
+    assert len(ours.losses) == len(expected.losses) > 0
     for mine, right in zip(ours.losses, expected.losses, strict=True):
         assert mine.total == pytest.approx(right.total, rel=1e-6)
     assert said == (["The GPU's memory is full: going on in tiles of 32 pixels"] if begin == 5 else [])
