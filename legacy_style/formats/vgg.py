@@ -79,7 +79,7 @@ def layer_keys(blobs: Mapping[str, Blob], path: str) -> dict[str, tuple[str, str
     else:
         odd = next(key for key in blobs if key not in caffe and key not in torchvision)
         raise UnsupportedError(
-            f"{path}: the weights' names (one is {odd!r}) are neither a VGG's in Caffe (conv1_1.weight), nor a "
+            f"{path}: the weights' names (one is {odd[:80]!r}) are neither a VGG's in Caffe (conv1_1.weight), nor a "
             f"plain VGG's in torchvision (features.0.weight), and the file does not say what lies between them; {KNOWN}"
         )
     if len(set(found.values())) != len(found):
@@ -260,7 +260,7 @@ def _blobs(parts: Mapping[str, Blob], name: str, path: str) -> list[Blob]:
 def _checked_convolution(blobs: list[Blob], channels: int, where: str) -> int:
     """The number of feature maps that come out; `channels` go in."""
     shape = blobs[0].shape
-    if len(shape) != 4 or shape[1:] != (channels, 3, 3):
+    if len(shape) != 4 or not shape[0] or shape[1:] != (channels, 3, 3):
         raise WeightMismatchError(
             f"{where}.weight has the shape {shape}, expected (outputs, {channels}, 3, 3) after the layer "
             "before it"

@@ -304,6 +304,12 @@ def test_no_bias(tmp_path: Path) -> None:
             WeightMismatchError,
             r"fc6\.weight has the shape",
         ),
+        (
+            {"conv1_1.weight": np.ones((0, 3, 3, 3), np.float32), "conv1_1.bias": np.ones(0, np.float32)},
+            WeightMismatchError,
+            r"conv1_1\.weight has the shape \(0, 3, 3, 3\), expected \(outputs, 3, 3, 3\)",
+        ),
+        ({"x" * 500: np.ones(3, np.float32)}, UnsupportedError, r"one is 'x{80}'\) are neither"),
         ({"conv2_1.weight": None}, WeightMismatchError, r"has conv2_1\.bias but no conv2_1\.weight"),
         ({"conv2_1.weight": None, "conv2_1.bias": None}, WeightMismatchError, "convolutions are missing"),
         (
