@@ -26,6 +26,7 @@ import numpy as np
 
 from legacy_style.cli import hints, process
 from legacy_style.cli.athalye_options import NETWORK, parse
+from legacy_style.engine import colors
 from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.files import write_whole
 from legacy_style.programs.athalye import images
@@ -62,6 +63,10 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     """Everything in the original's order, since each check finds the files as the earlier ones left them."""
     parser, options = parse(words)
     current = options.flavour == "current"
+    if options.preserve_colors and options.color_transfer in colors.RECOLOR:
+        parser.error(
+            f"--preserve-colors and --color-transfer {options.color_transfer} both colour the result; give one"
+        )
     path = _network(parser, options)
     if current:
         _check_checkpoints(parser, options)
@@ -161,6 +166,8 @@ class _Run:
         from legacy_style.programs.athalye import story as athalye
 
         options, self.content, self.mean_pixel = self.options, loaded.content, model.mean_pixel
+        if options.color_transfer:
+            loaded = images.before_transfer(options.color_transfer, loaded)
         self.descent = descent = athalye.Descent(settings, options.iterations)
         saved = checkpoint.read(options.resume) if options.resume else None
         inputs = athalye.digests(net, loaded) if options.checkpoint or saved else {}
@@ -284,6 +291,8 @@ class _Run:
         picture = to_image(best, self.mean_pixel)
         if self.options.preserve_colors:
             picture = images.preserve_colors(self.content, picture)
+        if self.options.color_transfer:
+            picture = images.after_transfer(self.options.color_transfer, self.content, picture)
         images.save(path, picture)
         self.interrupts.saved = path
 

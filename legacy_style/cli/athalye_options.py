@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from legacy_style.cli import arguments
+from legacy_style.engine.colors import TRANSFERS
 from legacy_style.programs.athalye.images import Flavour
 
 NETWORK = "imagenet-vgg-verydeep-19.mat"
@@ -33,6 +34,12 @@ def parser(flavour: Flavour) -> argparse.ArgumentParser:
     )
     ours.add_argument(
         "--seed", type=int, metavar="N", help="repeat the noise of a run (default: another each time)"
+    )
+    ours.add_argument(
+        "--color-transfer",
+        choices=TRANSFERS,
+        help="match, pca, chol or sym: give the style images the content's colours first; luminance: transfer the style"
+        " of gray images; lab: give the result the content's colours",
     )
     ours.add_argument("--exif-rotate", action="store_true", help="turn photographs upright as EXIF says")
     ours.add_argument(

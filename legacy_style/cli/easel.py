@@ -43,6 +43,11 @@ class Easel:
             if watcher is not None:
                 runs.say(watcher, line)
 
+        def remark(line: str) -> None:
+            self.notice(line)
+            if watcher is not None:
+                runs.say(watcher, line)
+
         def on_progress(progress: Painting) -> bool:
             self.interrupts.check()
             self.live.update(progress)
@@ -54,10 +59,10 @@ class Easel:
 
         with told_end(watcher, lambda: kept):
             result = story.stylize(
-                options, log=tell, notice=self.notice, on_progress=on_progress, on_saved=on_saved
+                options, log=tell, notice=remark, on_progress=on_progress, on_saved=on_saved
             )
         if watcher is not None:
-            runs.finish(watcher, result, f"The picture is {options.output_image}", options.num_iterations)
+            runs.finish(watcher, result, f"The picture is {options.output_image}")
         if plot:
             found = {"losses": record.losses_over_time(result.losses), "options": dataclasses.asdict(options)}
             write_whole(plot, lossplot.draw(lossplot.curves("total", found, layers=True), plot))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import ProgressLine
 from legacy_style.cli.watching import watched
 from legacy_style.errors import OptionError
+from legacy_style.programs.neural_style import forks
 from legacy_style.programs.neural_style import options as option_table
 from legacy_style.programs.neural_style.options import CommandLine
 from legacy_style.torch7 import cmdline
@@ -36,7 +38,12 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         command = option_table.parse(words)
     except cmdline.UsageError as error:
         lua_program.print_usage_error(
-            NAME, error, words, option_table.ORIGINAL, option_table.EXTENSIONS, option_table.advice
+            NAME,
+            error,
+            words,
+            option_table.ORIGINAL,
+            option_table.EXTENSIONS,
+            partial(forks.advice, words=words),
         )
         return process.FAILED
     if command is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,12 +29,10 @@ SCRIPTS = {
 
 COMMON = {"train.lua", "print_options.lua", "show_opts.lua"}
 
-# Scripts of forks, which are not served, and what to do instead.
+# Scripts of forks, which are not served, and what does their work; the command line is translated.
 ADVICE = {
-    "neural_style_multires.lua": "run neural_style.lua at growing -image_size, each time with -init image and"
-    " -init_image naming the last result",
-    "neural_style_seg.lua": "run neural_style.lua once for each region's style, and put the regions together in an"
-    " image editor",
+    "neural_style_multires.lua": "neural_style.lua has --stages for a list of sizes",
+    "neural_style_seg.lua": "neural_style.lua has --content-regions and --style-regions for the two segmentations",
 }
 
 
@@ -62,10 +61,15 @@ def refusal(words: Sequence[str]) -> str:
     """Why `words` cannot be run here, and what can."""
     asked = f"{words[0]} is not served" if words else "no script was named"
     advice = ADVICE.get(Path(words[0]).name, "") if words else ""
+    if advice:
+        from legacy_style.programs.neural_style import forks
+
+        translated = shlex.join(forks.translated(words[1:]))
+        advice = f". Instead, {advice}: th neural_style.lua {translated}".rstrip()
     first = next(iter(SCRIPTS))
     return (
         f"{asked}, and there is no other th on PATH; this th runs {', '.join(SCRIPTS)} (th {first} -help)"
-        + (f". Instead, {advice}" if advice else "")
+        + advice
     )
 
 

@@ -36,7 +36,7 @@ class Meter:
         options = options.changed(init="random", init_image="", resume="", checkpoint="")
         settings = read(options, save=False)
         with torch.no_grad():
-            net, images, _ = story.prepare(settings)
+            net, images = story.prepare(settings, story.load(settings))
             plan = story.make_plan(settings, net, images, Ranks())
             self._session = story.capture(net, images, settings, tile=plan.tile)
         self.height, self.width = images.content.shape[2:]

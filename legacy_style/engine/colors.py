@@ -5,14 +5,15 @@ the colours of the content image: x -> A x + b for every pixel x (R, G, B), so t
 of the content. Any A with A S_style A^T = S_content does that. The three that people use differ by a rotation, and
 are named as in the script that is chained before neural_style (linear-color-transfer.py): `pca` (symmetric square
 roots, the paper's choice from "image analogies"), `chol` (the paper's Cholesky factors) and `sym` (the A that is
-itself symmetric, the map of optimal transport). Its section 4 works on luminance alone.
+itself symmetric, the map of optimal transport). Its section 4 works on luminance alone; `lab` gives the result of any
+style transfer the content's colours, by CIE's L*a*b*. `before` and `after` are what a program calls.
 
 Images are RGB in [0,1], (3, H, W), float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def transform(covariance: Array, wanted: Array, mode: str) -> Array:
 
 def luminance(image: Array) -> Array:
     """The luminance of `image` as a gray image, (3, H, W): what section 4 hands to the style transfer."""
-    return np.array(np.broadcast_to(np.tensordot(_YIQ[0], image, 1), image.shape))
+    return np.repeat(np.tensordot(_YIQ[0], image, 1)[None], 3, axis=0)
 
 
 def match_luminance(image: Array, reference: Array) -> Array:
@@ -111,6 +112,25 @@ def from_lab(lab: Array) -> Array:
 
 RECOLOR: dict[str, Callable[[Array, Array], Array]] = {"luminance": with_luminance, "lab": with_lightness}
 """What gives a result its content's colours back: (content, result) -> result."""
+
+
+TRANSFERS = ("match", *MODES, *RECOLOR)
+"""What --color-transfer takes; `match` is `pca`, the paper's choice."""
+
+
+def before(mode: str, content: Array, styles: Sequence[Array]) -> tuple[Array, list[Array]]:
+    """The content and style images that a style transfer is to be given, for one of TRANSFERS."""
+    if mode == "luminance":
+        gray = luminance(content)
+        return gray, [match_luminance(luminance(style), gray) for style in styles]
+    if mode == "lab":
+        return content, list(styles)
+    return content, [match(style, content, "pca" if mode == "match" else mode) for style in styles]
+
+
+def after(mode: str, content: Array, result: Array) -> Array:
+    """The result of a style transfer, with the colours of the content image where the mode takes them from there."""
+    return RECOLOR[mode](content, result) if mode in RECOLOR else result
 
 
 def _centred(image: Array) -> tuple[Array, Array]:

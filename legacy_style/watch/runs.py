@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from legacy_style.programs.neural_style.output import Painting, Result
 
 # The first words of the lines that say what the program does, among those that it prints.
-_STAGES = ("Successfully", "Setting", "Capturing", "Running")
+_STAGES = ("Stage", "Successfully", "Setting", "Capturing", "Running")
 
 
 def begin(watcher: Watcher, options: Options) -> None:
@@ -48,8 +48,7 @@ def follow(watcher: Watcher, progress: Painting) -> bool:
     return stop
 
 
-def finish(watcher: Watcher, result: Result, message: str, iterations: float) -> bool:
+def finish(watcher: Watcher, result: Result, message: str) -> bool:
     """Tell the page that a run is over, and give whether it was stopped before its time."""
-    stopped = len(result.losses) < iterations
-    watcher.end("stopped" if stopped else "done", message, lambda: image.to_bytes(result.image))
-    return stopped
+    watcher.end("stopped" if result.stopped else "done", message, lambda: image.to_bytes(result.image))
+    return result.stopped

@@ -129,7 +129,7 @@ class Studio:
             watcher.end("failed", job.message)
             return
         message = "" if self.results == self.folder else f"The picture is {options.output_image}"
-        stopped = runs.finish(watcher, result, message, options.num_iterations)
+        stopped = runs.finish(watcher, result, message)
         job.files.append(options.output_image)
         job.state, job.message = "stopped" if stopped else "done", f"{len(result.losses)} steps"
 

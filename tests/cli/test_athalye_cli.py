@@ -21,7 +21,7 @@ from legacy_style.cli import athalye as cli
 from legacy_style.cli import paper
 from legacy_style.cli.athalye_options import NETWORK as DEFAULT_NETWORK
 from legacy_style.cli.athalye_options import parse, parser
-from legacy_style.engine import memory
+from legacy_style.engine import colors, memory
 from legacy_style.formats import model_files
 from legacy_style.programs.athalye import story as athalye
 
@@ -192,6 +192,7 @@ def test_options_are_the_original_ones(version):
         "--print-plan",
         "--checkpoint",
         "--resume",
+        "--color-transfer",
     }
 
 
@@ -274,6 +275,25 @@ def test_existing_output_is_refused_then_overwritten(words, capsys):
     assert size("out.png") == (20, 16)
 
 
+def test_color_transfer_matches_styles_before_or_gives_colours_back_after(words, folder, capsys):
+    content, style = (
+        np.asarray(Image.open(name)).transpose(2, 0, 1) / 255 for name in ("content.png", "style.png")
+    )
+    matched = colors.match(style, content)
+    assert cli.main([*words, "--color-transfer", "match", "--print-iterations", "1"]) == 0
+    printed = capsys.readouterr().out
+    # The same as with a style image that was matched before, but for its rounding to bytes.
+    Image.fromarray(np.uint8(np.rint(matched.transpose(1, 2, 0) * 255))).save("style.png")
+    assert cli.main([*words, "--overwrite", "--print-iterations", "1"]) == 0
+    ours, theirs = (printed_losses(text)[0] for text in (printed, capsys.readouterr().out))
+    assert ours["style"] == pytest.approx(theirs["style"], rel=0.01)
+    assert cli.main([*words, "--overwrite", "--color-transfer", "lab"]) == 0
+    result = np.asarray(Image.open("out.png")).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(
+        np.median(np.abs(colors.to_lab(result) - colors.to_lab(content))[1:]), 0, atol=3
+    )
+
+
 @pytest.mark.parametrize(
     ("more", "status", "message"),
     [
@@ -294,6 +314,7 @@ def test_existing_output_is_refused_then_overwritten(words, capsys):
         (["--checkpoint-output", "a{0.x}.png", "--checkpoint-iterations", "1"], 1, "cannot be filled in"),
         (["--checkpoint-output", "none/{}.png", "--checkpoint-iterations", "1"], 1, "folder"),
         (["--flavour", "2018"], 2, "2018"),
+        (["--preserve-colors", "--color-transfer", "lab"], 2, "both colour the result; give one"),
         (["--flavour", "2017", "--overwrite"], 2, "--overwrite"),
         (["--flavour", "2017", "--checkpoint-output", "a_%d.png"], 2, "%s"),
         (["--flavour", "2017", "--output", "out.xyz"], 1, "image format"),

@@ -254,8 +254,14 @@ def test_every_option_that_has_one_dash_belongs_to_our_dialect():
 def test_the_script_knows_every_option_of_the_other_dialect(flavour):
     names = re.findall("^  (--[a-z0-9-]+)", athalye_options.parser(flavour).format_help(), re.MULTILINE)
     assert "--content" in names
-    shared = [
-        *("--exif-rotate", "--matconvnet-orientation", "--tile", "--print-plan", "--checkpoint", "--resume")
+    shared = ["--color-transfer"]
+    shared += [
+        "--exif-rotate",
+        "--matconvnet-orientation",
+        "--tile",
+        "--print-plan",
+        "--checkpoint",
+        "--resume",
     ]
     assert [name for name in names if not is_athalye([name])] == shared
 
@@ -497,7 +503,57 @@ def test_th_says_what_to_do_instead_of_a_fork_s_script(script, our_th):
     answer = run("th", f"forks/{script}", "-gpu", "0", env=environment(PATH=str(our_th)), text=True)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert f"th: forks/{script} is not served" in answer.stderr
-    assert f"Instead, {th.ADVICE[script]}" in answer.stderr
+    assert f"Instead, {th.ADVICE[script]}: th neural_style.lua -gpu 0\n" in answer.stderr
+
+
+def test_th_translates_the_command_lines_of_forks(our_th):
+    def translated(*words):
+        answer = run("th", *words, env=environment(PATH=str(our_th)), text=True)
+        return answer.stderr.rstrip("\n").partition(": th neural_style.lua ")[2]
+
+    words = ["-image_size", "256,512", "-num_iterations", "300,100", "-style_image", "my style.jpg"]
+    assert (
+        translated("neural_style_multires.lua", *words)
+        == "-style_image 'my style.jpg' --stages 256:300,512:100"
+    )
+    assert translated("neural_style_multires.lua", "-image_size", "9,99") == "--stages 9:1000,99:1000"
+    words = ["-content_seg", "c.png", "-style_seg", "a.png,b.png", "-color_codes", "red,blue", "-seed", "1"]
+    assert (
+        translated("neural_style_seg.lua", *words)
+        == "--content-regions c.png --style-regions a.png,b.png -seed 1"
+    )
+
+
+def test_an_option_of_a_fork_is_refused_with_the_whole_line_translated(our_th):
+    words = [
+        "-content_image",
+        "my photo.jpg",
+        "-content_seg",
+        "c.png",
+        "-style_seg",
+        "s.png",
+        "-color_codes",
+        "red",
+    ]
+    answer = run("th", "neural_style.lua", *words, env=environment(PATH=str(our_th)), text=True)
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        "invalid argument: -content_seg\n"
+        "neural_style: -content_seg is not an option of neural_style.lua: use --content-regions. In full:"
+        " th neural_style.lua -content_image 'my photo.jpg' --content-regions c.png --style-regions s.png\n"
+    )
+    # What has no translation has none.
+    answer = run(
+        "th",
+        "neural_style.lua",
+        "-mask",
+        "m.png",
+        "-face_layer",
+        "x",
+        env=environment(PATH=str(our_th)),
+        text=True,
+    )
+    assert answer.stderr.endswith("-mask is not an option of neural_style.lua: use --mask.\n")
 
 
 @pytest.mark.parametrize("module", th.SCRIPTS.values())

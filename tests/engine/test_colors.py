@@ -105,3 +105,17 @@ def test_lightness_is_the_result_s_where_the_colours_allow_it(images):
     mixed = colors.to_lab(colors.with_lightness(content, result))
     assert mixed[0] == pytest.approx(colors.to_lab(result)[0], abs=1e-6)
     assert mixed[1:] == pytest.approx(colors.to_lab(content)[1:], abs=1e-6)
+
+
+def test_before_and_after_a_transfer_are_the_paper_s_two_ways(images):
+    style, content = images
+    same, matched = colors.before("match", content, [style, style])
+    assert same is content and len(matched) == 2
+    np.testing.assert_array_equal(matched[0], colors.match(style, content, "pca"))
+    assert colors.after("match", content, content) is content
+    gray, (other,) = colors.before("luminance", content, [style])
+    np.testing.assert_array_equal(gray[0], gray[2])
+    assert (other.mean(), other.std()) == pytest.approx((gray.mean(), gray.std()))
+    # What comes out gray as it went in gets its colours back.
+    np.testing.assert_allclose(colors.after("luminance", content, gray), content, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(colors.after("lab", content, content), content, rtol=0, atol=1e-6)

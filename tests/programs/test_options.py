@@ -8,7 +8,8 @@ import pytest
 from recordings import SHARED, SHIPPED, needs_shared
 
 from legacy_style.errors import OptionError
-from legacy_style.programs.neural_style.options import EXTENSIONS, ORIGINAL, Options, advice, as_json, parse
+from legacy_style.programs.neural_style.forks import advice
+from legacy_style.programs.neural_style.options import EXTENSIONS, ORIGINAL, Options, as_json, parse
 from legacy_style.torch7.cmdline import UsageError
 
 LEGACY = SHARED / "commands" / "legacy.jsonl"

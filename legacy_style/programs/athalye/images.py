@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from legacy_style.engine import colors
 from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.files import reason, write_whole
 from legacy_style.torch7 import image_files
@@ -181,3 +182,24 @@ def preserve_colors(content: Array, styled: Array) -> Array:
     colours = Image.fromarray(np.clip(content, 0, 255).astype(np.uint8)).convert("YCbCr")
     merged = Image.merge("YCbCr", (luminance, colours.getchannel("Cb"), colours.getchannel("Cr")))
     return np.array(merged.convert("RGB"))
+
+
+def before_transfer(mode: str, loaded: AthalyeImages) -> AthalyeImages:
+    """The images that the style transfer is given under --color-transfer (see `engine.colors.before`)."""
+    content, styles = colors.before(mode, _unit(loaded.content), [_unit(style) for style in loaded.styles])
+    return AthalyeImages(_levels(content), [_levels(style) for style in styles], loaded.initial)
+
+
+def after_transfer(mode: str, content: Array, styled: Array) -> Array:
+    """`styled` with the colours that --color-transfer takes from `content`, (H, W, 3) both."""
+    return _levels(colors.after(mode, _unit(content), _unit(styled)))
+
+
+def _unit(image: Array) -> NDArray[np.float64]:
+    """(H, W, 3) of 0..255 as (3, H, W) of 0..1."""
+    return np.asarray(image.transpose(2, 0, 1) / np.float64(255))
+
+
+def _levels(image: NDArray[np.float64]) -> Array:
+    """The inverse of `_unit`."""
+    return np.asarray(image.transpose(1, 2, 0) * 255)

@@ -21,6 +21,7 @@ from typing import Any
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.files import sha256, write_whole
 from legacy_style.programs.neural_style import options as option_table
+from legacy_style.programs.neural_style import region_maps
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.torch7 import cmdline
 from legacy_style.torch7.cmdline import split_list
@@ -186,7 +187,10 @@ def digest(options: Options) -> str:
     told: dict[str, Any] = {
         name: value for name, value in dataclasses.asdict(options).items() if name not in _FREE
     }
-    files = [options.content_image, *split_list(options.style_image), options.init_image]
+    styles = split_list(options.style_image)
+    maps = region_maps.parse_styles(options.style_regions, len(styles))
+    files = [options.content_image, *styles, options.init_image, options.content_regions, options.mask]
+    files += [each for each in maps if isinstance(each, str)]
     try:
         told["inputs"] = [sha256(name) for name in files if name]
     except OSError as error:

@@ -16,6 +16,7 @@ from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.programs.neural_style.images import Images
+from legacy_style.programs.neural_style.region_losses import RegionContentLoss, RegionStyleLoss
 from legacy_style.programs.neural_style.settings import Settings
 from legacy_style.torch7 import nn
 
@@ -33,6 +34,8 @@ def build(
     pooling: str,
     normalize: bool,
     log: Log,
+    content_loss: type[ContentLoss] = ContentLoss,
+    style_loss: type[StyleLoss] = StyleLoss,
 ) -> Network:
     """The network up to the last of the `content` and `style` layers; `log` takes the lines that the original prints.
 
@@ -43,9 +46,9 @@ def build(
         chain = network.replace_pooling(chain, partial(_average, log=log))
     losses: dict[str, list[Loss]] = {name: [] for name in (*content, *style)}
     for name in content:
-        losses[name].append(ContentLoss(f"content {name}", content_weight, normalize))
+        losses[name].append(content_loss(f"content {name}", content_weight, normalize))
     for name in style:
-        losses[name].append(StyleLoss(f"style {name}", style_weight, normalize))
+        losses[name].append(style_loss(f"style {name}", style_weight, normalize))
     tv = [TVLoss("tv", tv_weight)] if tv_weight > 0 else []
     return network.build(chain, losses, tv, log=log)
 
@@ -131,6 +134,8 @@ def build_network(settings: Settings, chain: Sequence[loadcaffe.Module], log: Lo
         pooling=settings.pooling,
         normalize=settings.normalize,
         log=log,
+        content_loss=RegionContentLoss if settings.region_weights else ContentLoss,
+        style_loss=RegionStyleLoss if settings.is_guided else StyleLoss,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -72,6 +72,14 @@ class Options:
     metadata: bool = False
     matconvnet_orientation: str = "hw"
     exif_rotate: bool = False
+    stages: str = ""
+    stages_through_files: bool = False
+    color_transfer: str = ""
+    content_regions: str = ""
+    style_regions: str = ""
+    content_region_weights: str = ""
+    mask: str = ""
+    mask_feather: float = 2.0
 
     # The fields that somebody chose, though perhaps their defaults; `dataclasses.replace` hands it on.
     given: InitVar[frozenset[str]] = frozenset()
@@ -82,6 +90,8 @@ class Options:
         self.tile = _whole("tile", self.tile, least=0)
         _choice("precision", self.precision, ("float32", "tf32", "bfloat16"))
         _choice("matconvnet-orientation", self.matconvnet_orientation, ("hw", "wh"))
+        if not 0 <= self.mask_feather <= 100:
+            raise OptionError(f"--mask-feather takes per cent, 0 to 100, not {self.mask_feather:.14g}.")
 
     def is_explicit(self, name: str) -> bool:
         """Whether somebody chose this field: named it on the command line, or set it to another value."""
@@ -131,35 +141,44 @@ EXTENSIONS = (
     Option("--resume", Options.resume, "File of --checkpoint to go on from"),
     Option("--matconvnet-orientation", Options.matconvnet_orientation, "hw|wh, the kernels of a .mat file"),
     Option("--exif-rotate", Options.exif_rotate, "Turn photographs upright, as their EXIF orientation says"),
+    Option(
+        "--stages",
+        Options.stages,
+        "Sizes and iterations, 256:300,512:150: each stage starts from the last one's image, enlarged",
+    ),
+    Option(
+        "--stages-through-files", Options.stages_through_files, "Stages start from the file of the last one"
+    ),
+    Option(
+        "--color-transfer",
+        Options.color_transfer,
+        "match|pca|chol|sym, styles take the content's colours first; luminance, of gray images; lab, afterwards",
+    ),
+    Option(
+        "--content-regions", Options.content_regions, "Map of the content image, whose colours name regions"
+    ),
+    Option(
+        "--style-regions",
+        Options.style_regions,
+        "For each style image its map, the colour of its one region (red, #ff0000), or none",
+    ),
+    Option(
+        "--content-region-weights",
+        Options.content_region_weights,
+        "What the content counts in regions, 1 where unnamed: red=0.2,#0000ff=3",
+    ),
+    Option("--mask", Options.mask, "Picture that is black where the content image is to stay untouched"),
+    Option(
+        "--mask-feather",
+        Options.mask_feather,
+        "Width of the mask's soft edge, in per cent of the longer side",
+    ),
 )
 
 _MEAN_MORE_CHOSEN = ("model_file", "gpu")
 """Options whose default, where it was chosen, means more than where it was not."""
 
 _ACTIONS = ("--version", "--print-options", "--list-layers", "--print-plan")
-
-_NO_MASKS = "masks are not supported: style each region by a run of its own and join the results"
-_NO_FACES = "give the face layer to -content_layers, and leave it out"
-_NO_LERP = "give both images to -style_image, as a,b, and their weights to -style_blend_weights, as 1,3"
-_NO_LAYER_WEIGHTS = "all layers weigh the same: choose them with {}, and their common weight with {}"
-
-OTHER_VERSIONS: Mapping[str, str] = {
-    "-content_seg": _NO_MASKS,
-    "-style_seg": _NO_MASKS,
-    "-color_codes": _NO_MASKS,
-    "-face_layer": _NO_FACES,
-    "-face_weight": _NO_FACES,
-    "-style_image_lerp": _NO_LERP,
-    "-style_lerp": _NO_LERP,
-    "-lerp_mode": _NO_LERP,
-    "-style_layer_weights": _NO_LAYER_WEIGHTS.format("-style_layers", "-style_weight"),
-    "-content_layer_weights": _NO_LAYER_WEIGHTS.format("-content_layers", "-content_weight"),
-    "-multidevice_strategy": "use -multigpu_strategy",
-    "-normalize_weights": "leave it out, and choose -content_weight and -style_weight accordingly",
-    "-disable_check": "leave it out: models are recognised by what they contain",
-    "-prota_file": "use -proto_file",
-}
-"""Options of other versions of the program (and a misspelling found in scripts): what to use instead."""
 
 
 @dataclass(frozen=True)
@@ -198,13 +217,6 @@ def parse(words: Sequence[str]) -> CommandLine | None:
     port = None if watch in (None, -1) else _whole("watch", float(watch or 0), 0)
     options = Options(**values, given=frozenset(values))  # type: ignore[arg-type]  # each has its default's type
     return CommandLine(options, action, progress, port, **texts)
-
-
-def advice(word: str) -> str | None:
-    """What to use instead of an option that another version of the program has; None where none is known."""
-    if word not in OTHER_VERSIONS:
-        return None
-    return f"{word} is not an option of neural_style.lua: {OTHER_VERSIONS[word]}."
 
 
 def as_words(options: Options) -> list[str]:

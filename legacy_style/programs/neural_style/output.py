@@ -26,12 +26,14 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class Result:
     """`image`: RGB in [0,1], (3, H, W), float64, not clamped, of the last evaluation; `losses`: of all.
+    `stopped`: whether the callback ended the run.
 
     Where processes share an image, the first one has it whole, the others have what they own.
     """
 
     image: Array
     losses: list[Losses] = field(default_factory=list)
+    stopped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ OnPainting = Callable[[Painting], object]
 
 
 class Output:
-    """Prints and saves for one run; `colors`: the content image as RGB where -original_colors wants it back.
+    """Prints and saves for one run; `finish` makes of a result, RGB (3, H, W), what is saved.
 
     `on_saved` is told the name of every image that is written, in every process.
     """
@@ -59,14 +61,14 @@ class Output:
         self,
         settings: Settings,
         *,
-        colors: Array | None,
+        finish: Callable[[Array], Array],
         log: Log,
         on_progress: OnPainting | None,
         on_saved: Callable[[str], None],
         save: bool,
         ranks: Ranks,
     ) -> None:
-        self.settings, self.colors, self.log = settings, colors, log
+        self.settings, self.finish, self.log = settings, finish, log
         self.on_progress, self.on_saved, self.save, self.ranks = on_progress, on_saved, save, ranks
         self.finished = False  # whether the image that was saved last is the result
 
@@ -116,9 +118,8 @@ class Output:
         self.on_saved(name)
 
     def picture(self, image: Tensor) -> Array:
-        """An image in Caffe units, (1, 3, H, W), as RGB, (3, H, W), with the content's colours where asked for."""
-        rgb = pixels.deprocess(image[0].numpy())
-        return rgb if self.colors is None else pixels.original_colors(self.colors, rgb)
+        """An image in Caffe units, (1, 3, H, W), as RGB, (3, H, W), as it is saved."""
+        return self.finish(pixels.deprocess(image[0].numpy()))
 
 
 def _lua_integer(number: float) -> int:

@@ -17,10 +17,13 @@ import torch
 
 from legacy_style.engine import checkpoint
 from legacy_style.engine.checkpoint import Plain
+from legacy_style.engine.colors import RECOLOR, TRANSFERS
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
+from legacy_style.programs.neural_style import region_maps, stages
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.region_maps import Color
 from legacy_style.torch7 import image as torch_image
 from legacy_style.torch7.cmdline import split_list, tonumber
 
@@ -32,6 +35,7 @@ _CORRECTION = 100
 _FREE = {
     *("print_iter", "save_iter", "output_image", "checkpoint", "resume", "metadata", "max_pixels"),
     *("content_image", "style_image", "init_image", "model_file", "proto_file", "num_iterations"),
+    *("content_regions", "style_regions", "content_region_weights", "mask", "mask_feather"),
 }
 
 
@@ -40,10 +44,12 @@ class Settings:
     """What a run is made from. Numbers that Lua kept as doubles are floats; names of files are as they were given.
 
     `blend_weights`: one per style image, of sum 1. `style_size`: the longer side of style images, in pixels.
+    `style_regions`: for each style image its map, the colour of its one region, or None; empty where none were given.
+    `feather`: in pixels.
     `model_named`: the model that was asked for, `model_file`: the one that is read. `gpus`: counted from 0, none for
     the CPU; `splits`: the modules after which they split the network, None for the original's choice. `tile`: the side
     that was asked for, 0 where the plan decides. `binding`: the options that a continuation must have the same, by
-    name, without the tile.
+    name, without the tile. `last_stage`: how many stages there are, where this is the last of several.
     """
 
     content_image: str
@@ -54,8 +60,15 @@ class Settings:
     init: Literal["random", "image"]
     init_image: str
     original_colors: bool
+    color_transfer: str
     max_pixels: int
     exif_rotate: bool
+
+    content_regions: str
+    style_regions: tuple[str | Color | None, ...]
+    region_weights: Mapping[Color, float]
+    mask: str
+    feather: float
 
     model_named: str
     model_file: str
@@ -87,6 +100,7 @@ class Settings:
     resume: str
     metadata: bool
     binding: Mapping[str, Plain]
+    last_stage: int = 0
 
     @property
     def inputs(self) -> list[str]:
@@ -95,13 +109,24 @@ class Settings:
         return [self.content_image, *self.style_images, *init]
 
     @property
+    def is_guided(self) -> bool:
+        """Whether the losses look at regions."""
+        return bool(self.content_regions or self.mask)
+
+    @property
+    def keeps_content(self) -> bool:
+        """Whether the result takes something from the content image at the end."""
+        return self.original_colors or self.color_transfer in RECOLOR or bool(self.mask)
+
+    @property
     def is_whole(self) -> bool:
         """Whether the last iteration comes, so that its image is written."""
         return self.num_iterations >= 1 and self.num_iterations % 1 == 0
 
     def intermediate(self, iteration: int) -> str:
         """The name of the image of an iteration before the last."""
-        return build_filename(self.output_image, iteration)
+        staged = stages.name(self.output_image, self.last_stage) if self.last_stage else self.output_image
+        return build_filename(staged, iteration)
 
 
 def read(options: Options, ranks: Ranks | None = None, *, save: bool = True) -> Settings:
@@ -119,6 +144,11 @@ def read(options: Options, ranks: Ranks | None = None, *, save: bool = True) -> 
         raise OptionError(
             f"-style_image {options.style_image!r} has an empty element; give file names with commas between"
         )
+    for name in ("style_regions", "content_region_weights"):
+        if getattr(options, name) and not options.content_regions:
+            raise OptionError(
+                f"--{name.replace('_', '-')} needs the regions of the content: give --content-regions too"
+            )
     settings = Settings(
         content_image=options.content_image,
         style_images=styles,
@@ -128,8 +158,14 @@ def read(options: Options, ranks: Ranks | None = None, *, save: bool = True) -> 
         init=_init(options.init),
         init_image=options.init_image,
         original_colors=options.original_colors == 1,
+        color_transfer=_color_transfer(options),
         max_pixels=options.max_pixels,
         exif_rotate=options.exif_rotate,
+        content_regions=options.content_regions,
+        style_regions=region_maps.parse_styles(options.style_regions, len(styles)),
+        region_weights=region_maps.parse_weights(options.content_region_weights),
+        mask=options.mask,
+        feather=options.mask_feather / 100 * options.image_size,
         model_named=options.model_file,
         model_file=_model_file(options),
         orientation=options.matconvnet_orientation,
@@ -226,6 +262,20 @@ def _blend_weights(text: str, count: int) -> tuple[float, ...]:
             f"-style_blend_weights {text} have the sum {total}, which nothing can be divided by"
         )
     return tuple(weight / total for weight in weights)
+
+
+def _color_transfer(options: Options) -> str:
+    mode = options.color_transfer
+    if mode and mode not in TRANSFERS:
+        raise OptionError(
+            f"--color-transfer takes {', '.join(TRANSFERS[:-1])} or {TRANSFERS[-1]}, not {mode!r}"
+        )
+    if options.original_colors == 1 and mode in RECOLOR:
+        raise OptionError(
+            f"-original_colors 1 and --color-transfer {mode} both give the result the content's colours; give one of"
+            " them"
+        )
+    return mode
 
 
 def _model_file(options: Options) -> str:
