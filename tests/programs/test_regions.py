@@ -16,7 +16,7 @@ from legacy_style.engine.session import Session
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style import region_maps, regions
 from legacy_style.programs.neural_style.region_losses import RegionContentLoss, RegionStyleLoss
-from legacy_style.programs.neural_style.region_maps import Map
+from legacy_style.programs.neural_style.region_maps import RegionMap
 
 RED, BLUE, BLACK = (255, 0, 0), (0, 0, 255), (0, 0, 0)
 
@@ -38,7 +38,7 @@ def split(height, width, colors=(RED, BLUE), at=0.4):
     """A map with a slanting edge."""
     rows, columns = np.mgrid[:height, :width]
     labels = (columns + 0.3 * rows > at * width + 0.15 * height).astype(np.intp)
-    return Map(colors, labels)
+    return RegionMap(colors, labels)
 
 
 def plan():

@@ -20,7 +20,7 @@ from legacy_style.errors import OptionError
 from legacy_style.programs import examples
 from legacy_style.programs.neural_style import pixels, region_maps, regions
 from legacy_style.programs.neural_style.options import Options
-from legacy_style.programs.neural_style.region_maps import Color, Map
+from legacy_style.programs.neural_style.region_maps import Color, RegionMap
 from legacy_style.programs.neural_style.regions import Guidance
 from legacy_style.programs.neural_style.settings import Settings
 from legacy_style.torch7 import image as torch_image
@@ -136,10 +136,10 @@ def _load_regions(settings: Settings, images: Images, notice: Log) -> tuple[Arra
                 f"--mask {settings.mask}: all of it is black; paint white what is to take the style"
             )
     content = load_map(settings.content_regions) if settings.content_regions else None
-    styles: list[Map | Color | None] = []
+    styles: list[RegionMap | Color | None] = []
     for given in settings.style_regions:
         style = load_map(given) if isinstance(given, str) else given
-        if isinstance(style, Map) and content is not None:
+        if isinstance(style, RegionMap) and content is not None:
             for color in regions.unused(content, style):
                 notice(
                     f"{given}: --content-regions has no {region_maps.describe(color)}, so that this part of the style"

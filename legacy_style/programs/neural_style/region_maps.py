@@ -53,20 +53,22 @@ _MOST = 12
 
 
 @dataclass(frozen=True)
-class Map:
+class RegionMap:
     """The colours of a map's regions, largest first, and for each pixel the number of its region, (H, W)."""
 
     colors: tuple[Color, ...]
     labels: NDArray[np.intp]
 
 
-def load(path: str | os.PathLike[str], *, max_pixels: int, exif_rotate: bool, notice: Notice | None) -> Map:
+def load(
+    path: str | os.PathLike[str], *, max_pixels: int, exif_rotate: bool, notice: Notice | None
+) -> RegionMap:
     """Read a map from an image file; raises OptionError where it has no regions, or too many, and as image.load."""
     image = torch_image.load(path, max_pixels=max_pixels, exif_rotate=exif_rotate, notice=notice)
     return read(np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0), os.fspath(path))
 
 
-def read(pixels: NDArray[np.uint8], name: str) -> Map:
+def read(pixels: NDArray[np.uint8], name: str) -> RegionMap:
     """The regions of a map (H, W, 3); `name` is what errors call it."""
     packed = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     values, which, counts = np.unique(packed, return_inverse=True, return_counts=True)
@@ -91,7 +93,7 @@ def read(pixels: NDArray[np.uint8], name: str) -> Map:
         raise OptionError(f"{name}: no area of one colour; paint each region in a colour of its own")
     labels = region_of[which].reshape(packed.shape)
     nearest = ndimage.distance_transform_edt(labels < 0, return_distances=False, return_indices=True)
-    return Map(tuple(colors), labels[tuple(nearest)])
+    return RegionMap(tuple(colors), labels[tuple(nearest)])
 
 
 def _is_wide(area: NDArray[np.bool_]) -> bool:

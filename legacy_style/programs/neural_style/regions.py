@@ -21,7 +21,7 @@ from legacy_style.engine.network import Network
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style import region_maps
 from legacy_style.programs.neural_style.region_losses import RegionContentLoss, RegionStyleLoss
-from legacy_style.programs.neural_style.region_maps import Color, Map
+from legacy_style.programs.neural_style.region_maps import Color, RegionMap
 from legacy_style.torch7.image import Array
 from legacy_style.torch7.nn import Layer
 from legacy_style.torch7.windows import Window
@@ -49,8 +49,8 @@ class Guidance:
 
 
 def guidance(
-    content: Map | None,
-    styles: Sequence[Map | Color | None],
+    content: RegionMap | None,
+    styles: Sequence[RegionMap | Color | None],
     weights: Mapping[Color, float],
     mask: Array | None,
     content_size: Size,
@@ -78,11 +78,11 @@ def guidance(
     return Guidance(guided, masks, weighing)
 
 
-def _style_masks(style: Map | Color | None, colors: tuple[Color, ...], size: Size) -> Tensor:
+def _style_masks(style: RegionMap | Color | None, colors: tuple[Color, ...], size: Size) -> Tensor:
     """The guidance maps of a style image for the content's `colors`, (regions, H, W)."""
     if style is None:
         return torch.ones((len(colors), *size))
-    if isinstance(style, Map):
+    if isinstance(style, RegionMap):
         return _scaled(
             style, [region_maps.find(color, style.colors) for color in colors], size, "--style-regions"
         )
@@ -96,7 +96,7 @@ def _style_masks(style: Map | Color | None, colors: tuple[Color, ...], size: Siz
     return masks
 
 
-def _scaled(map: Map, numbers: Sequence[int | None], size: Size, option: str) -> Tensor:
+def _scaled(map: RegionMap, numbers: Sequence[int | None], size: Size, option: str) -> Tensor:
     """The regions with these numbers as areas of 0 to 1 at an image's size, (regions, H, W); None gives zeros."""
     check_proportions(option, map.labels.shape, size)
     areas = [torch.from_numpy(np.float32(map.labels == number)) for number in numbers]  # none equals None
@@ -113,7 +113,7 @@ def check_proportions(option: str, map: tuple[int, ...], size: Size) -> None:
         )
 
 
-def _check_complete(content: Map, styles: Sequence[Tensor]) -> None:
+def _check_complete(content: RegionMap, styles: Sequence[Tensor]) -> None:
     """Raise OptionError for a region of the content whose colour no style image has."""
     for number, color in enumerate(content.colors):
         if not any(bool(masks[number].any()) for masks in styles):
@@ -124,7 +124,7 @@ def _check_complete(content: Map, styles: Sequence[Tensor]) -> None:
             )
 
 
-def unused(content: Map, style: Map) -> list[Color]:
+def unused(content: RegionMap, style: RegionMap) -> list[Color]:
     """The colours of a style image's map that the content's has not."""
     return [color for color in style.colors if region_maps.find(color, content.colors) is None]
 
