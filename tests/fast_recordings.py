@@ -90,6 +90,12 @@ REFUSALS = {
 }
 """What stderr says where the original failed as well."""
 
+REMARKS = {
+    "in_exif_rot_jpg": "its EXIF orientation (6: to be turned by 90 degrees) is ignored",
+    "in_truncated_jpg": "64 of its 80 rows are missing and come out gray",
+}
+"""What stderr says of photographs that the original took without a word."""
+
 
 @dataclass(frozen=True)
 class Deviation:
@@ -237,7 +243,8 @@ def differences(recording: Recording, folder: Path) -> list[Difference]:
 def _as_recorded(recording: Recording, outcome: Outcome) -> Iterator[Difference]:
     yield from _status(recording.status, outcome)
     yield from _stdout(recording.lines, outcome, whole=True)
-    yield from _stderr(REFUSALS.get(recording.name, _folder_refusal(recording)), outcome)
+    said = {**REFUSALS, **REMARKS}.get(recording.name, _folder_refusal(recording))
+    yield from _stderr(said, outcome)
     files = recording.files
     if (
         recording.name == "dir"

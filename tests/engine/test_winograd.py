@@ -26,6 +26,15 @@ def test_it_is_about_1e_6_from_the_exact_convolution(height, width, with_bias):
     assert relative_error(result.double(), exact) < 2e-6
 
 
+def test_what_is_kept_in_inference_mode_can_be_used_outside_it(monkeypatch):
+    monkeypatch.setattr(winograd, "_scratch", winograd.Scratch())
+    x = torch.randn(1, 64, 9, 9).to(memory_format=torch.channels_last)
+    kernels = winograd.transform_kernels(torch.randn(64, 64, 3, 3))
+    with torch.inference_mode():
+        winograd.convolve(kernels, None, x)
+    winograd.convolve(kernels, None, x)
+
+
 @pytest.mark.parametrize("height, width", [(1, 1), (5, 9), (67, 66)])
 def test_turned_it_is_the_gradient_of_the_convolution(height, width):
     rng = torch.Generator().manual_seed(height * 100 + width)

@@ -485,7 +485,7 @@ def test_what_v1_cannot_say_is_unsupported(layer: LayerParameter, expected: str,
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     def fail() -> Any:
-        raise OSError("disk full")
+        raise OSError(28, "disk full")
 
     path = tmp_path / "net.caffemodel"
     path.write_bytes(b"old")

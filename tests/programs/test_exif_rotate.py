@@ -72,9 +72,9 @@ def test_frames_of_artistic_video_are_told_of_once(words, size, count, turned, m
         def set_styles(self, styles, weights):
             pass
 
-    monkeypatch.setattr(single, "Painter", Painter)
+    monkeypatch.setattr(single, "FramePainter", Painter)
     monkeypatch.setattr(
-        single.Story, "paint", lambda self, frame, content, frames: shapes.append(content.shape[1:])
+        single.SinglePass, "paint", lambda self, frame, content, frames: shapes.append(content.shape[1:])
     )
     said = []
     single.run(settings.single(*parsed), log=lambda line: None, notice=said.append)

@@ -129,7 +129,8 @@ class Scratch(threading.local):
         count = int(np.prod(shape))
         array = self._arrays.get(name)
         if array is None or array.numel() < count:
-            array = self._arrays[name] = _large_pages(count)
+            with torch.inference_mode(False):  # what is made in that mode could not be written to outside it
+                array = self._arrays[name] = _large_pages(count)
         return array[:count].view(shape)
 
 
