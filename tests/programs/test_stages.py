@@ -185,7 +185,7 @@ def test_a_stage_s_own_options_are_its_alone():
         ("256:10:seed=3", "'seed=3' is no option of a stage; these are: style_scale, tile"),
         ("256:10:tile", "'tile' is no option of a stage"),
         ("256:10:tile=x", "'x' is not tile"),
-        ("256:10:precision=half", "--precision takes float32 or bfloat16, not 'half'"),
+        ("256:10:precision=half", "--precision takes float32, tf32 or bfloat16, not 'half'"),
     ],
 )
 def test_what_is_no_stage_is_refused_before_anything_is_loaded(text, message):
