@@ -19,7 +19,7 @@ from legacy_style.cli import artistic_video, artistic_video_multi_pass, legacy_s
 from legacy_style.cli.artistic_video import FrameLine
 from legacy_style.cli.video import VideoLine, describe
 from legacy_style.programs.artistic_video.painter import FrameEvaluation
-from legacy_style.programs.artistic_video.single import VideoProgress as FrameProgress
+from legacy_style.programs.artistic_video.single import FrameProgress
 from legacy_style.programs.video.run import VideoProgress
 
 CHECKOUT = Path(__file__).parents[2]
