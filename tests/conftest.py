@@ -27,10 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def processor(request: pytest.FixtureRequest) -> Iterator[None]:
+def processor(request: pytest.FixtureRequest) -> Iterator[int | None]:
+    """The number of --processor, which this thread computes as; a process that a test starts has to enter it itself."""
     seed = request.config.getoption("--processor")
     with OtherProcessor(seed) if seed is not None else contextlib.nullcontext():
-        yield
+        yield seed
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

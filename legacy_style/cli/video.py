@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from legacy_style.cli import process
+from legacy_style.cli.gpu import GPU_OPTION
 from legacy_style.cli.progress import LiveLine, duration
 from legacy_style.cli.watching import told_end, watched
 from legacy_style.errors import OptionError
@@ -54,6 +56,7 @@ _FLOW_COMMAND = click.option(
 @click.option("--tv-weight", default=1e-3, show_default=True, help="Smoothness.")
 @click.option("--style-scale", default=1.0, show_default=True, help="Size of the style's features.")
 @click.option("--model", metavar="FILE", help="VGG network; the bundled VGG-16 if not given.")
+@GPU_OPTION
 @click.option("--alone", is_flag=True, help="Each frame by itself, without optical flow; it will flicker.")
 @_FLOW_COMMAND
 @click.option(
@@ -88,6 +91,7 @@ def video(
     tv_weight: float,
     style_scale: float,
     model: str | None,
+    gpu: int | None,
     alone: bool,
     flow_command: str | None,
     rate: float,
@@ -135,6 +139,7 @@ def video(
         tv_weight=tv_weight,
         style_scale=style_scale,
         model=model,
+        gpu=gpu,
         alone=alone,
         flow_command=flow_command,
         rate=rate,
@@ -192,7 +197,10 @@ def _watched(
 @click.argument("start", default=1, required=False)
 @click.argument("step", default=1, required=False)
 @_FLOW_COMMAND
-def flow(pattern: str, folder: str, start: int, step: int, flow_command: str | None) -> int:
+@click.option("--exif-rotate", is_flag=True, help="Turn frames upright, as artistic_video's --exif-rotate does.")
+def flow(
+    pattern: str, folder: str, start: int, step: int, flow_command: str | None, exif_rotate: bool
+) -> int:
     """Make optical flow and masks between all frames of PATTERN, as the original's makeOptFlow.sh did.
 
     Frames i and i + STEP, from START on while there are files, give forward_i_j.flo, backward_j_i.flo,
@@ -204,8 +212,11 @@ def flow(pattern: str, folder: str, start: int, step: int, flow_command: str | N
     """
     from legacy_style.programs.video import flow_files
 
+    notice = partial(process.say, "legacy-style flow")
     count = 0
-    for name in flow_files.make(pattern, folder, start, step, flow_command):
+    for name in flow_files.make(
+        pattern, folder, start, step, flow_command, exif_rotate=exif_rotate, notice=notice
+    ):
         print(name, flush=True)
         count += 1
     print(f"{folder}: {count} file{'s' * (count != 1)}")

@@ -228,12 +228,17 @@ def test_a_compressed_state_is_no_state(folder, capsys):
     assert "in it is compressed; give the file of --state" in capsys.readouterr().err
 
 
-def test_an_interrupted_training_keeps_its_state(folder):
+def test_an_interrupted_training_keeps_its_state(folder, processor):
     """Ctrl-C at whatever moment: the state on disk is that between two iterations."""
-    command = [sys.executable, "-c", "import sys; from legacy_style.cli.train import main; sys.exit(main())"]
+    # On the processor that goes on with it here.
+    code = "import contextlib, sys\nfrom other_processor import OtherProcessor\n"
+    code += "from legacy_style.cli.train import main\n"
+    code += f"with {'contextlib.nullcontext()' if processor is None else f'OtherProcessor({processor})'}:\n"
+    command = [sys.executable, "-c", code + "    sys.exit(main())"]
     # As many threads as here: others would add up in another order.
     threads = str(torch.get_num_threads())
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": threads}
+    path = os.pathsep.join(map(str, (CHECKOUT, CHECKOUT / "tests")))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
     process = subprocess.Popen(
         [*command, *words("-num_iterations", "100000", "--state", "s")],
         stdout=subprocess.PIPE,

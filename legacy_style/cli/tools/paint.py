@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
 from legacy_style.cli import process
+from legacy_style.cli.gpu import GPU_OPTION
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm")
 
@@ -35,7 +37,8 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm")
     type=click.IntRange(0),
     help="Rows of the photograph to work on at a time; 0: all, or 256 where it is large. The result is the same.",
 )
-def paint(photo: str, out: str, style: str, size: int, tile: int) -> None:
+@GPU_OPTION
+def paint(photo: str, out: str, style: str, size: int, tile: int, gpu: int | None) -> None:
     """Paint PHOTO and write the picture OUT (.png or .jpg).
 
     Where PHOTO is a folder, every photograph in it is painted into the folder OUT, under its own name.
@@ -46,13 +49,14 @@ def paint(photo: str, out: str, style: str, size: int, tile: int) -> None:
       legacy-style paint photos/ painted/ --style tiny.t7
     """
     from legacy_style.errors import LegacyStyleError, UnsupportedError
-    from legacy_style.programs.fast_neural_style import painter
+    from legacy_style.programs.fast_neural_style import loading, painter
     from legacy_style.torch7 import image, image_files
 
     jobs = list(_jobs(Path(photo), Path(out)))
     for source, _ in jobs[:1]:
         image_files.check(source)
-    brush = painter.load(style)
+    device = loading.choose_device_or_any(gpu, partial(process.say, "legacy-style paint"))
+    brush = painter.load(style, device)
     failed = 0
     for source, target in jobs:
         try:

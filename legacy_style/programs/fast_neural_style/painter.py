@@ -47,12 +47,17 @@ MARGIN = 32
 """So far a photograph is continued by its mirror image, because networks paint a seam along the edges of an image."""
 
 
-class Painter:
-    """A network, and what is done to images before and after it."""
+CPU = torch.device("cpu")
 
-    def __init__(self, model: torch.nn.Module, preprocessing: preprocess.Preprocessing) -> None:
+
+class Painter:
+    """A network, and what is done to images before and after it; strips are computed on the CPU in any case."""
+
+    def __init__(
+        self, model: torch.nn.Module, preprocessing: preprocess.Preprocessing, device: torch.device = CPU
+    ) -> None:
         self.model, self.preprocessing = model.eval(), preprocessing
-        self._forward = Forward(self.model, torch.device("cpu"))
+        self._forward = Forward(self.model, device)
 
     def paint(self, photograph: Array, rows: int = 0) -> NDArray[np.float32]:
         """A picture of the size of a photograph, both RGB in [0,1], (3, H, W).
@@ -77,8 +82,8 @@ class Painter:
         return picture
 
 
-def load(style: str) -> Painter:
-    """The painter of a style in the box, of a painter's file, or of a .t7 checkpoint that train.lua wrote.
+def load(style: str, device: torch.device = CPU) -> Painter:
+    """The painter of a style in the box, of a painter's file, or of a .t7 checkpoint that train.lua wrote, on `device`.
 
     Raises OptionError for a style that is neither, FormatError, UnsupportedError.
     """
@@ -93,9 +98,9 @@ def load(style: str) -> Painter:
     with opened as file:
         if t7.looks_like(file.read(8)):
             checkpoint = network.from_checkpoint(t7.read(path, file), str(path))
-            return Painter(checkpoint.network, checkpoint.preprocessing)
+            return Painter(checkpoint.network, checkpoint.preprocessing, device)
         file.seek(0)
-        return _from_content(_read(path, file), path)
+        return _from_content(_read(path, file), path, device)
 
 
 def save(path: str, checkpoint: network.TrainedNetwork) -> None:
@@ -126,7 +131,7 @@ def _read(path: Path, file: BinaryIO) -> dict[str, Any]:
     return dict(content)
 
 
-def _from_content(content: Mapping[str, Any], path: Path) -> Painter:
+def _from_content(content: Mapping[str, Any], path: Path, device: torch.device) -> Painter:
     try:
         architecture = Architecture(
             content["arch"],
@@ -140,7 +145,7 @@ def _from_content(content: Mapping[str, Any], path: Path) -> Painter:
         preprocessing = preprocess.by_name(content["preprocessing"])
     except (KeyError, TypeError, AttributeError, RuntimeError, LegacyStyleError) as error:
         raise FormatError(f"{path}: a painter's file whose content makes no sense ({error})") from error
-    return Painter(model, preprocessing)
+    return Painter(model, preprocessing, device)
 
 
 def load_photograph(path: str, size: float) -> NDArray[np.float64]:

@@ -51,7 +51,7 @@ def train(
 
     `log` takes the lines that the original prints, `notice` ours. Raises LegacyStyleError.
     """
-    _check_files(settings)
+    _check_files(settings, notice)
     device = loading.choose_device(settings.device, notice)
     machine.dtype(settings.precision, [device])  # raises where that would be slow
     state = training_state.read(settings.resume) if settings.resume else None
@@ -106,8 +106,11 @@ def _run(
             training_state.write(settings.state, before or training_state.collect(trainer), trainer.history)
 
 
-def _check_files(settings: TrainingSettings) -> None:
-    """Raise OptionError where an image is missing, a file could not be written, or a picture not painted."""
+def _check_files(settings: TrainingSettings, notice: Log) -> None:
+    """Raise OptionError where an image is missing, a file could not be written, or a picture not painted.
+
+    `notice` is told what is remarkable about the picture, once and not at each checkpoint.
+    """
     if settings.task == "style" and settings.percep_loss_weight > 0:
         default = next(str(option.default) for option in ORIGINAL if option.key == "-style_image")
         examples.check("-style_image", settings.style_image, default, "-style_image {ink_wash}")
@@ -125,7 +128,7 @@ def _check_files(settings: TrainingSettings) -> None:
                 " another name"
             )
         if settings.picture:
-            image.load(settings.picture)
+            image.load(settings.picture, exif_rotate=settings.exif_rotate, notice=notice)
 
 
 def _what_is_kept(settings: TrainingSettings) -> str:
@@ -164,7 +167,8 @@ def _criterion(settings: TrainingSettings, device: torch.device, notice: Log) ->
         network, settings.content, settings.style, style_target=settings.style_target
     )
     if settings.task == "style":
-        picture = image.scale(image.load(settings.style_image), settings.style_image_size)
+        loaded = image.load(settings.style_image, exif_rotate=settings.exif_rotate, notice=notice)
+        picture = image.scale(loaded, settings.style_image_size)
         style = torch.from_numpy(settings.preprocessing.preprocess(picture.astype(np.float32)))[None]
         criterion.set_style_target(style.to(device, memory_format=torch.channels_last))
     return criterion
@@ -174,7 +178,7 @@ def _criterion(settings: TrainingSettings, device: torch.device, notice: Log) ->
 def _paint(trainer: Trainer) -> None:
     """Paint the photograph of --picture as NAME.png."""
     settings = trainer.settings
-    photograph = image.load(settings.picture)
+    photograph = image.load(settings.picture, exif_rotate=settings.exif_rotate)
     if max(photograph.shape) > PICTURE_SIZE:
         photograph = image.scale(photograph, PICTURE_SIZE)
     x = torch.from_numpy(settings.preprocessing.preprocess(photograph).astype(np.float32))[None]

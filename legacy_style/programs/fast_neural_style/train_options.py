@@ -65,6 +65,7 @@ EXTENSIONS = (
     Option("--image-dir", "", "Folder of photographs to train on, instead of -h5_file"),
     Option("--crop", 256.0, "Side of the squares that are cut out of them"),
     Option("--scales", "1,2.5", "Least and greatest shorter side of a photograph, in crops, before cutting"),
+    Option("--exif-rotate", False, "Turn the style image and --picture upright; --image-dir's always are"),
     Option("--picture", "", "Photograph that is painted beside each checkpoint, as NAME.png"),
     Option("--seed", -1.0, "Seed of the first weights and of the crops; -1: another one each time"),
     Option("--state", "", "File that keeps all of the training at each checkpoint, at the end and on Ctrl-C"),
@@ -112,6 +113,7 @@ class TrainingSettings:
     loss_network: str
     style_image: str
     style_image_size: float
+    exif_rotate: bool
     upsample_factor: float
     num_iterations: float
     max_train: float
@@ -192,6 +194,7 @@ def settings(options: Mapping[str, Value]) -> TrainingSettings:
         loss_network=text["loss_network"],
         style_image=text["style_image"],
         style_image_size=number["style_image_size"],
+        exif_rotate=options["exif_rotate"] is True,
         upsample_factor=number["upsample_factor"],
         num_iterations=number["num_iterations"],
         max_train=number["max_train"],

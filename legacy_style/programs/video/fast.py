@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from legacy_style.errors import OptionError
 from legacy_style.formats.model_files import bundled
@@ -23,8 +24,8 @@ KEPT = 0.8
 class Fast:
     """Makes one frame after the other with a painter in the box, or with the network in a .t7 checkpoint."""
 
-    def __init__(self, model: str) -> None:
-        self._painter = painter.load(model)
+    def __init__(self, model: str, device: torch.device) -> None:
+        self._painter = painter.load(model, device)
 
     def __call__(self, content: Array, before: Array | None, moved: Motion | None) -> Array:
         """The frame, RGB (3, H, W) in [0,1]; see `run.Maker`."""

@@ -16,12 +16,23 @@ from legacy_style.programs.artistic_video import consistency, flo, patterns
 from legacy_style.programs.video import motion
 from legacy_style.programs.video.source import Picture
 from legacy_style.torch7 import image as torch_image
+from legacy_style.torch7 import image_files
 
 
-def make(pattern: str, folder: str, start: int, step: int, command: str | None) -> Iterator[str]:
+def make(
+    pattern: str,
+    folder: str,
+    start: int,
+    step: int,
+    command: str | None,
+    *,
+    exif_rotate: bool = False,
+    notice: image_files.Notice | None = None,
+) -> Iterator[str]:
     """Make all files between frames i and i + `step`, i from `start` on; yields each name as it is written.
 
-    Flow files that are there are read and left; masks are written anew. Raises OptionError where there are no two
+    Flow files that are there are read and left; masks are written anew. `exif_rotate` turns frames upright, `notice`
+    is told what is remarkable about the first one. Raises OptionError where there are no two
     frames.
     """
     estimate = motion.estimator(command)
@@ -33,7 +44,10 @@ def make(pattern: str, folder: str, start: int, step: int, command: str | None) 
         raise OptionError(f"{folder}: {error.strerror}; give a folder, or a name for a new one") from error
     first = start
     while (later := Path(_name(pattern, first + step))).is_file():
-        pictures = [_picture(_name(pattern, first)), _picture(str(later))]
+        pictures = [
+            _picture(_name(pattern, first), exif_rotate, notice if first == start else None),
+            _picture(str(later), exif_rotate),
+        ]
         if pictures[0].shape != pictures[1].shape:
             raise OptionError(
                 f"{later}: not of the size of {_name(pattern, first)}; give all frames one size"
@@ -69,6 +83,6 @@ def _name(pattern: str, number: int) -> str:
     return name
 
 
-def _picture(path: str) -> Picture:
-    pixels = torch_image.load(path)
+def _picture(path: str, exif_rotate: bool, notice: image_files.Notice | None = None) -> Picture:
+    pixels = torch_image.load(path, exif_rotate=exif_rotate, notice=notice)
     return np.ascontiguousarray((pixels * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))

@@ -33,6 +33,7 @@ from legacy_style.programs.artistic_video.painter import (
 )
 from legacy_style.programs.artistic_video.settings import DescentSettings, LossSettings, ModelSettings
 from legacy_style.programs.artistic_video.warp import Array, warp
+from legacy_style.programs.fast_neural_style import loading
 from legacy_style.programs.video import fast, motion, sink, source, steadiness, work
 from legacy_style.programs.video.source import Frame, Picture
 from legacy_style.torch7 import image as torch_image
@@ -48,7 +49,7 @@ _AHEAD = 2
 class VideoSettings:
     """What is asked for. `size`: the longer side that is worked in; `iterations`: of the first frame of a shot, of
     all others; `work`: the work folder, None for one beside the output; `enlarge`: whether the output has the
-    source's size.
+    source's size; `gpu`: its number, -1 for the CPU, None for a GPU where there is one.
     """
 
     input: str
@@ -63,6 +64,7 @@ class VideoSettings:
     tv_weight: float = 1e-3
     style_scale: float = 1.0
     model: str | None = None
+    gpu: int | None = None
     alone: bool = False
     flow_command: str | None = None
     rate: float = 25.0
@@ -128,6 +130,7 @@ class Story:
     def __init__(self, settings: VideoSettings, notice: Notice, on_progress: OnProgress | None) -> None:
         self.settings, self.notice, self.on_progress = settings, notice, on_progress
         check(settings)
+        self.device = loading.choose_device_or_any(settings.gpu, notice)
         self.source = source.open_source(
             settings.input,
             Fraction(settings.rate).limit_denominator(1001),
@@ -200,8 +203,8 @@ class Story:
     def maker(self) -> Maker:
         """Load what makes frames."""
         if self.settings.fast is not None:
-            return fast.Fast(self.settings.fast)
-        return Slow(self.settings, self.width, self.height, self.tell, self.notice)
+            return fast.Fast(self.settings.fast, self.device)
+        return Slow(self.settings, self.device, self.width, self.height, self.tell, self.notice)
 
     def tell(
         self,
@@ -245,6 +248,7 @@ class Slow:
     def __init__(
         self,
         settings: VideoSettings,
+        device: torch.device,
         width: int,
         height: int,
         tell: Callable[[int, int, float | None], None],
@@ -260,7 +264,11 @@ class Slow:
             normalize=False,
         )
         self._painter = FramePainter(
-            _model(settings), losses, gpu=0 if torch.cuda.is_available() else -1, log=_ignore, notice=_ignore
+            _model(settings),
+            losses,
+            gpu=device.index if device.type == "cuda" else -1,
+            log=_ignore,
+            notice=_ignore,
         )
         self._painter.build()
         styles = []
