@@ -64,19 +64,21 @@ class OtherProcessor(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _convolution(mode: OtherProcessor, func: Any, y: Tensor, args: tuple[Any, ...], _: Any) -> None:
     x, weight, transposed, groups = args[0], args[1], args[6], args[8]
-    if transposed or groups != 1:
+    if groups != 1:
         return
     order = mode.order(x.shape[1])
-    mode.part(y, y, func(_channels_last(x[:, order]), _channels_last(weight[:, order]), *args[2:]))
+    turned = weight[order] if transposed else weight[:, order]  # (in, out, ...) or (out, in, ...)
+    mode.part(y, y, func(_channels_last(x[:, order]), _channels_last(turned), *args[2:]))
 
 
 def _convolution_backward(mode: OtherProcessor, func: Any, y: Tensor, args: tuple[Any, ...], _: Any) -> None:
     """Of the gradient with respect to the input."""
-    grad, weight, groups = args[0], args[2], args[9]
+    grad, weight, transposed, groups = args[0], args[2], args[7], args[9]
     if groups != 1:
         return
     order = mode.order(grad.shape[1])
-    again = func(grad[:, order], args[1], weight[order], *args[3:10], [True, False, False])
+    turned = weight[:, order] if transposed else weight[order]
+    again = func(grad[:, order], args[1], turned, *args[3:10], [True, False, False])
     mode.part(y, y, again[0])
 
 

@@ -197,7 +197,9 @@ def _watched(
 @click.argument("start", default=1, required=False)
 @click.argument("step", default=1, required=False)
 @_FLOW_COMMAND
-@click.option("--exif-rotate", is_flag=True, help="Turn frames upright, as artistic_video's --exif-rotate does.")
+@click.option(
+    "--exif-rotate", is_flag=True, help="Turn frames upright, as artistic_video's --exif-rotate does."
+)
 def flow(
     pattern: str, folder: str, start: int, step: int, flow_command: str | None, exif_rotate: bool
 ) -> int:

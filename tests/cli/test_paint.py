@@ -192,3 +192,33 @@ def test_a_network_that_makes_no_image_is_told(folder):
     t7.write("features.t7", model)
     with pytest.raises(UnsupportedError, match="the network gives 8 channels, not an image in three colours"):
         run("photo.png", "out.png", "--style", "features.t7")
+
+
+@pytest.mark.parametrize(
+    ("cards", "words", "device"),
+    [
+        (2, [], "cuda:0"),
+        (2, ["--gpu", "1"], "cuda:1"),
+        (2, ["--gpu", "-1"], "cpu"),
+        (0, [], "cpu"),
+        (0, ["--gpu", "0"], "cpu"),
+    ],
+)
+def test_a_gpu_paints_where_there_is_one_unless_it_is_refused(folder, monkeypatch, cards, words, device):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(
+        painter, "Forward", lambda model, where: chosen.append(str(where)) or (lambda x: torch.zeros_like(x))
+    )
+    result = run("photo.png", "out.png", "--style", "own.t7", *words)
+    assert (result.exit_code, chosen) == (0, [device])
+    assert ("No CUDA device here" in result.output) == (words == ["--gpu", "0"])
+    assert pixels("out.png").shape == (50, 70, 3)
+
+
+def test_a_gpu_that_is_not_there_is_told(folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(OptionError, match="--gpu 2: there are 2 GPUs here, numbered from 0"):
+        run("photo.png", "out.png", "--style", "own.t7", "--gpu", "2")

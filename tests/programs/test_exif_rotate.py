@@ -4,15 +4,18 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from legacy_style.cli import fast_neural_style, legacy_style, slow_neural_style
+from legacy_style.cli import train as train_command
 from legacy_style.errors import FormatError, IncompleteError, UnsupportedError
-from legacy_style.programs.artistic_video import options, settings, single
+from legacy_style.formats import t7
+from legacy_style.programs.artistic_video import flo, options, settings, single
+from legacy_style.programs.fast_neural_style import network, slow, slow_options, train, train_options
 from legacy_style.programs.fast_neural_style import options as fast_options
 from legacy_style.programs.fast_neural_style import run as fast
-from legacy_style.programs.fast_neural_style import slow, slow_options
-from legacy_style.programs.video import source
+from legacy_style.programs.video import motion, source
 from legacy_style.torch7 import image, image_files, kinds
 
 TOLD = "its EXIF orientation (6: to be turned by 90 degrees) is ignored"
@@ -47,6 +50,71 @@ def test_slow_neural_style(words, size, count, turned):
     loaded = slow._load(turned, 48, slow_options.settings(parsed[0]), said.append)
     assert tuple(loaded.shape[2:]) == size
     assert len(said) == count and all(TOLD in line for line in said)
+
+
+@pytest.mark.parametrize(("words", "size", "count"), [([], (32, 48), 2), (["--exif-rotate"], (48, 32), 0)])
+def test_train(words, size, count, turned, monkeypatch):
+    """The style image and the picture beside checkpoints; each is told of once, however many checkpoints there are."""
+    loss_network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(True))
+    t7.write("loss.t7", network.to_t7(loss_network))
+    shutil.copy(turned, "picture.png")
+    targets = []
+    monkeypatch.setattr(
+        train.PerceptualCriterion,
+        "set_style_target",
+        lambda criterion, style, right=train.PerceptualCriterion.set_style_target: (
+            targets.append(tuple(style.shape[2:])) or right(criterion, style)
+        ),
+    )
+    parsed = train_options.parse(
+        [
+            *("-arch", "c3s1-3", "-padding_type", "reflect", "-loss_network", "loss.t7", "-gpu", "-1"),
+            *(
+                "-content_layers",
+                "2",
+                "-style_layers",
+                "2",
+                "-style_image",
+                turned,
+                "-style_image_size",
+                "48",
+            ),
+            *("--image-dir", ".", "--crop", "16", "-batch_size", "1", "-num_val_batches", "1", "--seed", "1"),
+            *("-num_iterations", "2", "-checkpoint_every", "1", "--picture", "picture.png", *words),
+        ]
+    )
+    assert parsed is not None
+    said = []
+    train.train(
+        train_options.settings(parsed[0]),
+        log=lambda line: None,
+        notice=said.append,
+        on_progress=lambda done: None,
+    )
+    assert targets == [size]
+    with Image.open("checkpoint.png") as painted:
+        assert painted.size[::-1] == size
+    assert len(said) == count and all(TOLD in line for line in said)
+    assert {line.split(":")[0] for line in said} == ({turned, "picture.png"} if count else set())
+
+
+@pytest.mark.parametrize(("words", "size", "count"), [([], (32, 48), 1), (["--exif-rotate"], (48, 32), 0)])
+def test_flow_fits_the_frames_of_artistic_video(words, size, count, turned, monkeypatch, capsys):
+    for number in (1, 2, 3):
+        shutil.copy(turned, f"f{number}.png")
+    shapes = []
+
+    def still(before, after):
+        shapes.extend([before.shape[:2], after.shape[:2]])
+        return np.zeros((2, *before.shape[:2]), np.float32)
+
+    monkeypatch.setattr(motion, "estimator", lambda command: still)
+    assert legacy_style.main(["flow", "f%d.png", "flow", *words]) == 0
+    assert set(shapes) == {size} and len(shapes) == 8
+    assert flo.read("flow/forward_1_2.flo").shape[1:] == size
+    told = capsys.readouterr().err.splitlines()
+    assert told == [line for line in told if line.startswith(f"legacy-style flow: f1.png: {TOLD}")]
+    assert len(told) == count
 
 
 @pytest.mark.parametrize(("words", "size", "count"), [([], (32, 48), 1), (["--exif-rotate"], (48, 32), 0)])
@@ -102,6 +170,8 @@ def test_a_folder_of_images_for_a_video_is_told_of_once(rotate, size, count, tur
         (fast_neural_style.main, ["-help"]),
         (slow_neural_style.main, ["-help"]),
         (legacy_style.main, ["video", "--help"]),
+        (legacy_style.main, ["flow", "--help"]),
+        (train_command.main, ["-help"]),
     ],
 )
 def test_the_option_is_in_the_help(main, words, capsys):

@@ -37,6 +37,26 @@ def computed(x, weight):
     return [y, gram, pooled, grad, product, vector.dot(vector), vector.abs().sum(), y.sum((2, 3)), y.mean()]
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_another_processor_trains_with_the_same_gradients_up_to_roundings(seed):
+    """Convolutions and transposed ones, of as many channels in as out and of others, through autograd."""
+    random = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 12, 8, 10, generator=random, requires_grad=True)
+    down, up = (torch.randn(12, 8, 3, 3, generator=random, requires_grad=True) for _ in range(2))
+
+    def gradients():
+        y = functional.conv_transpose2d(x, up, stride=2, padding=1, output_padding=1)
+        z = functional.conv2d(y, down, padding=1)
+        return [y, z, *torch.autograd.grad(z.square().mean(), (x, up, down))]
+
+    exact = gradients()
+    with OtherProcessor(seed):
+        one, same = gradients(), gradients()
+    for number, (ours, again, theirs) in enumerate(zip(one, same, exact, strict=True)):
+        assert torch.equal(ours, again)
+        assert 1e-8 < ((ours - theirs).norm() / theirs.norm()).item() < 3e-6, number
+
+
 @pytest.fixture
 def operands():
     random = torch.Generator().manual_seed(1)

@@ -543,6 +543,33 @@ def test_a_trained_network_paints_the_video_and_keeps_most_of_the_frame_before(c
     assert blended.steadiness < by_itself.steadiness / 2
 
 
+@pytest.mark.parametrize(
+    ("cards", "gpu", "device"), [(1, None, "cuda:0"), (2, 1, "cuda:1"), (1, -1, "cpu"), (0, None, "cpu")]
+)
+@pytest.mark.parametrize("fast", [None, NETWORK])
+def test_a_gpu_paints_the_video_where_there_is_one(cards, gpu, device, fast, clip, tmp_path, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+
+    class Chosen(Exception):
+        pass
+
+    def load(model, where):
+        chosen.append(str(where))
+        raise Chosen
+
+    def slow(model, losses, gpu, **more):
+        chosen.append("cpu" if gpu < 0 else f"cuda:{gpu}")
+        raise Chosen
+
+    monkeypatch.setattr(run.fast.painter, "load", load)
+    monkeypatch.setattr(run, "FramePainter", slow)
+    with pytest.raises(Chosen):
+        paint(clip, tmp_path / "out.mp4", fast=fast, gpu=gpu)
+    assert chosen == [device]
+
+
 def test_a_painter_that_is_not_there_is_told(clip, tmp_path):
     with pytest.raises(OptionError, match="--fast oil: no such style in the box and no such file; give ink"):
         paint(clip, tmp_path / "out.mp4", fast="oil")
