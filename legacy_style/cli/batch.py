@@ -60,15 +60,3 @@ def _one(options: Options, journal: Journal, paint: Callable[[Options], object])
     except LegacyStyleError as error:
         return PictureOutcome(path, "failed", str(error))
     return PictureOutcome(path, "painted", f"{time.monotonic() - began:.1f} s")
-
-
-def once(notice: Log) -> Log:
-    """`notice`, for lines that it was not told before: every picture of a batch would tell them again."""
-    told: set[str] = set()
-
-    def tell(line: str) -> None:
-        if line not in told:
-            told.add(line)
-            notice(line)
-
-    return tell

@@ -55,9 +55,7 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         return 0
     options, action = parsed
     if action == "version":
-        from legacy_style import __version__
-
-        lua_program.print_line(f"{NAME} {__version__} (legacy-style, a port of {SCRIPT})")
+        lua_program.print_version(NAME, SCRIPT)
         return 0
     if action == "print-options":
         lua_program.print_line(option_table.as_json(options))

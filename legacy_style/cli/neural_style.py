@@ -47,7 +47,7 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         )
         return process.FAILED
     if command is None:
-        sys.stdout.write(help_text(program))
+        lua_program.print_help(program, option_table.ORIGINAL, option_table.EXTENSIONS)
         return 0
     if command.action == "version":
         lua_program.print_version(NAME)
@@ -79,6 +79,7 @@ def _run(command: CommandLine, interrupts: process.Interrupts) -> int:
     from legacy_style.cli.easel import Easel
     from legacy_style.engine import machine
     from legacy_style.programs.neural_style import batch as batches
+    from legacy_style.programs.notices import once
     from legacy_style.toolkit import lossplot
 
     interrupts.check()
@@ -94,17 +95,10 @@ def _run(command: CommandLine, interrupts: process.Interrupts) -> int:
         lua_program.Terminal(NAME, interrupts, live.update, live) as terminal,
         watched(command.watch, terminal.notice) as watcher,
     ):
-        easel = Easel(interrupts, live, batch.once(terminal.notice) if many else terminal.notice, watcher)
+        easel = Easel(interrupts, live, once(terminal.notice) if many else terminal.notice, watcher)
         if not many:
             easel.paint(options, terminal.log, plot)
             return 0
         jobs = batches.jobs(options, command.batch, command.output_dir)
         outcomes = batch.run(jobs, command.output_dir, easel.paint, terminal.log)
         return process.FAILED if any(each.state == "failed" for each in outcomes) else 0
-
-
-def help_text(program: str) -> str:
-    """The original's usage to the letter, then our options under a heading of their own."""
-    heading = "Options of this version, which may stand before and between the others:"
-    extensions = "\n".join(cmdline.describe(option_table.EXTENSIONS))
-    return f"{cmdline.usage(option_table.ORIGINAL, program)}\n{heading}\n{extensions}\n"

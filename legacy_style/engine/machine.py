@@ -1,10 +1,11 @@
 """How the computation is laid out on this machine: memory, and float32 on CUDA.
 
 PyTorch's own number of threads is kept (one per core; OMP_NUM_THREADS is respected), and feature maps are channels-last
-(oneDNN and cuDNN convolve them without reordering). No TF32 on CUDA: its 10-bit mantissa would not be float32. Freed
-memory stays in the process of a command of ours (`keep_freed_memory`); a library call changes no setting of the process
-that outlives it. Denormals are left alone: none occur, the smallest feature map values and gradients other than 0 being
-about 1e-6 and 1e-12 (VGG-16 from noise, gradients normalised or not).
+(oneDNN and cuDNN convolve them without reordering). No TF32 on CUDA but where `kernels.split` asks for it: its 10-bit
+mantissa alone would not be float32. Freed memory stays in the process of a command of ours (`keep_freed_memory`); a
+library call changes no setting of the process that outlives it. Denormals are left alone: none occur, the smallest
+feature map values and gradients other than 0 being about 1e-6 and 1e-12 (VGG-16 from noise, gradients normalised or
+not).
 """
 
 from __future__ import annotations

@@ -22,10 +22,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
-from legacy_style.errors import OptionError
+from legacy_style.errors import LegacyStyleError, OptionError
 
 HOST = "127.0.0.1"
 _OURSELVES = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.ASCII)
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _PATIENCE = 20.0  # seconds that a browser may take to send, or to receive
 _MOST_CONNECTIONS = 64
 _MOST_JSON = 2**16  # bytes of a request that is JSON
@@ -57,7 +58,7 @@ class Request:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "that is too much to ask at once")
         try:
             found = json.loads(self.body.read(self.length))
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise Refused(HTTPStatus.BAD_REQUEST, "the request is not a JSON object")
@@ -142,7 +143,7 @@ class Server:
         if route is None:
             raise Refused(HTTPStatus.NOT_FOUND, "there is nothing of that name")
         length = headers.get("Content-Length", "0")
-        if not (length.isascii() and length.isdigit()):
+        if not _LENGTH.fullmatch(length):
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "the request does not say how long it is")
         named = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
         return route(Request(named, body, int(length)))
@@ -193,6 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
             found = self.server.page.answer(method, self.path, self.headers, self.rfile)  # type: ignore[arg-type]
         except Refused as refusal:
             found = as_json({"error": str(refusal)}, refusal.status)
+        except LegacyStyleError as error:  # of a file that is gone, or a disk that is full
+            found = as_json({"error": str(error)}, HTTPStatus.CONFLICT)
         self.send_response(found.status)
         self.send_header("Content-Type", found.kind)
         if isinstance(found.body, bytes):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from legacy_style.errors import LegacyStyleError
-from legacy_style.files import write_whole
+from legacy_style.files import reason, write_whole
 from legacy_style.programs import examples
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.story import stylize
@@ -69,6 +69,7 @@ class Studio:
         self._changed = threading.Condition()
         self._reading = threading.Lock()  # one upload at a time is decoded
         self._jobs: list[StudioJob] = []
+        self._ordered = 0  # how many there have been, those that were taken out again included
         self._pictures: dict[str, Picture] = {}
         self._photos = [self._take(examples.FOLDER / file, name) for file, name in _PHOTOS.items()]
         self._styles = [self._take(examples.FOLDER / file, name) for file, name in _STYLES.items()]
@@ -189,7 +190,10 @@ class Studio:
             raise Refused(HTTPStatus.BAD_REQUEST, f"{name} did not arrive whole; try again")
         with self._changed:
             path = self.folder / f"upload_{len(list(self.folder.glob('upload_*')))}"
-            write_whole(path, data)
+            try:
+                write_whole(path, data)
+            except OSError as error:
+                raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, f"{name}: {reason(error)}") from None
         try:
             taken = self._take(path, name)
         except LegacyStyleError as error:
@@ -204,7 +208,8 @@ class Studio:
         with self._changed:
             if sum(job.state == "waiting" for job in self._jobs) >= _MOST_WAITING:
                 raise Refused(HTTPStatus.CONFLICT, "so many paintings are waiting that no more are taken now")
-            number = len(self._jobs) + 1
+            self._ordered += 1
+            number = self._ordered
             options = Options(
                 content_image=str(photo.path),
                 style_image=str(style.path),
@@ -253,7 +258,10 @@ class Studio:
         if not job.files:
             raise Refused(HTTPStatus.NOT_FOUND, "it is not painted yet")
         path = Path(job.files[-1])
-        return Answer("image/png", path.read_bytes(), name=path.name)
+        try:
+            return Answer("image/png", path.read_bytes(), name=path.name)
+        except OSError as error:
+            raise Refused(HTTPStatus.NOT_FOUND, f"{path.name}: {error.strerror}") from None
 
 
 def _offered(order: dict[str, Any], name: str, choices: Collection[int]) -> int:

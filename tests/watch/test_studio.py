@@ -119,6 +119,20 @@ def test_what_is_ordered_is_painted_one_after_the_other(here: Here, server: Serv
     assert ask(server, "view?job=1", method="GET")[1].startswith(b"\xff\xd8")
 
 
+def test_no_two_paintings_have_one_number(here: Here, server: Server) -> None:
+    for _ in range(3):
+        ask(server, "start", ORDER)
+    assert ask(server, "remove?job=2")[0] == 200
+    assert ask(server, "start", ORDER)[1] == {"job": 4}
+    here.go.release(3)
+    wait(lambda: here.states() == ["done"] * 3)
+    Path(here.ordered[0].output_image).unlink()
+    for name in ("result", "view"):
+        status, found, _ = ask(server, f"{name}?job=1", method="GET")
+        assert status in (404, 409)
+        assert "pagoda_ink_wash.png" in found["error"]
+
+
 def test_the_same_order_twice_gives_two_files(here: Here, server: Server) -> None:
     for _ in range(2):
         ask(server, "start", ORDER)

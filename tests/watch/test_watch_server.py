@@ -7,11 +7,13 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from legacy_style.errors import OptionError
+from legacy_style.torch7.image import load, to_bytes
 from legacy_style.watch import page
 from legacy_style.watch.server import HOST, Server
 from legacy_style.watch.watcher import Watcher
@@ -137,6 +139,18 @@ def test_what_is_no_request_does_no_harm(server: Server, request_bytes: bytes) -
     assert ask(server)[0] == 200
 
 
+@pytest.mark.parametrize("length", ["9" * 5000, "-3", "1e3", "\u00b2"])
+def test_a_length_that_is_none_is_refused(server: Server, length: str) -> None:
+    assert ask(server, "stop", method="POST", Content_Length=length)[0] == 411
+
+
+def test_a_photograph_that_is_gone_is_said_to_be(server: Server, watcher: Watcher, tmp_path: Path) -> None:
+    watcher.begin("a run", lambda: to_bytes(load(tmp_path / "gone.png")))
+    status, _, body = ask(server, "before")
+    assert status == 409
+    assert "gone.png" in json.loads(body)["error"]
+
+
 def test_too_many_connections_are_closed_and_the_others_go_on(server: Server) -> None:
     idle = [socket.create_connection((HOST, server.port), 5) for _ in range(80)]
     try:
@@ -167,6 +181,7 @@ def test_a_body_that_is_no_json_object_is_refused() -> None:
             ("[1]", 400),
             ("{", 400),
             ("\udc80", 400),
+            ("[" * 60000, 400),
             ("1" * 70000, 413),
             ('{"a": 1}', 200),
         ):

@@ -15,6 +15,7 @@ from legacy_style.cli.progress import ProgressLine
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style import options as option_table
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.notices import once
 from legacy_style.torch7 import cmdline
 
 _EXAMPLE = "give for example --grid style_weight=50,100,500"
@@ -46,7 +47,7 @@ def paint(axes: Sequence[str], words: Sequence[str], folder: str) -> tuple[list[
         process.say("legacy-style", line)
 
     try:
-        easel = Easel(process.Interrupts(), live, batch.once(notice), None)
+        easel = Easel(process.Interrupts(), live, once(notice), None)
         outcomes = batch.run(jobs, folder, easel.paint, log)
     finally:
         live.clear()

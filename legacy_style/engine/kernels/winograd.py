@@ -153,10 +153,6 @@ def scratch_sizes(inputs: int, outputs: int, height: int, width: int) -> dict[st
     }
 
 
-BORDERS = ("zero", "replicate", "reflect", "none")
-"""How `convolve` pads by one pixel; with "none" it does not, and the result is smaller by two."""
-
-
 def convolve(
     kernels: Tensor,
     bias: Tensor | None,
@@ -170,7 +166,8 @@ def convolve(
 
     Everything is float32 on the CPU; bias: (K,) or None. With `positive`, of the shape of x, x counts as 0 where that
     is not above 0. With `turned`, the kernels are turned by 180 degrees and transposed in their channels, as for the
-    gradient: x is (1, K, H, W), and the result (1, C, H, W).
+    gradient: x is (1, K, H, W), and the result (1, C, H, W). `border`: what the padding is, "zero", "replicate" or
+    "reflect"; with "none" there is none, and the result is smaller by two.
     """
     output, points = _OUTPUT, list(range(_SIDE))
     if turned:

@@ -35,9 +35,6 @@ STYLES = {"ink": "ink_wash_painter.pth"}
 
 FORMAT = "legacy-style painter 1"
 
-DEFAULT_SIZE = 1024
-"""The longer side that a photograph is scaled down to, unless another is asked for: strokes are so many pixels wide."""
-
 WHOLE_PIXELS = 2**22
 """Larger pictures are painted in strips, for memory."""
 

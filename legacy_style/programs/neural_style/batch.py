@@ -78,7 +78,7 @@ def _photographs(options: Options, pattern: str) -> Iterator[tuple[Options, str]
     folder = Path(options.style_image)
     styles = _images(folder, "-style_image") if folder.is_dir() else [options.style_image]
     suffix = Path(options.output_image).suffix
-    for style in styles:  # whose targets are then taken once
+    for style in styles:
         for photo in photos:
             name = Path(photo).stem if len(styles) == 1 else f"{Path(photo).stem}_{Path(style).stem}"
             yield options.changed(content_image=photo, style_image=style), name + suffix

@@ -35,24 +35,13 @@ from legacy_style.programs.neural_style.images import check as check_images
 from legacy_style.programs.neural_style.options import Options, as_words
 from legacy_style.programs.neural_style.output import Array, Log, OnPainting, Output, Painting, Result
 from legacy_style.programs.neural_style.settings import Settings, read
+from legacy_style.programs.notices import once
 
 __all__ = ["Losses", "Progress", "Result", "stylize"]
 
 
 def _ignore(line: str) -> None:
     pass
-
-
-def _once(notice: Log) -> Log:
-    """`notice` for lines that it has not been told before."""
-    told: set[str] = set()
-
-    def tell(line: str) -> None:
-        if line not in told:
-            told.add(line)
-            notice(line)
-
-    return tell
 
 
 def stylize(
@@ -86,7 +75,7 @@ def stylize(
         if first.init_image and first.init != "image":
             notice(f"-init_image {first.init_image} is not used, as in the original, without -init image")
         if len(staged) > 1:
-            notice = _once(notice)  # each stage loads the same files
+            notice = once(notice)  # each stage loads the same files
         saved = group.read_together(ranks, first.resume) if first.resume else None
         loaded = load(first, log, notice, ranks)
         painted: Painted | None = None
