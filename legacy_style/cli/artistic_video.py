@@ -48,8 +48,7 @@ def _main(script: str, words: Sequence[str], called: str, interrupts: process.In
         lua_program.print_usage_error(name, error, words, options.ORIGINAL[script], options.EXTENSIONS)
         return process.FAILED
     if parsed is None:
-        heading = "Options of this version, which may stand before and between the others:"
-        sys.stdout.write(f"{options.usage(script, called)}\n{heading}\n{options.extensions()}\n")
+        lua_program.print_help(called, options.ORIGINAL[script], options.EXTENSIONS)
         return 0
     values, given = parsed
     if values["version"]:

@@ -169,15 +169,5 @@ def read_args_file(path: str, table: Sequence[Option], notice: Notice) -> list[s
     return words
 
 
-def usage(program: str, called: str = "") -> str:
-    """The original's usage text, as for help with the name that it was `called` by, or as for an error."""
-    return cmdline.usage(ORIGINAL[program], called)
-
-
-def extensions() -> str:
-    """The lines of usage of our own options."""
-    return "\n".join(cmdline.describe(EXTENSIONS))
-
-
 def _name(key: str) -> str:
     return key.lstrip("-").replace("-", "_")
