@@ -124,6 +124,14 @@ def _precise(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def _add_scaled(grad: Tensor, own: Tensor, scale: float | Tensor) -> None:
+    """grad += scale * own, in one pass where `scale` is a number; `own` may be overwritten."""
+    if isinstance(scale, Tensor):
+        grad.add_(own.mul_(scale))
+    else:
+        grad.add_(own.to(grad.dtype), alpha=scale)
+
+
 def _l1_norm(x: Tensor) -> Tensor:
     return x.abs().sum(dtype=torch.float64)
 
@@ -139,9 +147,9 @@ class ContentLoss(Loss):
         self.target: dict[Rectangle, Tensor] = {}  # rectangle -> feature maps of the content
         self._capturing = self._measuring = False  # the target, the gradient's norm
         self._total: Tensor | None = None  # of squares, or of the gradient's absolute values
-        self._values = 0  # taken in so far
-        self._count: Tensor | None = None  # of the values of all rectangles, ()
-        self._scale: Tensor | None = None  # of the gradient, ()
+        self._values = 0  # captured so far
+        self._count = 0.0  # of the values of all rectangles
+        self._scale: float | Tensor | None = None  # of the gradient
 
     def __str__(self) -> str:
         return "nn.ContentLoss"
@@ -152,15 +160,14 @@ class ContentLoss(Loss):
 
     def capture(self, x: Tensor, where: Rectangle) -> None:
         self._capturing = True
+        self._values += x.numel()
         self.target[where] = _precise(x).clone()
 
     def accumulate(self, x: Tensor, where: Rectangle) -> None:
         difference = x - self._target(where)
         if self._measuring:
-            assert self._count is not None
             self._add(_l1_norm(difference) * 2.0 / self._count)
             return
-        self._values += x.numel()
         # Summed in double: Torch7's sequential float32 sum is off by up to 1% on large layers.
         self._add(difference.square_().sum(dtype=torch.float64))
 
@@ -183,15 +190,17 @@ class ContentLoss(Loss):
         self._total = total if self._total is None else self._total.add_(total)
 
     def sums(self) -> list[Tensor]:
-        """The sum of squares and the number of values; or that of the gradient's absolute values."""
+        """Of a target, the number of values; else the sum of squares, or of the gradient's absolute values."""
         if self._capturing:
-            return []
+            some = next(iter(self.target.values()))
+            return [some.new_full((), self._values, dtype=torch.float64)]
         assert self._total is not None, "a loss without maps"
-        return [self._total] if self._measuring else [self._total, torch.full_like(self._total, self._values)]
+        return [self._total]
 
     def finish(self, sums: list[Tensor]) -> bool:
         if self._capturing:
             self._capturing = False
+            self._count = sums[0].item()  # once and for all: an evaluation waits for no device
             return False
         total, self._total = sums[0], None
         if self._measuring:
@@ -199,20 +208,19 @@ class ContentLoss(Loss):
             self._measuring = False
             self._scale = self._scale / (total + NORM_EPSILON)
             return False
-        self._count = count = sums[1]
-        weight = self.weight(count)
-        self.value = weight * total / count
-        self._scale = 2.0 / count * weight
+        weight = self.weight(self._count)
+        self.value = weight * total / self._count
+        self._scale = 2.0 / self._count * weight
         self._measuring = self.normalize
         return self._measuring
 
-    def weight(self, count: Tensor) -> float | Tensor:
+    def weight(self, count: float) -> float:
         """What the mean of `count` squares is multiplied by."""
         return self.strength
 
     def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:
         if self._scale is not None:
-            grad.add_((x - self._target(where)).mul_(self._scale))
+            _add_scaled(grad, x - self._target(where), self._scale)
 
     def forget(self) -> None:
         self.target = {}
@@ -313,14 +321,17 @@ class StyleLoss(Loss):
         if self._both is None:
             return
         flat = _pixels_by_channels(_precise(x))  # (H*W, C)
-        both = (self._both * self._scale).to(flat.dtype)
+        both, scale = self._both, self._scale
+        if isinstance(scale, Tensor):
+            both, scale = both * scale, 1.0
+        both = both.to(flat.dtype)
         flat_grad = _pixels_by_channels(grad)
         # The same memory, unless the feature maps are a part of larger ones or not channels-last.
         if flat_grad.data_ptr() == grad.data_ptr() and grad.dtype == flat.dtype:
-            flat_grad.addmm_(flat, both)
+            flat_grad.addmm_(flat, both, alpha=scale)
         else:
             own = (flat @ both).view(grad.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
-            grad.add_(own)
+            _add_scaled(grad, own, scale)
 
     def forget(self) -> None:
         self.target = None

@@ -40,11 +40,9 @@ class RegionContentLoss(ContentLoss):
         difference = x - self.target[where]
         weights = self._weights(difference, where)
         if self._measuring:
-            assert self._count is not None
             norm = difference.mul_(weights).abs().sum(dtype=torch.float64)
             self._add(norm * 2.0 / self._count)
             return
-        self._values += x.numel()
         self._add(difference.square_().mul_(weights).sum(dtype=torch.float64))
 
     def backward(self, x: Tensor, grad: Tensor, where: Rectangle) -> None:

@@ -63,7 +63,7 @@ def up_to(layer: str) -> list[tuple[str, ...]]:
 class SummedContentLoss(ContentLoss):
     """strength / 2 * sum (F - P)^2."""
 
-    def weight(self, count: Tensor) -> Tensor:
+    def weight(self, count: float) -> float:
         return self.strength * count / 2
 
 
