@@ -10,6 +10,7 @@ from legacy_style.cli.progress import ProgressLine
 from legacy_style.cli.watching import told_end
 from legacy_style.files import write_whole
 from legacy_style.programs.neural_style import record, story
+from legacy_style.programs.neural_style.kept import Kept
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.output import Painting, Result
 from legacy_style.toolkit import lossplot
@@ -31,6 +32,7 @@ class Easel:
     live: ProgressLine
     notice: Log
     watcher: Watcher | None
+    _kept: Kept = dataclasses.field(default_factory=Kept)
 
     def paint(self, options: Options, log: Log = _ignore, plot: str = "") -> Result:
         """Run `story.stylize`, and draw the losses into the file `plot` where that is named."""
@@ -59,7 +61,12 @@ class Easel:
 
         with told_end(watcher, lambda: kept):
             result = story.stylize(
-                options, log=tell, notice=remark, on_progress=on_progress, on_saved=on_saved
+                options,
+                log=tell,
+                notice=remark,
+                on_progress=on_progress,
+                on_saved=on_saved,
+                kept=self._kept,
             )
         if watcher is not None:
             runs.finish(watcher, result, f"The picture is {options.output_image}")

@@ -12,7 +12,9 @@ from PIL import Image
 from legacy_style.cli import neural_style
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.programs.neural_style.batch import JOURNAL, Journal, digest, jobs
+from legacy_style.programs.neural_style.kept import Kept
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.story import stylize
 
 WORDS = [
     *("-model_file", thin_networks.path("vgg19"), "-image_size", "32", "-gpu", "-1", "-seed", "1"),
@@ -132,6 +134,84 @@ def test_pictures_are_those_of_single_runs(folder: Path) -> None:
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(
         [JOURNAL, "a_ink.png", "a_oil.png", "b_ink.png", "b_oil.png"]
     )
+
+
+def test_pictures_do_not_depend_on_those_before_them(folder: Path) -> None:
+    """Each row takes over what the rows before it left."""
+    Path("photos/bad.png").write_text("no image")
+    rows = [
+        ("a", "ink", ""),
+        ("b", "ink", ""),
+        ("bad", "ink", ""),
+        ("none", "ink", ""),
+        ("a", "oil", ""),
+        ("b", "oil", "-image_size 40"),
+        ("b", "oil", "-image_size 40 -style_scale 0.8"),
+        ("b", "ink", "-init image -init_image photos/a.png"),
+        ("b", "ink", "--precision bfloat16"),
+        ("a", "ink", "-optimizer lbfgs"),
+        ("a", "ink", "--tile 16"),
+        ("a", "ink", "-style_weight 7 -tv_weight 0"),
+        ("a", "ink", "-normalize_gradients 1"),
+        ("b", "ink", "-normalize_gradients 1"),
+        ("b", "ink", "-pooling avg"),
+        ("b", "ink", "-style_layers relu2_1"),
+        ("b", "ink", "--color-transfer mean"),
+        ("a", "ink", "--color-transfer mean"),
+        ("a", "ink", "--mask styles/oil.png"),
+        ("b", "ink", "--mask styles/oil.png"),
+        ("a", "ink", ""),
+    ]
+    options = sorted({word for _, _, more in rows for word in more.split() if word.startswith("-")})
+    lines = [",".join(["content", "style", "output", *(word.lstrip("-") for word in options)])]
+    for number, (photo, style, more) in enumerate(rows):
+        given = dict(zip(more.split()[::2], more.split()[1::2], strict=True))
+        cells = [f"photos/{photo}.png", f"styles/{style}.png", f"{number}.png"]
+        lines.append(",".join([*cells, *(given.get(word, "") for word in options)]))
+    Path("list.csv").write_text("\n".join(lines).replace("color-transfer", "color_transfer"))
+    assert run("--batch", "list.csv", "--output-dir", "out") == 1
+    for number, (photo, style, more) in enumerate(rows):
+        single = ["-content_image", f"photos/{photo}.png", "-style_image", f"styles/{style}.png"]
+        failed = photo in ("bad", "none")
+        assert run(*single, *more.split(), "-output_image", "single.png") == int(failed)
+        if failed:
+            assert not Path(f"out/{number}.png").exists()
+        else:
+            assert Path(f"out/{number}.png").read_bytes() == Path("single.png").read_bytes(), rows[number]
+
+
+def test_stages_of_a_batch_are_those_of_single_runs(folder: Path) -> None:
+    words = ["--stages", "24:2,32:3:style_scale=0.75", "-style_image", "styles/ink.png"]
+    base = [*WORDS[:2], "-gpu", "-1", "-seed", "1", "-optimizer", "adam", "-save_iter", "0", *words]
+    assert neural_style.main([*base, "--batch", "photos", "--output-dir", "out"], "th") == 0
+    for photo in "ab":
+        single = ["-content_image", f"photos/{photo}.png", "-output_image", f"{photo}.png"]
+        assert neural_style.main([*base, *single], "th") == 0
+        for name in (f"{photo}.png", f"{photo}_stage1.png"):
+            assert Path("out", name).read_bytes() == Path(name).read_bytes()
+
+
+def test_the_network_and_the_targets_of_a_style_are_taken_once(folder: Path) -> None:
+    kept = Kept()
+    given = Options(
+        model_file=thin_networks.path("vgg19"), gpu="-1", image_size=32.0, num_iterations=1.0, seed=1.0
+    )
+
+    def said(photo: str, style: str) -> list[str]:
+        lines: list[str] = []
+        options = given.changed(content_image=f"photos/{photo}.png", style_image=f"styles/{style}.png")
+        stylize(options, log=lines.append, save=False, kept=kept)
+        return [
+            line.split()[0]
+            for line in lines
+            if line.startswith(("Successfully", "Setting", "Capturing style"))
+        ]
+
+    assert said("a", "ink") == ["Successfully", *["Setting"] * 6, "Capturing"]
+    assert said("b", "ink") == []
+    Path("styles/ink.png").write_bytes(Path("styles/oil.png").read_bytes())
+    assert said("b", "ink") == ["Capturing"]
+    assert said("a", "oil") == []
 
 
 def test_a_bad_file_stops_nobody_else_and_the_rest_is_not_painted_twice(

@@ -32,6 +32,7 @@ from legacy_style.programs.neural_style import building, pixels, record, regions
 from legacy_style.programs.neural_style.devices import choose_devices
 from legacy_style.programs.neural_style.images import Images, finish, share_images
 from legacy_style.programs.neural_style.images import check as check_images
+from legacy_style.programs.neural_style.kept import Kept, style_targets
 from legacy_style.programs.neural_style.options import Options, as_words
 from legacy_style.programs.neural_style.output import Array, Log, OnPainting, Output, Painting, Result
 from legacy_style.programs.neural_style.settings import Settings, read
@@ -52,13 +53,16 @@ def stylize(
     on_progress: OnPainting | None = None,
     on_saved: Callable[[str], None] = _ignore,
     save: bool = True,
+    kept: Kept | None = None,
 ) -> Result:
     """Run neural_style.lua with `options`.
 
     `log` takes each line that the original prints, `notice` remarks of ours, both without line end. With `save`, files
     are written as the original writes them, and `on_saved` is told the name of each image; where `on_progress` ends the
     run, its image is the result. A KeyboardInterrupt during the optimisation goes on when the image of the last
-    evaluation is saved. Raises the errors of `legacy_style.errors`.
+    evaluation is saved. `kept` takes the network and style targets over from the run before, and leaves them for the
+    next, which changes nothing in the picture; what is not done anew is not logged. Raises the errors of
+    `legacy_style.errors`.
     Where torchrun has started several processes, they share the image; the first one alone reads images, logs, and
     saves, and the others return what they have of the result.
     """
@@ -77,7 +81,9 @@ def stylize(
         if len(staged) > 1:
             notice = once(notice)  # each stage loads the same files
         saved = group.read_together(ranks, first.resume) if first.resume else None
-        loaded = load(first, log, notice, ranks)
+        if ranks.size > 1:  # of which one alone knows the images
+            kept = None
+        loaded = load(first, log, notice, ranks, kept)
         painted: Painted | None = None
         losses: list[Losses] = []
         done, total, seconds = 0.0, sum(each.num_iterations for each in staged), 0.0
@@ -99,6 +105,7 @@ def stylize(
                 save=save,
                 ranks=ranks,
                 stopped_image=last.output_image,
+                kept=kept,
             )
             saved = None
             losses += painted.result.losses
@@ -157,7 +164,13 @@ class Painted:
     is_saved: bool
 
 
-def load(settings: Settings, log: Log = _ignore, notice: Log = _ignore, ranks: Ranks | None = None) -> Loaded:
+def load(
+    settings: Settings,
+    log: Log = _ignore,
+    notice: Log = _ignore,
+    ranks: Ranks | None = None,
+    kept: Kept | None = None,
+) -> Loaded:
     """Choose the devices, look at the images, and read the model."""
     if ranks is None or ranks.rank == 0:  # which reads the images for all
         check_images(settings)
@@ -165,7 +178,8 @@ def load(settings: Settings, log: Log = _ignore, notice: Log = _ignore, ranks: R
     machine.dtype(settings.precision, devices)  # which may refuse it
     if ranks is not None:
         ranks.use(devices[0])
-    return Loaded(devices, building.load_chain(settings, log, notice))
+    read_chain = partial(building.load_chain, settings, log, notice)
+    return Loaded(devices, kept.chain(settings, read_chain) if kept else read_chain())
 
 
 def paint(
@@ -181,12 +195,14 @@ def paint(
     save: bool,
     ranks: Ranks,
     stopped_image: str,
+    kept: Kept | None,
 ) -> Painted:
     """One run with a loaded network, from the image `before` where there is one, or going on from a checkpoint.
 
     `stopped_image`: the file that is written where the callback ends the run.
     """
-    net, images = prepare(settings, loaded, log, notice, ranks, before)
+    ready, known = kept.take(settings) if kept else (None, None)
+    net, images = prepare(settings, loaded, log, notice, ranks, before, ready)
     precision = machine.dtype(settings.precision, loaded.devices)
     inputs = digests(net, images) if settings.checkpoint or saved else {}
     if saved:
@@ -198,7 +214,9 @@ def paint(
     planned = partial(make_plan, settings, net, images, ranks)
     chosen = memory.choose(planned, settings.tile, notice, settings.resume if saved else "")
     tile = chosen.tile
-    session = capture(net, images, settings, log, ranks, tile=tile)
+    targets = style_targets(settings, images, tile) if kept else None
+    styled = targets is not None and targets == known
+    session = capture(net, images, settings, log, ranks, tile=tile, styled=styled)
     start = initial_image(settings, images, session)
     output = Output(
         settings,
@@ -210,13 +228,13 @@ def paint(
         ranks=ranks,
     )
     del images, planned  # for a large image, a good part of the memory
-    kept = {**settings.binding, "tile": tile}
+    bound = {**settings.binding, "tile": tile}
     run = session.optimisation(
         start,
         optimizer,
         precision=precision,
         tf32=settings.precision == "tf32",
-        checkpoint=Checkpoint(settings.checkpoint, output.is_due, kept, inputs)
+        checkpoint=Checkpoint(settings.checkpoint, output.is_due, bound, inputs)
         if settings.checkpoint
         else None,
         on_losses=output.print_losses,
@@ -229,6 +247,8 @@ def paint(
     finished = optimise(run, output, settings)
     if finished.stopped and save:
         output.write(stopped_image, finished.image)
+    if kept:
+        kept.keep(settings, net, targets if session.tile == tile else None)
     result = Result(output.picture(finished.image), finished.losses, finished.stopped)
     return Painted(
         result,
@@ -245,13 +265,17 @@ def prepare(
     notice: Log = _ignore,
     ranks: Ranks | None = None,
     before: Array | None = None,
+    ready: Network | None = None,
 ) -> tuple[Network, Images]:
-    """The network on its devices, and the images."""
+    """The network on its devices, `ready` where it is, and the images."""
     ranks = ranks or Ranks()
     images = share_images(settings, ranks, notice, before)
-    net = building.build_network(settings, loaded.chain, log)
-    net.autotune = settings.autotune
-    network.place(net, loaded.devices, settings.splits, [gpu + 1 for gpu in settings.gpus])
+    if ready is None:
+        net = building.build_network(settings, loaded.chain, log)
+        net.autotune = settings.autotune
+        network.place(net, loaded.devices, settings.splits, [gpu + 1 for gpu in settings.gpus])
+    else:
+        net = ready
     building.check_sizes(net, images)
     parts.check(net, images.content.shape[2], images.content.shape[3], ranks)
     return net, images
@@ -381,8 +405,12 @@ def capture(
     ranks: Ranks | None = None,
     *,
     tile: int = 0,
+    styled: bool = False,
 ) -> Session:
-    """A session with the targets of content and style images, in tiles of side `tile` if not 0."""
+    """A session with the targets of content and style images, in tiles of side `tile` if not 0.
+
+    `styled`: the network has those of the style images.
+    """
     session = Session(net, tile=tile, ranks=ranks)
     log("Capturing content targets\t")
     for line in str(net).split("\n"):
@@ -391,6 +419,10 @@ def capture(
     if guidance is not None:
         regions.guide(net, guidance.content, guidance.weights)
     session.set_content(images.content)
+    if styled:
+        return session
+    for loss in net.losses_from("style"):
+        loss.forget()
     for number, (style, weight) in enumerate(zip(images.styles, settings.blend_weights, strict=True), 1):
         log(f"Capturing style target {number}\t")
         if guidance is not None:
