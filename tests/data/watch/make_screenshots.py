@@ -5,11 +5,13 @@ Run from the checkout, where Chromium is: python tests/data/watch/make_screensho
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -41,16 +43,15 @@ document.querySelector("button.main").click();
 
 def main(size: int, steps: int) -> None:
     with tempfile.TemporaryDirectory() as folder, chromium.browser() as browser:
-        studio = start(folder, "-c", STUDIO, str(size), str(steps))
-        browser.visit(address(studio.stdout), width=1400, height=960)
-        browser.wait_for("run.state === 'waiting'")
-        browser.evaluate(ORDER.format(size=size, steps=steps, kind="style", value=4))
-        browser.evaluate(ORDER.format(size=size, steps=steps, kind="style", value=5))
-        browser.wait_for("document.querySelectorAll('#jobs a').length > 0")
-        browser.wait_for(f"run.points.length > {0.8 * steps} && !after.hidden")
-        browser.evaluate("setSplit(34)")
-        save(browser, "studio.jpg")
-        studio.kill()
+        with started(folder, "-c", STUDIO, str(size), str(steps)) as studio:
+            browser.visit(address(studio.stdout), width=1400, height=960)
+            browser.wait_for("run.state === 'waiting'")
+            browser.evaluate(ORDER.format(size=size, steps=steps, kind="style", value=4))
+            browser.evaluate(ORDER.format(size=size, steps=steps, kind="style", value=5))
+            browser.wait_for("document.querySelectorAll('#jobs a').length > 0")
+            browser.wait_for(f"run.points.length > {0.8 * steps} && !after.hidden")
+            browser.evaluate("setSplit(34)")
+            save(browser, "studio.jpg")
         words = (
             "-content_image examples/coffee.jpg -style_image examples/mosaic.jpg -init image -gpu -1 --watch"
         )
@@ -62,17 +63,24 @@ def main(size: int, steps: int) -> None:
             "-num_iterations",
             str(2 * steps),
         ]
-        run = start(str(CHECKOUT), "-m", "legacy_style", *words.split(), *more)
-        browser.visit(address(run.stderr), width=1200, height=800, dark=True)
-        browser.wait_for(f"run.points.length > {steps} && !after.hidden")
-        browser.evaluate("setSplit(40)")
-        save(browser, "watch.jpg")
-        run.kill()
+        with started(str(CHECKOUT), "-m", "legacy_style", *words.split(), *more) as run:
+            browser.visit(address(run.stderr), width=1200, height=800, dark=True)
+            browser.wait_for(f"run.points.length > {steps} && !after.hidden")
+            browser.evaluate("setSplit(40)")
+            save(browser, "watch.jpg")
 
 
-def start(folder: str, *words: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def started(folder: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python that runs for as long as the block, and is killed then."""
     pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, *words], cwd=folder, stdout=pipe, stderr=pipe, text=True)
+    with subprocess.Popen(
+        [sys.executable, *words], cwd=folder, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def address(stream: io.TextIOBase) -> str:
