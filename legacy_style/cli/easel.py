@@ -10,7 +10,7 @@ from legacy_style.cli.progress import ProgressLine
 from legacy_style.cli.watching import told_end
 from legacy_style.files import write_whole
 from legacy_style.programs.neural_style import record, story
-from legacy_style.programs.neural_style.kept import Kept
+from legacy_style.programs.neural_style.kept import KeptNetwork
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.output import Painting, Result
 from legacy_style.toolkit import lossplot
@@ -32,7 +32,7 @@ class Easel:
     live: ProgressLine
     notice: Log
     watcher: Watcher | None
-    _kept: Kept = dataclasses.field(default_factory=Kept)
+    _kept: KeptNetwork = dataclasses.field(default_factory=KeptNetwork)
 
     def paint(self, options: Options, log: Log = _ignore, plot: str = "") -> Result:
         """Run `story.stylize`, and draw the losses into the file `plot` where that is named."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from legacy_style.errors import LegacyStyleError
 from legacy_style.files import reason, write_whole
 from legacy_style.programs import examples
-from legacy_style.programs.neural_style.kept import Kept
+from legacy_style.programs.neural_style.kept import KeptNetwork
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.story import stylize
 from legacy_style.torch7 import image as torch_image
@@ -71,7 +71,7 @@ class Studio:
         self._reading = threading.Lock()  # one upload at a time is decoded
         self._jobs: list[StudioJob] = []
         self._ordered = 0  # how many there have been, those that were taken out again included
-        self._kept = Kept()
+        self._kept = KeptNetwork()
         self._pictures: dict[str, Picture] = {}
         self._photos = [self._take(examples.FOLDER / file, name) for file, name in _PHOTOS.items()]
         self._styles = [self._take(examples.FOLDER / file, name) for file, name in _STYLES.items()]

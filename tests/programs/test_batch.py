@@ -12,7 +12,7 @@ from PIL import Image
 from legacy_style.cli import neural_style
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.programs.neural_style.batch import JOURNAL, Journal, digest, jobs
-from legacy_style.programs.neural_style.kept import Kept
+from legacy_style.programs.neural_style.kept import KeptNetwork
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.story import stylize
 
@@ -190,7 +190,7 @@ def test_stages_of_a_batch_are_those_of_single_runs(folder: Path) -> None:
 
 
 def test_the_network_and_the_targets_of_a_style_are_taken_once(folder: Path) -> None:
-    kept = Kept()
+    kept = KeptNetwork()
     given = Options(
         model_file=thin_networks.path("vgg19"), gpu="-1", image_size=32.0, num_iterations=1.0, seed=1.0
     )

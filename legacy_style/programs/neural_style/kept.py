@@ -28,7 +28,7 @@ Targets = tuple[object, ...]
 """What the targets of the style images depend on, besides the network."""
 
 
-class Kept:
+class KeptNetwork:
     """Hand the same object to one run after the other: each takes over from the one before what is the same for both.
 
     It holds one network, with the targets of the last style images; nothing while a run has it.

@@ -32,7 +32,7 @@ from legacy_style.programs.neural_style import building, pixels, record, regions
 from legacy_style.programs.neural_style.devices import choose_devices
 from legacy_style.programs.neural_style.images import Images, finish, share_images
 from legacy_style.programs.neural_style.images import check as check_images
-from legacy_style.programs.neural_style.kept import Kept, style_targets
+from legacy_style.programs.neural_style.kept import KeptNetwork, style_targets
 from legacy_style.programs.neural_style.options import Options, as_words
 from legacy_style.programs.neural_style.output import Array, Log, OnPainting, Output, Painting, Result
 from legacy_style.programs.neural_style.settings import Settings, read
@@ -53,7 +53,7 @@ def stylize(
     on_progress: OnPainting | None = None,
     on_saved: Callable[[str], None] = _ignore,
     save: bool = True,
-    kept: Kept | None = None,
+    kept: KeptNetwork | None = None,
 ) -> Result:
     """Run neural_style.lua with `options`.
 
@@ -169,7 +169,7 @@ def load(
     log: Log = _ignore,
     notice: Log = _ignore,
     ranks: Ranks | None = None,
-    kept: Kept | None = None,
+    kept: KeptNetwork | None = None,
 ) -> Loaded:
     """Choose the devices, look at the images, and read the model."""
     if ranks is None or ranks.rank == 0:  # which reads the images for all
@@ -195,7 +195,7 @@ def paint(
     save: bool,
     ranks: Ranks,
     stopped_image: str,
-    kept: Kept | None,
+    kept: KeptNetwork | None,
 ) -> Painted:
     """One run with a loaded network, from the image `before` where there is one, or going on from a checkpoint.
 
