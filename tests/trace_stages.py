@@ -177,7 +177,9 @@ def _noise(given: Settings, recorded: Array) -> Iterator[Difference]:
 def _with_recorded_targets(trace: Trace, net: Network) -> Objective:
     for loss, target in zip(net.losses_from("content"), trace.numbered("content_target"), strict=True):
         height, width = target.shape[1:]
-        loss.target = {((0, height), (0, width)): _tensor(target)}
+        loss.begin()
+        loss.capture(_tensor(target), ((0, height), (0, width)))
+        loss.finish(loss.sums())
     for style_loss, target in zip(net.losses_from("style"), trace.numbered("style_target"), strict=True):
         style_loss.target = torch.from_numpy(target)
     return Objective(net)

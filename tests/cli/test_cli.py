@@ -57,7 +57,7 @@ sys.exit(main(sys.argv[2:]))
 
 INTERRUPTIBLE = """
 import time
-def stylize(options, *, log, notice, on_progress, on_saved):
+def stylize(options, *, log, notice, on_progress, on_saved, kept):
     try:
         log("running")
         time.sleep(60)
@@ -110,7 +110,7 @@ def engine(monkeypatch):
 
 
 def raising(error):
-    def stylize(options, *, log, notice, on_progress, on_saved):
+    def stylize(options, *, log, notice, on_progress, on_saved, kept):
         raise error
 
     return stylize
@@ -273,7 +273,7 @@ def test_the_script_runs_the_other_dialect():
 
 
 def test_lines_go_to_stdout_and_remarks_to_stderr(engine, capsys):
-    def stylize(options, *, log, notice, on_progress, on_saved):
+    def stylize(options, *, log, notice, on_progress, on_saved, kept):
         log("Iteration 1 / 2\t")
         notice("no GPU")
         on_progress(None)
