@@ -18,7 +18,7 @@ from legacy_style.cli.progress import ProgressLine, describe, duration, fit
 PROGRAM = """
 import sys, time, types
 engine = types.ModuleType("legacy_style.programs.neural_style.story")
-def stylize(options, *, log, notice, on_progress, on_saved):
+def stylize(options, *, log, notice, on_progress, on_saved, kept):
     for t in range(1, 4):
         losses = types.SimpleNamespace(total=1e6)
         on_progress(types.SimpleNamespace(iteration=t, num_iterations=3.0, losses=losses, seconds=0.2 * t))

@@ -169,7 +169,7 @@ def share(net: Network, height: int, width: int, count: int, side: int) -> Share
 def summed_bytes(net: Network) -> int:
     """What Gram matrices and losses hand to all-reduce in an evaluation.
 
-    A style loss: C x C products and their number; a content loss: a sum of squares and their number.
+    A style loss: C x C products and their number; a content loss: a sum of squares.
     """
     channels, numbers = 3, 0
     for step in net.steps:
@@ -178,7 +178,7 @@ def summed_bytes(net: Network) -> int:
         elif isinstance(step, StyleLoss):
             numbers += channels**2 + 1
         elif isinstance(step, ContentLoss):
-            numbers += 2
+            numbers += 1
     return DOUBLE * numbers
 
 
