@@ -73,7 +73,10 @@ class Repeated(Generic[T]):
                 self._recorded = self.recorder.record(self.work)
             except RuntimeError as error:
                 self.recorder = None
-                reason = str(error).strip().splitlines() or [type(error).__name__]
+                first: BaseException = error  # what CUDA says of a broken recording only follows from it
+                while first.__context__ is not None:
+                    first = first.__context__
+                reason = str(first).strip().splitlines() or [type(first).__name__]
                 self.notice(f"No CUDA graph could be recorded, so that this run is slower: {reason[0]}")
         if self._recorded is None:
             return self.work()

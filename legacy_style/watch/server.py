@@ -191,6 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, method: str) -> None:
         try:
+            # A Message finds headers whatever their case; to its types it is no Mapping.
             found = self.server.page.answer(method, self.path, self.headers, self.rfile)  # type: ignore[arg-type]
         except Refused as refusal:
             found = as_json({"error": str(refusal)}, refusal.status)
@@ -208,6 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(found.body, bytes):
             self.wfile.write(found.body)
             return
+        # The iterators of answers are generators, which can be closed.
         with contextlib.closing(found.body) as pieces:  # type: ignore[type-var]
             for piece in pieces:
                 self.wfile.write(piece)

@@ -206,6 +206,20 @@ def test_a_loss_that_reads_the_device_is_told_and_runs():
     assert told.losses == plain.losses
 
 
+def test_what_broke_a_recording_is_told_and_not_what_followed_from_it():
+    class Broken:
+        def record(self, work):
+            try:
+                raise RuntimeError("a number was read")
+            finally:
+                raise RuntimeError("the recording is invalid")
+
+    said: list[str] = []
+    repeated = Repeated(lambda: 1, Broken(), said.append)
+    assert [repeated() for _ in range(WARM_UP + 2)] == [1] * (WARM_UP + 2)
+    assert said == ["No CUDA graph could be recorded, so that this run is slower: a number was read"]
+
+
 def test_nothing_is_recorded_on_a_cpu_in_tiles_or_on_several_devices():
     made = session()
     x = torch.zeros(1, 3, 40, 52)

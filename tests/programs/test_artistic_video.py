@@ -298,7 +298,7 @@ def test_lists_of_two_and_what_is_too_much():
         (["-continue_with", "0"], "-continue_with must be a whole number of 1 or more"),
         (["-style_image", "a.png,,b.png"], "empty element"),
         (["-style_blend_weights", "1,3"], "must have the same number of elements"),
-        (["-style_blend_weights", "0"], "can be shared out"),
+        (["-style_blend_weights", "0"], "which nothing can be divided by"),
         (["-output_image", "out.gif"], "unknown image type: gif"),
         (["-output_folder", "nodir/"], "nodir does not exist"),
         (["-content_pattern", "%d_%d.png"], "-content_pattern"),

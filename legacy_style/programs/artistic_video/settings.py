@@ -14,6 +14,7 @@ from legacy_style.errors import OptionError
 from legacy_style.programs.artistic_video import patterns
 from legacy_style.programs.artistic_video.masks import Method
 from legacy_style.programs.artistic_video.options import Values
+from legacy_style.programs.neural_style.settings import blend_weights, optimizer_name
 from legacy_style.torch7 import image as torch_image
 from legacy_style.torch7.cmdline import split_list, tonumber
 
@@ -212,7 +213,7 @@ def _common(values: Values, given: frozenset[str]) -> Common:
         raise OptionError(
             f"-style_image {values['style_image']!r} has an empty element; give file names with commas between"
         )
-    optimizer = _optimizer(_text(values, "optimizer"))
+    optimizer = optimizer_name(_text(values, "optimizer"))
     output = OutputSettings(
         folder=_text(values, "output_folder"),
         image=_text(values, "output_image"),
@@ -228,7 +229,7 @@ def _common(values: Values, given: frozenset[str]) -> Common:
         raise OptionError(f"-gpu {gpu:g} is not a GPU's number; give 0, or -1 for the CPU")
     common = Common(
         style_images=styles,
-        blend_weights=_blend_weights(_text(values, "style_blend_weights"), len(styles)),
+        blend_weights=blend_weights(_text(values, "style_blend_weights"), len(styles)),
         style_scale=scale,
         content_pattern=_text(values, "content_pattern"),
         num_images=_whole(values, "num_images", least=0) or None,
@@ -324,30 +325,5 @@ def _indices(text: str) -> tuple[int, ...]:
     return tuple(whole)
 
 
-def _optimizer(text: str) -> Literal["lbfgs", "adam"]:
-    if text == "lbfgs":
-        return "lbfgs"
-    if text == "adam":
-        return "adam"
-    raise OptionError(f'Unrecognized optimizer "{text}"; give -optimizer lbfgs or adam')
-
-
 def _method(text: str) -> Method:
     return "closestFirst" if text == "closestFirst" else "normalize" if text == "normalize" else "none"
-
-
-def _blend_weights(text: str, count: int) -> tuple[float, ...]:
-    """One weight per style image, of sum 1."""
-    parts = ("1",) * count if text == "nil" else _list(text)
-    if len(parts) != count:
-        raise OptionError(
-            "-style_blend_weights and -style_images must have the same number of elements:"
-            f" there are {len(parts)} weights for {count} images"
-        )
-    weights = [number for number in map(tonumber, parts) if number is not None]
-    total = sum(weights)
-    if len(weights) < count or total == 0 or not math.isfinite(total):
-        raise OptionError(
-            f"-style_blend_weights {text!r} are not numbers that can be shared out; give for example 1,3"
-        )
-    return tuple(weight / total for weight in weights)

@@ -152,7 +152,7 @@ def read(options: Options, ranks: Ranks | None = None, *, save: bool = True) -> 
     settings = Settings(
         content_image=options.content_image,
         style_images=styles,
-        blend_weights=_blend_weights(options.style_blend_weights, len(styles)),
+        blend_weights=blend_weights(options.style_blend_weights, len(styles)),
         image_size=options.image_size,
         style_size=math.ceil(options.style_scale * options.image_size),
         init=_init(options.init),
@@ -176,7 +176,7 @@ def read(options: Options, ranks: Ranks | None = None, *, save: bool = True) -> 
         tv_weight=options.tv_weight,
         pooling=options.pooling,
         normalize=options.normalize_gradients,
-        optimizer=_optimizer(options.optimizer),
+        optimizer=optimizer_name(options.optimizer),
         num_iterations=options.num_iterations,
         learning_rate=options.learning_rate,
         correction=_correction(options.lbfgs_num_correction),
@@ -230,7 +230,8 @@ def _init(text: str) -> Literal["random", "image"]:
     raise OptionError(f'Invalid init type: -init is "{text}"; give random or image')
 
 
-def _optimizer(text: str) -> Literal["lbfgs", "adam"]:
+def optimizer_name(text: str) -> Literal["lbfgs", "adam"]:
+    """-optimizer, also of other programs; OptionError for any other."""
     if text == "lbfgs":
         return "lbfgs"
     if text == "adam":
@@ -242,8 +243,8 @@ def _correction(number: float) -> int:
     return int(min(number, 2**31)) if number > 0 else _CORRECTION
 
 
-def _blend_weights(text: str, count: int) -> tuple[float, ...]:
-    """One weight per style image, of sum 1."""
+def blend_weights(text: str, count: int) -> tuple[float, ...]:
+    """-style_blend_weights for `count` style images, of sum 1, also of other programs; OptionError for what is none."""
     if text == "nil":
         weights = [1.0] * count
     else:
