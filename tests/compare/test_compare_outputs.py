@@ -91,10 +91,8 @@ def test_yesterday_s_results_are_blessed_and_compared_with(call: Call, folder: P
 def test_a_change_since_yesterday_is_found(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call("run", "first.json", *RUN, "--work", "first")
     call("record", "first/pictures")
-    right = settings._blend_weights
-    monkeypatch.setattr(
-        settings, "_blend_weights", lambda *words: tuple(1.1 * each for each in right(*words))
-    )
+    right = settings.blend_weights
+    monkeypatch.setattr(settings, "blend_weights", lambda *words: tuple(1.1 * each for each in right(*words)))
     result = call("run", "first/pictures/manifest.json", *RUN, "--work", "second")
     assert result.exit_code == 1
     assert "different       one: printed first losses: apart by" in result.stdout
