@@ -25,8 +25,8 @@ from legacy_style.programs.fast_neural_style.layers import TotalVariation
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
 from legacy_style.programs.fast_neural_style.slow_options import ORIGINAL, SlowSettings
-from legacy_style.torch7 import image
-from legacy_style.torch7.optim import AdamState, Feval, adam, lbfgs
+from legacy_style.torch7 import descent, image
+from legacy_style.torch7.optim import Feval, lbfgs
 from legacy_style.torch7.random import Generator
 
 Log = Callable[[str], None]
@@ -118,17 +118,13 @@ def _optimise(settings: SlowSettings, feval: Feval, x: Tensor, log: Log) -> None
         most, rate = settings.num_iterations, settings.learning_rate
         lbfgs(feval, vector, max_iter=most, tol_x=0, learning_rate=rate, log=log)
         return
-    state = AdamState()
+    step = descent.stepper(settings.optimizer, vector, settings.learning_rate)
     count = 0
     while (
         count + 1 <= settings.num_iterations
     ):  # as Lua's `for` counts: for ever to inf, and not at all to nan
         count += 1
-        if settings.optimizer == "adam":
-            adam(feval, vector, state, learning_rate=settings.learning_rate)
-        else:
-            _, gradient = feval(vector)
-            vector.add_(gradient, alpha=-settings.learning_rate)
+        step(feval)
 
 
 def name_at(output_image: str, call: int) -> str:

@@ -15,7 +15,7 @@ from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.programs.fast_neural_style import preprocess
 from legacy_style.programs.fast_neural_style.train_options import parse_layers, whole
 from legacy_style.programs.fast_neural_style.values import Distance, Layers, StyleTarget
-from legacy_style.torch7 import cmdline
+from legacy_style.torch7 import cmdline, descent
 from legacy_style.torch7.cmdline import Option, Value
 
 ORIGINAL = (
@@ -52,7 +52,7 @@ EXTENSIONS = (
     Option("--exif-rotate", False, "Turn photographs upright, as their EXIF orientation says"),
 )
 
-OPTIMIZERS = ("lbfgs", "adam", "sgd")
+OPTIMIZERS = ("lbfgs", *descent.NAMES)
 
 
 @dataclass(frozen=True)
