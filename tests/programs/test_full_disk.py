@@ -2,6 +2,7 @@
 
 import os
 import signal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from legacy_style.formats import t7
 from legacy_style.programs.artistic_video import consistency, flo
 from legacy_style.programs.athalye import images as athalye_images
 from legacy_style.programs.neural_style import record
-from legacy_style.programs.video import work
+from legacy_style.programs.video import sink, work
+from legacy_style.programs.video.source import Frame, FrameSource
 from legacy_style.torch7 import image
 
 NO_SPACE = OSError(28, "No space left on device")
@@ -36,6 +38,15 @@ def attach(path: str) -> None:
     record.attach(path, {"versions": versions, "command": []})
 
 
+def film(path: str) -> None:
+    """Two frames of 16x16 pixels as a video or GIF."""
+    frames = [
+        Frame(number, Fraction(number, 25), np.full((16, 16, 3), 90 * number, np.uint8)) for number in (0, 1)
+    ]
+    source = FrameSource("", 16, 16, Fraction(25), Fraction(1, 100), 2, has_sound=False)
+    sink.write(path, frames, source, notice=print, until=None)
+
+
 WRITERS = {
     "out.png": lambda path: image.save(path, np.zeros((3, 2, 2))),
     "theirs.png": lambda path: athalye_images.save(path, np.zeros((2, 2, 3))),
@@ -44,6 +55,8 @@ WRITERS = {
     "mask.pgm": lambda path: consistency.write(path, np.zeros((2, 2), np.uint8)),
     "network.t7": lambda path: t7.write(path, {"a": 1.0}),
     "painted.jpg": attach,
+    "film.mp4": film,
+    "film.gif": film,
     "frames": lambda path: work.WorkFolder(path, {}, fresh=False),
 }
 
@@ -65,6 +78,20 @@ def test_it_is_one_line_with_the_file_and_what_to_do(name, full, tmp_path, monke
     assert "No space left on device; free some space" in err and "Errno" not in err
     left = [each.name for each in tmp_path.rglob("*") if each.is_file()]
     assert left == ([name] if sidecar else [])
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name not in ("painted.jpg", "frames")])
+def test_a_link_stays_one_and_the_file_behind_it_keeps_its_mode(name, tmp_path):
+    (tmp_path / "kept").mkdir()
+    target, link = tmp_path / "kept" / name, tmp_path / name
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    WRITERS[name](str(link))
+    assert link.is_symlink() and target.stat().st_mode & 0o777 == 0o600
+    assert target.read_bytes() != b"old"
+    assert {each.name for each in tmp_path.iterdir()} == {"kept", name}
+    assert [each.name for each in target.parent.iterdir()] == [name]
 
 
 class Full:

@@ -334,7 +334,7 @@ def test_gifs_and_folders_of_frames_go_in_and_out(tmp_path, frames):
     ]
 
 
-@pytest.mark.parametrize("kind", ["webm", "mkv", "avi", "mov"])
+@pytest.mark.parametrize("kind", ["webm", "mkv", "avi", "mov", "m4v"])
 def test_other_kinds_hold_frames_and_sound(kind, clip, tmp_path):
     _, said = paint(clip, tmp_path / f"out.{kind}", iterations=(1, 1), alone=True)
     pictures, _ = video_clips.read(tmp_path / f"out.{kind}")

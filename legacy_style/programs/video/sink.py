@@ -7,17 +7,16 @@ one.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from legacy_style.errors import OptionError
-from legacy_style.files import reason
+from legacy_style.files import reason, replacing
 from legacy_style.programs.video import packages
 from legacy_style.programs.video.source import Frame, FrameSource
 from legacy_style.torch7 import image as torch_image
@@ -31,6 +30,16 @@ _CODECS = {
     ".m4v": "libx264",
     ".webm": "libvpx-vp9",
     ".avi": "mpeg4",
+}
+
+# FFmpeg's names for the kinds of file: the writer gets an open file, and no name to tell them from.
+_FORMATS = {
+    ".mp4": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".m4v": "ipod",
+    ".webm": "webm",
+    ".avi": "avi",
 }
 
 _QUALITY = {
@@ -72,20 +81,17 @@ def write(
         _write_folder(path, frames)
         return
     av = packages.load("av")
-    target = Path(os.path.realpath(path))
-    partial = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
+    suffix = Path(path).suffix.lower()
     try:
-        if target.suffix.lower() == ".gif":
-            _write_gif(partial, frames, source)
-        else:
-            _write_video(partial, frames, source, notice=notice, until=until)
-        partial.replace(target)
+        with replacing(path) as file:
+            if suffix == ".gif":
+                _write_gif(file, frames, source)
+            else:
+                _write_video(file, suffix, frames, source, notice=notice, until=until)
     except (av.error.FFmpegError, OSError) as error:
         raise OptionError(
             f"{path}: the video could not be written: {reason(error, 'choose another name or kind')}"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_folder(path: str, frames: Iterable[Frame]) -> None:
@@ -95,10 +101,10 @@ def _write_folder(path: str, frames: Iterable[Frame]) -> None:
         torch_image.save(Path(path) / name, (frame.picture.transpose(2, 0, 1) + 0.5) / 255)
 
 
-def _write_gif(partial: Path, frames: Iterable[Frame], source: FrameSource) -> None:
+def _write_gif(file: BinaryIO, frames: Iterable[Frame], source: FrameSource) -> None:
     """One palette for all frames, taken from the first one: colours that changed with it would flicker."""
     av = packages.load("av")
-    with av.open(str(partial), "w", format="gif") as container:
+    with av.open(file, "w", format="gif") as container:
         stream = container.add_stream("gif", rate=source.rate)
         stream.pix_fmt = "pal8"
         stream.codec_context.time_base = Fraction(1, 100)
@@ -121,12 +127,17 @@ def _write_gif(partial: Path, frames: Iterable[Frame], source: FrameSource) -> N
 
 
 def _write_video(
-    partial: Path, frames: Iterable[Frame], source: FrameSource, *, notice: Notice, until: Fraction | None
+    file: BinaryIO,
+    suffix: str,
+    frames: Iterable[Frame],
+    source: FrameSource,
+    *,
+    notice: Notice,
+    until: Fraction | None,
 ) -> None:
     av = packages.load("av")
-    suffix = partial.suffix.lower()
     codec = _CODECS[suffix]
-    with av.open(str(partial), "w") as container:
+    with av.open(file, "w", format=_FORMATS[suffix]) as container:
         stream = container.add_stream(codec, rate=source.rate, options=_QUALITY[codec])
         stream.pix_fmt = "yuv420p"
         time_base = _time_base(codec, source)
