@@ -17,8 +17,9 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from PIL import Image
 from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.files import reason, write_whole
 from legacy_style.torch7 import png16
-from legacy_style.torch7.image_files import DEFAULT_MAX_PIXELS, Notice, opened, pillow_to_ourselves
+from legacy_style.torch7.image_files import DEFAULT_MAX_PIXELS, Notice, Opened, opened, pillow_to_ourselves
 
 Array = NDArray[np.float64]
 
@@ -37,6 +38,7 @@ _SAVED_AS = {
     **dict.fromkeys(("png", "PNG"), "PNG"),
     **dict.fromkeys(("ppm", "PPM"), "PPM"),
 }
+_TIFF_BITS = 258  # its tag, BitsPerSample
 _ROWS = 256  # of an image, worked on at a time
 
 _JPEG_QUALITY = 75  # init.lua, saveJPG
@@ -59,8 +61,35 @@ def load(
     with opened(
         path, max_pixels=max_pixels, complete_jpeg=True, exif_rotate=exif_rotate, notice=notice
     ) as file:
-        channels, white = _channels(file.image, file.name, file.data)
-        return _to_double(file.upright(channels), white)
+        return _to_double(*_numbers(file))
+
+
+def load_scaled(
+    path: str | os.PathLike[str],
+    size: float,
+    *,
+    enlarge: bool = True,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    exif_rotate: bool = False,
+    notice: Notice | None = None,
+) -> Array:
+    """`scale(load(path), size)`, bit for bit, in the memory of the file's bytes and the result.
+
+    Without `enlarge` an image that is no larger than `size` is left as it is.
+    """
+    with opened(
+        path, max_pixels=max_pixels, complete_jpeg=True, exif_rotate=exif_rotate, notice=notice
+    ) as file:
+        channels, white = _numbers(file)
+        height, width = channels.shape[:2]
+        if not enlarge and max(width, height) <= size:
+            return _to_double(channels, white)
+        return _scaled(
+            lambda channel, rows: np.multiply(_plane(channels[rows], channel), 1 / white, dtype=np.float64),
+            1 if channels.ndim == 2 else 3,
+            height,
+            *scaled_size(width, height, size),
+        )
 
 
 def scaled_size(width: int, height: int, size: float) -> tuple[int, int]:
@@ -87,6 +116,17 @@ def scale_to(image: Array, width: int, height: int) -> Array:
 
     Rows are scaled first, then columns. Raises OptionError where the result does not fit into memory.
     """
+    return _scaled(
+        lambda channel, rows: image[channel, rows].astype(np.float64), 3, image.shape[1], width, height
+    )
+
+
+def _scaled(
+    pixels: Callable[[int, slice], Array], channels: int, tall: int, width: int, height: int
+) -> Array:
+    """(3, height, width) from an image `tall` pixels high, of whose 3 channels, or of the 1 that all are, `pixels`
+    gives rows as (n, W).
+    """
     too_large = OptionError(
         f"not enough memory for an image of {width}x{height} pixels; choose a smaller size"
     )
@@ -94,9 +134,14 @@ def scale_to(image: Array, width: int, height: int) -> Array:
         raise too_large
     try:
         scaled = np.empty((3, height, width))
-        for channel in range(3):
-            rows = _scale_axis(image[channel].astype(np.float64), width, axis=1)
-            scaled[channel] = _scale_axis(rows, height, axis=0)
+        for channel in range(channels):
+            narrow = np.empty((tall, width))
+            for top in range(0, tall, _ROWS):
+                rows = slice(top, top + _ROWS)
+                # Turned, for numbers side by side are taken together.
+                narrow[rows] = _scale_rows(np.ascontiguousarray(pixels(channel, rows).T), width).T
+            scaled[channel] = _scale_rows(narrow, height)
+        scaled[channels:] = scaled[0]
     except MemoryError:
         raise too_large from None
     return scaled
@@ -169,6 +214,12 @@ def yuv2rgb(image: Array) -> Array:
     return np.stack([y + 1.13983 * v, y - 0.39465 * u - 0.58060 * v, y + 2.03211 * u])
 
 
+def _numbers(file: Opened) -> tuple[NDArray[Any], float]:
+    """The numbers of an opened image as they are to be seen, and the number that is white; see `_channels`."""
+    channels, white = _channels(file.image, file.name, file.data)
+    return file.upright(channels), white
+
+
 def _channels(image: Image.Image, name: str, data: bytes) -> tuple[NDArray[Any], float]:
     """The numbers of an opened image, (H, W) for gray or (H, W, >= 3), and the number that is white."""
     if png16.is_flattened(image):
@@ -184,7 +235,7 @@ def _channels(image: Image.Image, name: str, data: bytes) -> tuple[NDArray[Any],
     if image.mode in ("1", "LA"):
         return np.asarray(image.convert("L")), 255
     if image.mode.startswith("I") or image.mode == "F":
-        numbers, white = np.asarray(image), 1.0 if image.mode == "F" else 65535.0
+        numbers, white = np.asarray(image), 1.0 if image.mode == "F" else _white(image)
         low, high = numbers.min(), numbers.max()
         if not (low >= 0 and high <= white):
             raise UnsupportedError(
@@ -197,42 +248,52 @@ def _channels(image: Image.Image, name: str, data: bytes) -> tuple[NDArray[Any],
     return np.asarray(image.convert("RGB")), 255
 
 
+def _white(image: Image.Image) -> float:
+    """White in an image of mode I or I;16: a TIFF may have from 9 to 16 bits, the others are spread over 16."""
+    bits = cast(Any, image).tag_v2[_TIFF_BITS][0] if image.format == "TIFF" else 16
+    return float(2 ** min(bits, 16) - 1)
+
+
+def _plane(channels: NDArray[Any], channel: int) -> NDArray[Any]:
+    """One channel, (H, W), of (H, W) or (H, W, 3) numbers."""
+    return channels if channels.ndim == 2 else channels[..., channel]
+
+
 def _to_double(channels: NDArray[Any], white: float) -> Array:
     """(H, W) or (H, W, 3) numbers up to `white` to (3, H, W) in [0,1], by multiplying, as in the original."""
     image = np.empty((3, *channels.shape[:2]))
     for channel in range(3):
-        plane = channels if channels.ndim == 2 else channels[..., channel]
-        np.multiply(plane, 1 / white, out=image[channel], dtype=np.float64)
+        np.multiply(_plane(channels, channel), 1 / white, out=image[channel], dtype=np.float64)
     return image
 
 
-def _scale_axis(plane: Array, n: int, *, axis: int) -> Array:
-    """One axis of an (H, W) plane scaled to length `n` (generic/image.c, scaleLinear_rowcol)."""
-    length = plane.shape[axis]
+def _scale_rows(plane: Array, n: int) -> Array:
+    """An (H, W) plane scaled to (n, W) (generic/image.c, scaleLinear_rowcol)."""
+    length = plane.shape[0]
     if n > length:
-        return _enlarge_axis(plane, n, axis)
-    return _shrink_axis(plane, n, axis) if n < length else plane
+        return _enlarge_rows(plane, n)
+    return _shrink_rows(plane, n) if n < length else plane
 
 
-def _enlarge_axis(plane: Array, n: int, axis: int) -> Array:
+def _enlarge_rows(plane: Array, n: int) -> Array:
     """Linear interpolation with the corners aligned, at float32 positions."""
-    last = plane.shape[axis] - 1
+    last = plane.shape[0] - 1
     position = np.arange(n, dtype=np.float32) * (np.float32(last) / np.float32(n - 1))
     position[-1] = last
     index = position.astype(np.intp)
     fraction = position - index.astype(np.float32)
-    left: Array = np.take(plane, index, axis) * _along(1 - fraction, axis)
-    right: Array = np.take(plane, np.minimum(index + 1, last), axis) * _along(fraction, axis)
+    left: Array = np.take(plane, index, 0) * _along(1 - fraction)
+    right: Array = np.take(plane, np.minimum(index + 1, last), 0) * _along(fraction)
     return left + right
 
 
-def _shrink_axis(plane: Array, n: int, axis: int) -> Array:
+def _shrink_rows(plane: Array, n: int) -> Array:
     """The mean over what each target pixel covers, with fractions of pixels at its ends, summed in float32.
 
     All target pixels take their first source pixel, then all their second and so on. Where one has fewer than
     others, zeros are added, which change nothing.
     """
-    length = plane.shape[axis]
+    length = plane.shape[0]
     edges = np.arange(n + 1, dtype=np.float32) * (np.float32(length) / np.float32(n))
     index = edges.astype(np.intp)
     fraction = edges - index.astype(np.float32)
@@ -245,16 +306,16 @@ def _shrink_axis(plane: Array, n: int, axis: int) -> Array:
         weight = np.where(source < end, np.float32(1), np.where(source == end, end_weight, np.float32(0)))
         if tap == 0:
             weight = 1 - fraction[:-1]
-        pixels = np.take(plane, np.minimum(source, length - 1), axis)
-        pixels *= _along(weight, axis)
+        pixels = np.take(plane, np.minimum(source, length - 1), 0)
+        pixels *= _along(weight)
         pixels += total
         total = pixels.astype(np.float32)
         weights += weight
-    return (total / np.expand_dims(weights, 1 - axis)).astype(np.float64)
+    return (total / weights[:, None]).astype(np.float64)
 
 
-def _along(weight: NDArray[np.float32], axis: int) -> Array:
-    return np.expand_dims(weight.astype(np.float64), 1 - axis)
+def _along(weight: NDArray[np.float32]) -> Array:
+    return weight.astype(np.float64)[:, None]
 
 
 def _format_to_save(name: str) -> str:

@@ -12,6 +12,7 @@ import errno
 import io
 import os
 import stat
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -37,6 +38,14 @@ _END_OF_IMAGE = b"\xff\xd9"
 _END_OF_IMAGE_MARKERS = _END_OF_IMAGE * 2**15
 _FILLING = 2**12  # bytes that stand for missing ones: more than the blocks of a row's height take
 _JPEG_MAGIC = b"\xff\xd8\xff"
+
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_ROWS = 257  # its tag, ImageLength
+
+# A block of 8x8 pixels takes a bit or more, so a large JPEG that is much shorter has hardly begun: it would be decoded
+# for many seconds, to a sheet of gray.
+_LARGE_JPEG = 1 << 24  # pixels
+_LEAST_SHARE = 10  # one in so many blocks must have a bit
 
 _SENSELESS = "its header makes no sense"
 
@@ -97,12 +106,16 @@ def opened(
                 io.BytesIO(given + _END_OF_IMAGE_MARKERS if is_jpeg and complete_jpeg else given)
             ) as image:
                 _check_size(image, name, max_pixels)
+                if is_jpeg:
+                    _check_jpeg_holds(image, name, len(data))
                 if scanned is not None and (damage := png.damage(scanned)):
                     raise FormatError(_broken(name, "PNG", damage))
                 if missing := _rows_without_tiles(image):
                     raise FormatError(
-                        _broken(name, "TIFF", f"{missing} of its {image.height} rows are missing")
+                        _broken(name, "TIFF", f"{missing} of its {_tiff_rows(image)} rows are missing")
                     )
+                if image.format == "TIFF":
+                    _decode_tiff(image, name, notice)
                 orientation = _orientation(image)
                 if notice is not None:
                     profile = image.info.get("icc_profile") if scanned is None else scanned.profile
@@ -178,13 +191,51 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         )
 
 
+def _check_jpeg_holds(image: Image.Image, name: str, size: int) -> None:
+    """Raise IncompleteError for a large JPEG that cannot hold a fair part of its pixels."""
+    blocks = -(-image.width // 8) * -(-image.height // 8)
+    if image.width * image.height >= _LARGE_JPEG and 8 * size * _LEAST_SHARE < blocks:
+        raise IncompleteError(name, f"{size} bytes cannot hold {image.width}x{image.height} pixels")
+
+
+def _decode_tiff(image: Image.Image, name: str, notice: Notice | None) -> None:
+    """Decode a TIFF; what libtiff would write to stderr meanwhile is the reason of our error, or else a remark.
+
+    It has its own stderr, file descriptor 2, so that is a temporary file for so long.
+    """
+    with tempfile.TemporaryFile() as heard:
+        stderr = os.dup(2)
+        os.dup2(heard.fileno(), 2)
+        try:
+            image.load()
+            failure = None
+        except (OSError, ValueError, SyntaxError) as error:
+            failure = error
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        heard.seek(0)
+        lines = heard.read().decode(errors="replace").splitlines()
+    if failure is not None:
+        raise FormatError(
+            _broken(name, "TIFF", lines[-1].rstrip(". ") if lines else str(failure))
+        ) from failure
+    if lines and notice is not None:
+        notice(f"{name}: {lines[-1].rstrip('. ')}; part of the picture may be missing")
+
+
 def _rows_without_tiles(image: Image.Image) -> int:
     """How many rows the strips and tiles of a TIFF leave out: Pillow makes them black."""
     boxes = [box for _, box, *_ in cast(Any, image).tile] if image.format == "TIFF" else []
-    covered = np.zeros(image.height if boxes else 0, bool)
+    covered = np.zeros(_tiff_rows(image) if boxes else 0, bool)
     for _, top, _, bottom in boxes:
         covered[top:bottom] = True
     return int((~covered).sum())
+
+
+def _tiff_rows(image: Image.Image) -> int:
+    """The rows of a TIFF as it is stored; `image.height` is that of the picture turned upright."""
+    return int(cast(Any, image).tag_v2[_TIFF_ROWS])
 
 
 def _orientation(image: Image.Image) -> int:
@@ -284,7 +335,10 @@ def _explained(name: str, data: bytes, error: Exception) -> LegacyStyleError:
     what = kinds.name(data)
     if what:
         return UnsupportedError(f"{name}: {what}")
-    kind = "JPEG" if data.startswith(_JPEG_MAGIC) else "PNG" if data.startswith(png.SIGNATURE[:4]) else None
+    magics = {"JPEG": (_JPEG_MAGIC,), "PNG": (png.SIGNATURE[:4],), "TIFF": _TIFF_MAGIC}
+    kind = next((each for each, magic in magics.items() if data.startswith(magic)), None)
+    if kind == "TIFF" and isinstance(error, UnidentifiedImageError):
+        return FormatError(f"{name}: a broken TIFF, or one of a kind that is not read here; save it as a PNG")
     if kind is None and isinstance(error, UnidentifiedImageError):
         return FormatError(
             f"{name}: not an image (begins with {data[:8]!r}); give a JPEG or a PNG, or convert it to one"

@@ -32,7 +32,8 @@ class Scanned:
     """A PNG's chunks: `cleaned` is the file with those alone that make pixels, and EXIF's; `packed` its image data.
 
     `palette` is the number of bytes of the palette in front of the image data, `wrong_sum` the first chunk of pixels
-    whose checksum is wrong, "" if there is none.
+    whose checksum is wrong, "" if there is none; `unknown` the first chunk that says that pixels cannot be understood
+    without it, and is not known, or whose name is none.
     """
 
     cleaned: bytes
@@ -40,6 +41,7 @@ class Scanned:
     packed: list[bytes]
     palette: int = 0
     wrong_sum: str = ""
+    unknown: bytes = b""
     profile: bytes | None = None
     primaries: int = 0
 
@@ -69,6 +71,8 @@ def scan(data: bytes) -> Scanned | None:
                 found.packed.append(body)
             elif kind == b"IEND":
                 break
+        elif not found.unknown and (not kind.isalpha() or kind[:1].isupper()):
+            found.unknown = kind
         elif whole and check == struct.pack(">I", zlib.crc32(kind + body)):
             if kind == b"eXIf" and length <= _LARGEST_EXIF:
                 kept.insert(1, _chunk(kind, body))  # Pillow wants it before the image data
@@ -93,6 +97,8 @@ def damage(scanned: Scanned) -> str:
     if missing := missing_rows(scanned):
         (height,) = struct.unpack_from(">I", scanned.header, 4)
         return f"{missing} of its {height} rows are missing at its end"
+    if scanned.unknown:
+        return f"its chunk {scanned.unknown!r} is needed to understand it, and is not known"
     if scanned.wrong_sum:
         return f"the checksum of its {scanned.wrong_sum} chunk is wrong"
     if scanned.header[9] == _PALETTE and (not scanned.palette or scanned.palette % 3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 from recordings import SHARED, needs_shared
 
-from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
+from legacy_style.errors import FormatError, IncompleteError, LegacyStyleError, OptionError, UnsupportedError
 from legacy_style.programs.athalye import images as athalye_images
 from legacy_style.programs.paper import experiments as paper
 from legacy_style.torch7 import color_profile, image
@@ -414,3 +415,102 @@ def test_the_files_that_were_once_refused(load: Any) -> None:
     assert all(np.array_equal(each, loaded[0]) for each in loaded)
     with pytest.raises(FormatError, match="5 of its 12 rows are missing"):
         load(cases / "png16_7_of_12_rows.png")
+
+
+@pytest.mark.parametrize("kind", [b"ABCD", b"CgBI", b"tE t", b"\0\1\2\3"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_chunk_that_pixels_depend_on_and_nobody_knows_is_refused_as_by_libpng(
+    tmp_path: Path, kind: bytes, behind: bool
+) -> None:
+    content = png(behind=chunk(kind, b"xx")) if behind else png(chunk(kind, b"xx"))
+    with pytest.raises(FormatError, match=r"its chunk b'.*' is needed to understand it, and is not known"):
+        image.load(written(tmp_path, content))
+
+
+def tiff(packed: bytes, *, bits: int = 8, compression: int = 1) -> bytes:
+    """A TIFF of 17x13 gray pixels in one strip."""
+    tags = {
+        256: 17,
+        257: 13,
+        258: bits,
+        259: compression,
+        262: 1,
+        273: 122,
+        277: 1,
+        278: 13,
+        279: len(packed),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + packed
+
+
+def test_twelve_bits_of_a_tiff_are_as_light_as_sixteen(tmp_path: Path) -> None:
+    rows = np.zeros((13, 18), np.uint16)
+    rows[:, :17] = np.linspace(0, 4095, 13 * 17).reshape(13, 17).round()
+    first, second = rows[:, ::2], rows[:, 1::2]  # two numbers take three bytes, a row whole ones
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).astype(np.uint8)
+    stored = packed.reshape(13, 27)[:, :26].tobytes()
+    loaded = image.load(written(tmp_path, tiff(stored, bits=12)))
+    np.testing.assert_array_equal(loaded[0], rows[:, :17] * (1 / 4095))
+
+
+def test_a_turned_tiff_has_all_its_rows(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    loaded = image.load(written(tmp_path, encoded(RGB, "TIFF", exif=exif)))
+    np.testing.assert_array_equal((loaded * 255).round(), np.rot90(RGB, -1).transpose(2, 0, 1))
+
+
+@every_door
+@pytest.mark.parametrize(
+    ("compression", "says"), [(8, "ZIPDecode"), (5, "LZW|not yet in table"), (7, "JPEG")]
+)
+def test_what_libtiff_says_is_the_reason_and_no_line_of_its_own(
+    tmp_path: Path, load: Any, compression: int, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = tiff(RGB.tobytes(), compression=compression)
+    with pytest.raises(FormatError, match=rf"image\.png: a broken TIFF \(.*({says})") as caught:
+        load(written(tmp_path, content))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+def test_a_large_jpeg_without_data_is_refused_before_it_is_decoded(
+    tmp_path: Path, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = encoded(RGB, "JPEG")
+    at = whole.index(b"\xff\xc0") + 5
+    large = whole[:at] + struct.pack(">HH", 65535, 2500) + whole[at + 4 : -2] + end
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    with pytest.raises(IncompleteError, match=r"\d+ bytes cannot hold 2500x65535 pixels"):
+        image.load(written(tmp_path, large))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "I;16", "P"])
+@pytest.mark.parametrize("size", [7, 300, 900])
+def test_an_image_that_is_scaled_while_it_is_read_is_the_same_to_the_bit(
+    tmp_path: Path, mode: str, size: int
+) -> None:
+    pixels = np.random.RandomState(size).randint(0, 256, (600, 300, 3)).astype(np.uint8)
+    picture = Image.fromarray(pixels)
+    stored = (
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 251) if mode == "I;16" else picture.convert(mode)
+    )
+    path = written(tmp_path, encoded(stored, "PNG"))
+    whole = image.load(path)
+    np.testing.assert_array_equal(image.load_scaled(path, size), image.scale(whole, size))
+    smaller = image.load_scaled(path, size, enlarge=False)
+    np.testing.assert_array_equal(smaller, image.scale(whole, size) if size < 600 else whole)
+
+
+def test_a_large_image_that_is_scaled_down_takes_the_memory_of_its_bytes(tmp_path: Path) -> None:
+    path = written(tmp_path, encoded(Image.new("L", (3000, 3000), 99), "PNG"))
+    tracemalloc.start()
+    try:
+        loaded = image.load_scaled(path, 100)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert loaded.shape == (3, 100, 100)
+    assert peak < 6 * 3000 * 3000  # as numbers it takes 24 bytes a pixel

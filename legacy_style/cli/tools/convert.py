@@ -119,9 +119,7 @@ def main(
 
 def caffe_image(path: str) -> Tensor:
     """An image file as the main program shows it to a network, its longer side 256 at most: (1, 3, H, W)."""
-    loaded = torch_image.load(path)
-    if max(loaded.shape[1:]) > 256:
-        loaded = torch_image.scale(loaded, 256)
+    loaded = torch_image.load_scaled(path, 256, enlarge=False)
     return torch.from_numpy(pixels.preprocess(loaded)).float()[None]
 
 

@@ -129,9 +129,7 @@ def loaded(paths: list[Path], size: int, doing: str) -> Iterator[Tensor]:
     for number, path in enumerate(paths, 1):
         if number % 10 == 1 or number == len(paths):
             click.echo(f"{doing}: image {number} of {len(paths)}", err=True)
-        image = torch_image.load(path)
-        if max(image.shape[1:]) > size:
-            image = torch_image.scale(image, size)
+        image = torch_image.load_scaled(path, size, enlarge=False)
         yield torch.from_numpy(pixels.preprocess(image)).float()[None]
 
 

@@ -9,6 +9,7 @@ weights in half precision. Large photographs are painted in strips, with the res
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -150,7 +151,4 @@ def load_photograph(path: str, size: float) -> NDArray[np.float64]:
 
     Raises OptionError, FormatError, UnsupportedError.
     """
-    photograph = image.load(path, exif_rotate=True)
-    if size and max(photograph.shape) > size:
-        photograph = image.scale(photograph, size)
-    return np.ascontiguousarray(photograph)
+    return image.load_scaled(path, size or math.inf, enlarge=False, exif_rotate=True)

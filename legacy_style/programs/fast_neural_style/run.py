@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -169,8 +170,8 @@ def choose_device(settings: FastSettings, notice: Log) -> torch.device:
 
 def load_image(path: str, settings: FastSettings, notice: Log) -> NDArray[np.float64]:
     """An image as the settings want it: RGB in [0,1], (3, H, W), scaled."""
-    loaded = image.load(path, max_pixels=settings.max_pixels, exif_rotate=settings.exif_rotate, notice=notice)
-    return image.scale(loaded, settings.image_size) if settings.image_size > 0 else loaded
+    load = partial(image.load_scaled, size=settings.image_size) if settings.image_size > 0 else image.load
+    return load(path, max_pixels=settings.max_pixels, exif_rotate=settings.exif_rotate, notice=notice)
 
 
 class CommandPainter:

@@ -152,5 +152,5 @@ def _load(path: str, size: float, settings: SlowSettings, notice: Log) -> Tensor
         raise OptionError(
             f"{path}: cannot be scaled to {size:.14g}; give a number of pixels, for example 512"
         )
-    loaded = image.scale(image.load(path, exif_rotate=settings.exif_rotate, notice=notice), size)
+    loaded = image.load_scaled(path, size, exif_rotate=settings.exif_rotate, notice=notice)
     return torch.from_numpy(settings.preprocessing.preprocess(loaded).astype(np.float32))[None]

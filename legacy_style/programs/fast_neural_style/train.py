@@ -167,8 +167,9 @@ def _criterion(settings: TrainingSettings, device: torch.device, notice: Log) ->
         network, settings.content, settings.style, style_target=settings.style_target
     )
     if settings.task == "style":
-        loaded = image.load(settings.style_image, exif_rotate=settings.exif_rotate, notice=notice)
-        picture = image.scale(loaded, settings.style_image_size)
+        picture = image.load_scaled(
+            settings.style_image, settings.style_image_size, exif_rotate=settings.exif_rotate, notice=notice
+        )
         style = torch.from_numpy(settings.preprocessing.preprocess(picture.astype(np.float32)))[None]
         criterion.set_style_target(style.to(device, memory_format=torch.channels_last))
     return criterion
@@ -178,9 +179,9 @@ def _criterion(settings: TrainingSettings, device: torch.device, notice: Log) ->
 def _paint(trainer: Trainer) -> None:
     """Paint the photograph of --picture as NAME.png."""
     settings = trainer.settings
-    photograph = image.load(settings.picture, exif_rotate=settings.exif_rotate)
-    if max(photograph.shape) > PICTURE_SIZE:
-        photograph = image.scale(photograph, PICTURE_SIZE)
+    photograph = image.load_scaled(
+        settings.picture, PICTURE_SIZE, enlarge=False, exif_rotate=settings.exif_rotate
+    )
     x = torch.from_numpy(settings.preprocessing.preprocess(photograph).astype(np.float32))[None]
     trainer.model.eval()
     y = trainer.model(x.to(trainer.device, memory_format=torch.channels_last))

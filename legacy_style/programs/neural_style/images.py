@@ -68,32 +68,36 @@ def load_images(settings: Settings, notice: Log = _ignore, before: Array | None 
 
     `before`: the result of an earlier stage, RGB (3, H, W), in place of the init image's file.
     """
-
-    def load(path: str) -> Array:
-        return torch_image.load(
-            path, max_pixels=settings.max_pixels, exif_rotate=settings.exif_rotate, notice=notice
-        )
-
+    load, load_scaled = (
+        partial(each, max_pixels=settings.max_pixels, exif_rotate=settings.exif_rotate, notice=notice)
+        for each in (torch_image.load, torch_image.load_scaled)
+    )
     mode = settings.color_transfer
-    picture = load(settings.content_image)
-
-    def transferred(style: Array) -> Array:
-        return colors.before(mode, picture, [style])[1][0] if mode else style
 
     def gray(image: Array) -> Array:
         return colors.before(mode, image, [])[0] if mode else image
 
-    content = torch_image.scale(picture, settings.image_size)
-    styles = [
-        _caffe_units(torch_image.scale(transferred(load(path)), settings.style_size))
-        for path in settings.style_images
-    ]
+    if mode:  # it looks at all of the pixels
+        picture = load(settings.content_image)
+        content = torch_image.scale(picture, settings.image_size)
+        styles = [
+            torch_image.scale(colors.before(mode, picture, [load(path)])[1][0], settings.style_size)
+            for path in settings.style_images
+        ]
+    else:
+        content = load_scaled(settings.content_image, settings.image_size)
+        styles = [load_scaled(path, settings.style_size) for path in settings.style_images]
     init = None
     if settings.init_image != "" or before is not None:
         loaded = load(settings.init_image) if before is None else before
         if settings.init == "image":
             init = _caffe_units(gray(torch_image.scale_to(loaded, content.shape[2], content.shape[1])))
-    return Images(_caffe_units(gray(content)), styles, init, content if settings.keeps_content else None)
+    return Images(
+        _caffe_units(gray(content)),
+        [_caffe_units(style) for style in styles],
+        init,
+        content if settings.keeps_content else None,
+    )
 
 
 def share_images(
