@@ -8,6 +8,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NoReturn
+
+from legacy_style.cli import process
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line behind the usage, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(process.plain(message))
 
 
 def add_run_options(group: argparse._ActionsContainer, due: str) -> None:

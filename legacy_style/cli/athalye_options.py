@@ -19,7 +19,7 @@ NETWORK = "imagenet-vgg-verydeep-19.mat"
 def parser(flavour: Flavour) -> argparse.ArgumentParser:
     """The options of one version, its defaults, and ours in a group of their own."""
     current = flavour == "current"
-    result = argparse.ArgumentParser(
+    result = arguments.Parser(
         description="Paint the content image in the style of the others: anishathalye/neural-style"
         + ("" if current else " as the Chinese-painting fork of 2017 had it")
         + ", on the PyTorch network of legacy-style."

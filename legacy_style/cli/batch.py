@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from legacy_style.cli import process
 from legacy_style.errors import LegacyStyleError
 from legacy_style.programs.neural_style.batch import Journal, names
 from legacy_style.programs.neural_style.options import Options
@@ -33,17 +34,21 @@ def run(
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     journal = Journal(folder)
+
+    def tell(line: str) -> None:
+        log(process.plain(line))
+
     outcomes = []
     for number, options in enumerate(jobs, 1):
-        log(f"{number} of {len(jobs)}: {options.content_image} -> {options.output_image}")
+        tell(f"{number} of {len(jobs)}: {options.content_image} -> {options.output_image}")
         outcome = _one(options, journal, paint)
         if outcome.state == "failed":
-            log(f"left out: {outcome.detail}")
+            tell(f"left out: {outcome.detail}")
         outcomes.append(outcome)
     width = max(len(each.path) for each in outcomes)
     log("")
     for each in outcomes:
-        log(f"{each.state:<8}{each.path:<{width}}  {each.detail}")
+        tell(f"{each.state:<8}{each.path:<{width}}  {each.detail}")
     failed = sum(each.state == "failed" for each in outcomes)
     log(names(jobs) + (f", {failed} failed" if failed else ""))
     return outcomes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 
@@ -62,10 +63,18 @@ def _call(words: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        error.show()
+        _show(error)
         if hint := hints.of_words(words):
             process.say(NAME, hint)
         return error.exit_code
+
+
+def _show(error: click.ClickException) -> None:
+    """What click shows of an error, whose last line is one whatever was typed."""
+    shown = io.StringIO()
+    error.show(shown)
+    usage, label, _ = shown.getvalue().partition("Error: ")
+    print(f"{usage}{label}{process.plain(error.format_message())}", file=sys.stderr, flush=True)
 
 
 class _Commands(click.Group):

@@ -64,7 +64,7 @@ def _work(command: CommandLine, interrupts: process.Interrupts) -> int:
         from legacy_style.programs.neural_style.story import list_layers
 
         for line in list_layers(command.options):
-            lua_program.print_line(line)
+            process.echo(line)
     elif command.action == "print-plan":
         from legacy_style.programs.neural_style.story import plan
 

@@ -63,7 +63,7 @@ def parser(*, ours: bool = True) -> argparse.ArgumentParser:
 
     Without `ours`, what it had before there were tiles and checkpoints.
     """
-    result = argparse.ArgumentParser(
+    result = arguments.Parser(
         prog=NAME,
         description="Gatys, Ecker, Bethge, A Neural Algorithm of Artistic Style (2015): its experiments.",
     )

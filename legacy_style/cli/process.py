@@ -26,7 +26,8 @@ from legacy_style.errors import LegacyStyleError, RankError
 FAILED = 1
 BROKEN_PIPE = 141  # 128 + SIGPIPE, a shell's status for a program that wrote to nobody
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Those of ASCII and Latin-1, Unicode's two line ends, and what turns the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class Interrupts:
@@ -168,8 +169,13 @@ def say(name: str, message: str) -> None:
         _abandon_streams()
 
 
+def echo(line: str, *, err: bool = False) -> None:
+    """One line to stdout, or to stderr, whatever is in `line`: what a command of ours found."""
+    print(plain(line), file=sys.stderr if err else sys.stdout, flush=True)
+
+
 def plain(text: str) -> str:
-    """`text` with control characters written out: a carriage return would let what follows overwrite the line."""
+    """`text` with control characters written out: they would break the line, or tell the terminal what to do."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 

@@ -2,10 +2,13 @@
 
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
+import thin_networks
 
-from legacy_style.cli import hints, legacy_style, th
+from legacy_style.cli import athalye, hints, legacy_style, neural_style, paper, th
+from legacy_style.formats.caffe import caffemodel
 
 KEYS = ("-content_image", "-image_size", "-gpu", "-normalize_gradients", "--exif-rotate", "--tile")
 
@@ -129,7 +132,50 @@ def test_a_missing_file_whose_name_was_changed_on_its_way_is_one_line_with_a_hin
     assert capsys.readouterr().err.endswith(f"; {QUOTED}\n")
 
 
-def test_a_line_break_in_a_file_s_name_breaks_no_line(capsys, tmp_path):
-    assert legacy_style.main(["paint", f"{tmp_path}/a\nb.jpg", f"{tmp_path}/b.png"]) == 1
+ODD = "a\nb\r\t\x1b[31m\x85\x9b\u2028\u2029\u202e\N{LATIN SMALL LETTER E WITH ACUTE}"
+SHOWN = r"a\nb\r\t\x1b[31m\x85\x9b\u2028\u2029\u202e\N{LATIN SMALL LETTER E WITH ACUTE}".replace(
+    r"\N{LATIN SMALL LETTER E WITH ACUTE}", "\N{LATIN SMALL LETTER E WITH ACUTE}"
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (legacy_style.main, ["paint", ODD, "b.png"]),
+        (legacy_style.main, ["inspect", "a.t7", ODD]),
+        (legacy_style.main, ["inspect", ODD]),
+        (legacy_style.main, [f"--{ODD}"]),
+        (neural_style.main, ["-model_file", "a", "-content_image", ODD]),
+        (neural_style.main, ["-optimizer", ODD]),
+        (neural_style.main, ["--batch", ODD, "--output-dir", "b"]),
+        (athalye.main, ["--content", "a.jpg", "--styles", "b.jpg", "--output", "c.jpg", "--overwrite", ODD]),
+        (athalye.main, ["--content", "a.jpg", "--styles", "b.jpg", "--output", "c.jpg", "--network", ODD]),
+        (paper.main, ["matrix", "--content", ODD, "--style", "b.jpg"]),
+        (paper.main, [ODD]),
+    ],
+)
+def test_whatever_a_name_or_a_value_has_the_error_is_one_line(program, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.t7").touch()
+    try:
+        assert program(words) != 0
+    except SystemExit as end:
+        assert end.code != 0
     err = capsys.readouterr().err
-    assert err.startswith(f"legacy-style: {tmp_path}/a\\nb.jpg: ") and err.count("\n") == 1
+    (line,) = [line for line in err.split("\n") if "a\\nb" in line]
+    # Python's own writing, in argparse and in click, shows what we show.
+    assert SHOWN in line and not set(ODD[:-1]) & set(line) - set("ab[31m")
+
+
+def test_names_of_layers_cannot_tell_the_terminal_what_to_do(capsys, tmp_path):
+    net = thin_networks.load("oddconv")
+    net.layers[1].name = ODD
+    network = str(tmp_path / "m.caffemodel")
+    caffemodel.write(network, net)
+    for program, words in (
+        (legacy_style.main, ["inspect", network]),
+        (neural_style.main, ["--list-layers", "-model_file", network]),
+    ):
+        assert program(words) == 0
+        out = capsys.readouterr().out
+        assert SHOWN in out and not set(ODD[:-1]) & set(out) - set("ab[31m\n")

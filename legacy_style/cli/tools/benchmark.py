@@ -34,6 +34,7 @@ import click
 import torch
 from torch import Tensor
 
+from legacy_style.cli import process
 from legacy_style.cli.tools import scaling
 from legacy_style.engine import machine
 from legacy_style.engine import memory as planning
@@ -106,7 +107,7 @@ def speed(
         return
     net = turns.build_network(model)
     if not as_json:
-        click.echo(_line(_HEAD))
+        process.echo(_line(_HEAD))
     for size, optimizer in itertools.product(sizes, optimizers):
         height, width = size * 3 // 4, size
         gflop = sum(4e-9 * weight.numel() * h * w for weight, h, w in turns.weights(net, height, width))
@@ -331,7 +332,7 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
     for name, value in result.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {each}" for key, each in value.items())
-        click.echo(f"{name:<34}{value}")
+        process.echo(f"{name:<34}{value}")
 
 
 main.add_command(scaling.main)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import click
 
+from legacy_style.cli import process
 from legacy_style.engine import colors
 from legacy_style.torch7 import image as torch_image
 
@@ -40,4 +41,4 @@ def main(image: str, reference: str, output: str, mode: str) -> None:
         torch_image.save(output, colors.after(mode, other, picture))
     else:
         torch_image.save(output, colors.match(picture, other, mode))
-    click.echo(f"{output}: the colours of {reference}")
+    process.echo(f"{output}: the colours of {reference}")

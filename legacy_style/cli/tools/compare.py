@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from legacy_style.cli import process
 from legacy_style.cli.legacy_style import NAME
 from legacy_style.cli.progress import LiveLine
 from legacy_style.compare import files, manifest, pair, record, report, rows, runner
@@ -152,7 +153,7 @@ def run(
         outcomes = runner.run_manifest(wanted, found, settings, console)
     except KeyboardInterrupt:
         console.clear()
-        click.echo(f"Stopped. The same command goes on from what is in {work}.", err=True)
+        process.echo(f"Stopped. The same command goes on from what is in {work}.", err=True)
         return 130
     console.clear()
     report_path = report_path or work / "report.html"
@@ -164,8 +165,8 @@ def run(
         report.write_junit(junit_path, outcomes, about.title)
     kinds = [outcome.verdict.kind for outcome in outcomes]
     for outcome in outcomes:
-        click.echo(f"{outcome.verdict.kind:15} {outcome.row.name}: {outcome.verdict.because[0]}")
-    click.echo(
+        process.echo(f"{outcome.verdict.kind:15} {outcome.row.name}: {outcome.verdict.because[0]}")
+    process.echo(
         ", ".join(f"{kinds.count(kind)} {kind}" for kind in reversed(KINDS)) + f". Report: {report_path}"
     )
     failed = "different" in kinds or (strict and "not comparable" in kinds)
@@ -183,7 +184,7 @@ def record_command(folder: Path, output: Path | None, tolerances: tuple[str, ...
     path = output or folder / "manifest.json"
     made = record.manifest_of(folder, path, manifest.parse_tolerances(tolerances))
     manifest.write(made, path)
-    click.echo(f"{path}: {len(made.rows)} rows. Compare with: {NAME} compare run {shlex.quote(str(path))}")
+    process.echo(f"{path}: {len(made.rows)} rows. Compare with: {NAME} compare run {shlex.quote(str(path))}")
 
 
 def _models_at_hand() -> tuple[Path, ...]:
@@ -202,7 +203,7 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
         sha256=sha256,
         urls=(url,),
     )
-    download.fetch(entry, path.parent, notice=lambda line: click.echo(line, err=True), most=_MOST)
+    download.fetch(entry, path.parent, notice=lambda line: process.echo(line, err=True), most=_MOST)
 
 
 class _Console(LiveLine):
@@ -218,7 +219,7 @@ class _Console(LiveLine):
             self.done += 1
             self.running = {key: text for key, text in self.running.items() if key[0] != tick.row}
             self.clear()
-            click.echo(f"[{self.done}/{self.total}] {tick.row}: {tick.text}", err=True)
+            process.echo(f"[{self.done}/{self.total}] {tick.row}: {tick.text}", err=True)
             return
         seed = "" if tick.seed is None else f" seed {tick.seed}"
         self.running[tick.row, tick.seed] = f"{tick.row}{seed} {tick.iteration}/{tick.of:g}, {tick.text}"

@@ -22,6 +22,7 @@ import click
 import torch
 from torch import Tensor
 
+from legacy_style.cli import process
 from legacy_style.files import write_whole
 from legacy_style.formats import model_files
 from legacy_style.programs.neural_style import pixels
@@ -80,18 +81,18 @@ def main(
     convert.kind_of(output)
     if image is not None:
         image_files.check(image)
-    click.echo(f"Reading {source}", err=True)
+    process.echo(f"Reading {source}", err=True)
     net = model_files.load(
         source, matconvnet_orientation=matconvnet_orientation, allow_torchvision=allow_torchvision
     )
     if until:
         net = convert.until(net, until)
     tried = convert.test_image(*convert.input_size(net)) if image is None else caffe_image(image)
-    click.echo(f"Writing {output}", err=True)
+    process.echo(f"Writing {output}", err=True)
     convert.write(output, net, form)
     if prototxt:
         write_whole(prototxt, convert.prototxt(net).encode("utf-8", "surrogateescape"))
-    click.echo("Reading it back, and running an image through both", err=True)
+    process.echo("Reading it back, and running an image through both", err=True)
     written = convert.check(output, net, form)
     differences, ended = convert.compare(net, written, tried)
     size = Path(output).stat().st_size
@@ -114,7 +115,7 @@ def main(
         return
     show(differences, ended)
     rounded = " after rounding to half precision" if half else ""
-    click.echo(f"{output}: {size} bytes; all {blobs} blobs read back bit for bit{rounded}")
+    process.echo(f"{output}: {size} bytes; all {blobs} blobs read back bit for bit{rounded}")
 
 
 def caffe_image(path: str) -> Tensor:
@@ -126,11 +127,11 @@ def caffe_image(path: str) -> Tensor:
 def show(differences: list[convert.Difference], ended: str) -> None:
     """Prints the table, and why it is shorter than the network."""
     if not differences and ended:
-        click.echo(f"No image was run through both: {ended}")
+        process.echo(f"No image was run through both: {ended}")
         return
     width = max([len(d.layer) for d in differences], default=5)
-    click.echo(f"{'layer':{width}}  largest difference  of outputs up to")
+    process.echo(f"{'layer':{width}}  largest difference  of outputs up to")
     for d in differences:
-        click.echo(f"{d.layer:{width}}  {d.difference:18.6g}  {d.largest:16.6g}")
+        process.echo(f"{d.layer:{width}}  {d.difference:18.6g}  {d.largest:16.6g}")
     if ended:
-        click.echo(f"The image went no further: {ended}")
+        process.echo(f"The image went no further: {ended}")

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
 from legacy_style.cli import batch, process
 from legacy_style.cli.easel import Easel
 from legacy_style.cli.progress import ProgressLine
@@ -40,7 +38,7 @@ def paint(axes: Sequence[str], words: Sequence[str], folder: str) -> tuple[list[
 
     def log(line: str) -> None:
         live.clear()
-        click.echo(line)
+        process.echo(line)
 
     def notice(line: str) -> None:
         live.clear()

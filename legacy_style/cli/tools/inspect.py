@@ -17,6 +17,7 @@ from typing import Any
 import click
 from PIL import Image
 
+from legacy_style.cli import process
 from legacy_style.files import replacing
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe.netparam import NetParameter
@@ -104,13 +105,13 @@ def parsed_size(text: str) -> tuple[int, int]:
 def show_head(net: NetParameter, known: str | None, unasked: bool) -> None:
     """Prints what the file is."""
     kind = f"Caffe {net.version}" if net.version else "not Caffe's own format"
-    click.echo(f"{net.path}: {kind}{f', network {net.name!r}' if net.name else ''}")
+    process.echo(f"{net.path}: {kind}{f', network {net.name!r}' if net.name else ''}")
     if not unasked:
-        click.echo(f"registry: {known or 'no published file has this checksum'}")
+        process.echo(f"registry: {known or 'no published file has this checksum'}")
     if net.mean_pixel is not None:
-        click.echo("mean pixel (BGR): " + ", ".join(f"{value:g}" for value in net.mean_pixel))
+        process.echo("mean pixel (BGR): " + ", ".join(f"{value:g}" for value in net.mean_pixel))
     for note in net.notes:
-        click.echo(f"the file says {note}")
+        process.echo(f"the file says {note}")
 
 
 def show_table(rows: list[inspection.LayerRow], height: int, width: int) -> None:
@@ -126,10 +127,10 @@ def show_table(rows: list[inspection.LayerRow], height: int, width: int) -> None
             table.append((cells if index == 0 else [""] * len(cells)) + blob_cells(blob))
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     for line in table:
-        click.echo("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
+        process.echo("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
     total = sum(row.parameters for row in rows)
-    click.echo(f"{total} parameters. Outputs are for images of {height}x{width} (height x width).")
-    click.echo("* may be named by -content_layers and -style_layers")
+    process.echo(f"{total} parameters. Outputs are for images of {height}x{width} (height x width).")
+    process.echo("* may be named by -content_layers and -style_layers")
 
 
 def blob_cells(blob: inspection.BlobRow | None) -> list[str]:
@@ -179,6 +180,6 @@ def diff(a: str, b: str, orientation: str, as_json: bool) -> int:
         for line in lines:
             factor = "" if line.factor is None else f" by {line.factor:.6g}"
             largest = "" if math.isnan(line.largest) else f", largest difference {line.largest:.6g}"
-            click.echo(f"{line.layer:{width}}  {line.relation}{factor}{largest if line.largest else ''}")
-        click.echo(f"{first.path} and {second.path}: {verdict}")
+            process.echo(f"{line.layer:{width}}  {line.relation}{factor}{largest if line.largest else ''}")
+        process.echo(f"{first.path} and {second.path}: {verdict}")
     return 0 if verdict.startswith("the same") else 1

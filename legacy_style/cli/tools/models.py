@@ -20,6 +20,7 @@ from pathlib import Path
 
 import click
 
+from legacy_style.cli import process
 from legacy_style.cli.progress import LiveLine
 from legacy_style.errors import LegacyStyleError
 from legacy_style.toolkit import download, known_files
@@ -145,7 +146,7 @@ def list_files(entries: list[Entry], folder: Path, as_json: bool) -> None:
         size = "?" if entry.bytes is None else megabytes(entry.bytes)
         remarks = "" if entry.pinned else " (no published checksum)"
         mark = "here" if there else "-"
-        click.echo(f"{entry.name:{width}}  {mark:4}  {size:>9}  {entry.purpose}{remarks}")
+        process.echo(f"{entry.name:{width}}  {mark:4}  {size:>9}  {entry.purpose}{remarks}")
 
 
 def verified(entries: list[Entry], folder: Path) -> Iterator[RegistryAnswer]:
@@ -160,7 +161,7 @@ def verified(entries: list[Entry], folder: Path) -> Iterator[RegistryAnswer]:
         else:
             yield answer(entry.name, partial(download.verify, entry, folder))
     if not (entries or present):
-        click.echo(f"{folder}: none of the known files is there", err=True)
+        process.echo(f"{folder}: none of the known files is there", err=True)
 
 
 def fetched(entries: list[Entry], folder: Path, force: bool, progress: bool) -> Iterator[RegistryAnswer]:
@@ -197,7 +198,7 @@ def report(answers: Iterator[RegistryAnswer], as_json: bool) -> bool:
         got.append(item)
         if not as_json:
             said = item.says if item.says.startswith(item.name) else f"{item.name}: {item.says}"
-            click.echo(said if item.ok else f"legacy-style: {said}", err=not item.ok)
+            process.echo(said if item.ok else f"legacy-style: {said}", err=not item.ok)
     if as_json:
         click.echo(json.dumps([asdict(item) for item in got], indent=2, ensure_ascii=False))
     return all(item.ok for item in got)
@@ -219,12 +220,12 @@ class Line:
         step = done * 10 // total if total else done >> 27
         if self.wanted and not self.live.shown and step != self.last:
             self.last = step
-            click.echo(f"{self.name}: {share}", err=True)
+            process.echo(f"{self.name}: {share}", err=True)
 
     def notice(self, text: str) -> None:
         """Prints a remark on a line of its own."""
         self.live.clear()
-        click.echo(text, err=True)
+        process.echo(text, err=True)
 
 
 def megabytes(count: int) -> str:

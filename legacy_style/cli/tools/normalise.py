@@ -20,6 +20,7 @@ import click
 import torch
 from torch import Tensor
 
+from legacy_style.cli import process
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
 from legacy_style.programs.neural_style import pixels
@@ -95,15 +96,15 @@ def main(
         click.echo(json.dumps(answer, indent=2))
     else:
         show(rows, len(used), len(held))
-        click.echo(f"{output}: {Path(output).stat().st_size} bytes")
-    click.echo(
+        process.echo(f"{output}: {Path(output).stat().st_size} bytes")
+    process.echo(
         "Its losses are far smaller than those of the network that it was made from, so that the default -tv_weight"
         " smooths everything away, to a gray sheet: give -tv_weight 0",
         err=True,
     )
     worst = max((row.change for row in rows), default=0.0)
     if worst > MOST_CHANGE and not half:
-        click.echo(f"legacy-style: the function changed by {worst:.2g} of the largest output", err=True)
+        process.echo(f"legacy-style: the function changed by {worst:.2g} of the largest output", err=True)
         return 1
     return 0
 
@@ -128,7 +129,7 @@ def loaded(paths: list[Path], size: int, doing: str) -> Iterator[Tensor]:
     """The images in Caffe units, (1, 3, H, W), one at a time, with a line of progress for every tenth."""
     for number, path in enumerate(paths, 1):
         if number % 10 == 1 or number == len(paths):
-            click.echo(f"{doing}: image {number} of {len(paths)}", err=True)
+            process.echo(f"{doing}: image {number} of {len(paths)}", err=True)
         image = torch_image.load_scaled(path, size, enlarge=False)
         yield torch.from_numpy(pixels.preprocess(image)).float()[None]
 
@@ -136,7 +137,7 @@ def loaded(paths: list[Path], size: int, doing: str) -> Iterator[Tensor]:
 def show(rows: list[normalise.Deviation], measured: int, held: int) -> None:
     """Prints the table of deviations."""
     width = max([len(row.layer) for row in rows], default=5)
-    click.echo(f"{held} images held back, {measured} measured; mean activations against 1:")
-    click.echo(f"{'layer':{width}}  mean |m-1|  largest |m-1|  silent channels  change of the function")
+    process.echo(f"{held} images held back, {measured} measured; mean activations against 1:")
+    process.echo(f"{'layer':{width}}  mean |m-1|  largest |m-1|  silent channels  change of the function")
     for r in rows:
-        click.echo(f"{r.layer:{width}}  {r.mean:10.4g}  {r.largest:13.4g}  {r.silent:15}  {r.change:22.3g}")
+        process.echo(f"{r.layer:{width}}  {r.mean:10.4g}  {r.largest:13.4g}  {r.silent:15}  {r.change:22.3g}")

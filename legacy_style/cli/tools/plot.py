@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import click
 
+from legacy_style.cli import process
 from legacy_style.errors import OptionError
 from legacy_style.files import write_whole
 from legacy_style.programs.neural_style import record
@@ -34,4 +35,4 @@ def main(pictures: tuple[str, ...], output: str, layers: bool) -> None:
             raise OptionError(f"{picture}: holds no losses; make the picture with --metadata")
         curves += lossplot.curves(picture, found, layers=layers)
     write_whole(output, lossplot.draw(curves, output))
-    click.echo(f"{output}: {len(curves)} curve{'s' if len(curves) > 1 else ''}")
+    process.echo(f"{output}: {len(curves)} curve{'s' if len(curves) > 1 else ''}")

@@ -30,6 +30,7 @@ import torch
 import torch.distributed as dist
 
 import legacy_style.programs.neural_style.story as stylize
+from legacy_style.cli import process
 from legacy_style.engine import machine, memory, network
 from legacy_style.engine.losses import ContentLoss, StyleLoss
 from legacy_style.engine.network import Network
@@ -209,10 +210,10 @@ def measure_command(size: int, num_iterations: int, optimizer: str) -> None:
         found = measure(quick_options(size, num_iterations, optimizer, folder))
     if found is None:
         return
-    click.echo(f"{found.seconds:.3f} s an evaluation, {found.talking:.3f} s of it in torch.distributed")
+    process.echo(f"{found.seconds:.3f} s an evaluation, {found.talking:.3f} s of it in torch.distributed")
     for kind in sorted(found.run):
         calls = found.calls[kind]
-        click.echo(
+        process.echo(
             f"{kind:9} {found.evaluation[kind]:>10} B an evaluation, {calls} calls; {found.run[kind]} B in all"
         )
 
@@ -225,11 +226,11 @@ def table(counts: tuple[int, ...], megapixels: float, tile: int) -> None:
     """What the busiest of COUNTS processes owns, holds, computes, sends and sums in an evaluation."""
     side = math.isqrt(round(megapixels * 1e6))
     net = bundled_network()
-    click.echo("| processes | owned, Mpx | held / owned | tiles | TFLOP | halo sent, MB | summed, MB |")
-    click.echo("|---|---|---|---|---|---|---|")
+    process.echo("| processes | owned, Mpx | held / owned | tiles | TFLOP | halo sent, MB | summed, MB |")
+    process.echo("|---|---|---|---|---|---|---|")
     for count in counts:
         found = share(net, side, side, count, tile)
-        click.echo(
+        process.echo(
             f"| {found.parts} | {found.owned / 1e6:.2f} | {found.held / found.owned:.3f} | {found.tiles}"
             f" | {found.flops / 1e12:.2f} | {found.sent / 1e6:.2f} | {found.summed * (count > 1) / 1e6:.2f} |"
         )
@@ -258,4 +259,4 @@ def alone(megapixels: float) -> None:
 def _tell(what: str, megapixels: float, work: Callable[[], object]) -> None:
     began = time.perf_counter()
     work()
-    click.echo(f"{what:18} {(time.perf_counter() - began) / megapixels:.3f} s a megapixel")
+    process.echo(f"{what:18} {(time.perf_counter() - began) / megapixels:.3f} s a megapixel")

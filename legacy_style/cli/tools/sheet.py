@@ -61,7 +61,7 @@ def main(
     if not results:
         raise OptionError("there are no pictures to put on a sheet; name some, or a folder of them")
     write_whole(output, contactsheet.draw(contactsheet.arrange(results, columns), size))
-    click.echo(f"{output}: {len(results)} picture{'s' if len(results) > 1 else ''}")
+    process.echo(f"{output}: {len(results)} picture{'s' if len(results) > 1 else ''}")
     if failed:
         raise LegacyStyleError(f"{failed} of the pictures could not be painted")
 

@@ -61,4 +61,4 @@ def style_dataset(
         notice=partial(process.say, "legacy-style style-dataset"),
     )
     parts = " and ".join(f"{count} for {part}" for part, count in counts.items())
-    click.echo(f"{output_file}: {parts}")
+    process.echo(f"{output_file}: {parts}")
