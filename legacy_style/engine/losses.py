@@ -13,23 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from legacy_style.engine.kernels import grams
 from legacy_style.engine.tiles import Rectangle
 
 NORM_EPSILON = 1e-8
 """neural_style.lua: added to the L1 norm under -normalize_gradients."""
-
-
-_GRAM_BLOCK = 256
-"""Pixels whose products are summed in float32, no more than the BLAS of the original took at a time. MKL adds up
-thousands in a row, and then G - T near the optimum, and with it the gradient, is ten times less exact than the
-original's.
-"""
-
-_GRAM_BATCH = 2**18
-"""Elements of the blocks' products that are held at a time; they fit into the cache."""
-
-_GRAM_BLOCK_ON_GPU = 8192
-"""GPUs split the sum themselves, and would wait for small blocks."""
 
 
 class Loss:
@@ -45,13 +33,15 @@ class Loss:
     `name` is unique within a network. `source` names the image that targets are taken from ("content", "style"), ''
     for none; `blend_weight` is what the image that is captured counts. `value` is the loss at the last evaluation, None
     where it has none; `finish` may leave it in a tensor without dimensions, which the objective reads with all others.
-    A loss that never waits for its device can be part of a CUDA graph. `keeps_maps` tells the memory plan that the
+    A loss that never waits for its device can be part of a CUDA graph. `tf32` is set where the products of a gradient
+    may be rounded to that. `keeps_maps` tells the memory plan that the
     target is as large as the maps. `reach` matters for image losses alone: x then covers so many more pixels on every
     side of `where`, as far as there are any; `pixels_around` tells them apart.
     """
 
     keeps_maps = False
     reach = 0
+    tf32 = False
 
     def __init__(self, name: str, source: str = "") -> None:
         self.name, self.source = name, source
@@ -91,27 +81,8 @@ def pixels_around(where: Rectangle, reach: int) -> tuple[int, int]:
 
 
 def gram_matrix(x: Tensor) -> Tensor:
-    """F F^T of feature maps x (1, C, H, W), F being (C, H*W): a (C, C) matrix, not normalised.
-
-    Products are float32, and are summed in float64 over blocks of pixels: one float32 sum over a large image loses
-    digits that the difference of two Gram matrices needs. Source: Gatys, Ecker, Bethge (2015), eq. 3; neural_style.lua,
-    GramMatrix.
-    """
-    flat = _pixels_by_channels(_precise(x))  # (H*W, C)
-    pixels, channels = flat.shape
-    total = flat.new_zeros((channels, channels), dtype=torch.float64)
-    block = _GRAM_BLOCK if x.device.type == "cpu" else _GRAM_BLOCK_ON_GPU
-    count = pixels // block
-    blocks = flat[: count * block].view(count, block, channels)
-    # Of the symmetric matrix, the lower left quarter need not be computed; small matrices are not worth it.
-    half = channels // 2 if channels >= 64 else channels
-    for some in torch.split(blocks, max(_GRAM_BATCH // channels**2, 1)):
-        first, second = some[:, :, :half], some[:, :, half:]
-        total[:half] += torch.bmm(first.transpose(1, 2), some).sum(0, dtype=torch.float64)
-        total[half:, half:] += torch.bmm(second.transpose(1, 2), second).sum(0, dtype=torch.float64)
-    total[half:, :half] = total[:half, half:].T
-    rest = flat[count * block :]
-    return total.add_(rest.T @ rest)
+    """F F^T of feature maps x (1, C, H, W), F being (C, H*W): a (C, C) float64 matrix, not normalised."""
+    return grams.products(_pixels_by_channels(x))
 
 
 def _pixels_by_channels(x: Tensor) -> Tensor:
@@ -261,14 +232,13 @@ class StyleLoss(Loss):
             self._take(x)
             return
         assert self._both is not None
-        flat = _pixels_by_channels(_precise(x))
-        norm = _l1_norm(flat @ self._both.to(flat.dtype))
+        norm = _l1_norm(grams.product(_pixels_by_channels(x), self._both, tf32=self.tf32))
         self._norm = norm if self._norm is None else self._norm.add_(norm)
 
     def _take(self, x: Tensor) -> None:
         self._count += x.numel()
-        gram = gram_matrix(x)
-        self._products = gram if self._products is None else self._products.add_(gram)
+        products = gram_matrix(x)
+        self._products = products if self._products is None else self._products.add_(products)
 
     def sums(self) -> list[Tensor]:
         """The number of values, (), and F F^T, (C, C); or the L1 norm of the gradient, ()."""
@@ -320,17 +290,16 @@ class StyleLoss(Loss):
         """With G from the forward pass, and F as x is *now*."""
         if self._both is None:
             return
-        flat = _pixels_by_channels(_precise(x))  # (H*W, C)
+        flat, flat_grad = _pixels_by_channels(x), _pixels_by_channels(grad)  # (H*W, C)
         both, scale = self._both, self._scale
         if isinstance(scale, Tensor):
             both, scale = both * scale, 1.0
-        both = both.to(flat.dtype)
-        flat_grad = _pixels_by_channels(grad)
         # The same memory, unless the feature maps are a part of larger ones or not channels-last.
-        if flat_grad.data_ptr() == grad.data_ptr() and grad.dtype == flat.dtype:
-            flat_grad.addmm_(flat, both, alpha=scale)
+        if flat_grad.data_ptr() == grad.data_ptr():
+            grams.add_product(flat_grad, flat, both, scale, tf32=self.tf32)
         else:
-            own = (flat @ both).view(grad.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+            own = grams.product(flat, both, tf32=self.tf32)
+            own = own.view(grad.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
             _add_scaled(grad, own, scale)
 
     def forget(self) -> None:

@@ -88,6 +88,8 @@ class Network:
                 for layer in self.layers
             ]
         self.dtype, self.tf32 = dtype, tf32
+        for loss in self.losses:
+            loss.tf32 = tf32
         for layer, exact in zip(self.layers, self._exact, strict=True):
             vars(layer).update(exact)
             self.put(layer, layer.device)

@@ -10,8 +10,8 @@ Cores (2022); CUTLASS's 3xTF32. A layer's error against float64 is 6e-6 to 2e-5 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,14 +30,16 @@ def has_units(device: torch.device) -> bool:
 
 
 @contextlib.contextmanager
-def allowed() -> Iterator[None]:
-    """cuDNN may round what it multiplies to TF32 in here."""
+def allowed(what: Literal["conv", "matmul"] = "conv") -> Iterator[None]:
+    """cuDNN's convolutions, or cuBLAS's products, may round what they multiply to TF32 in here."""
     # As in machine.float32: PyTorch 2.9 and later refuse to tell the older setting beside the newer one.
-    owner: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    owner: Any = torch.backends.cudnn if what == "conv" else matmul
     name: str = "allow_tf32"
     value: bool | str = True
-    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
-        owner, name, value = owner.conv, "fp32_precision", "tf32"
+    if hasattr(matmul, "fp32_precision"):
+        name, value = "fp32_precision", "tf32"
+        owner = owner.conv if what == "conv" else owner
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -54,8 +56,8 @@ def convolve_rounded(weight: Tensor, bias: Tensor | None, x: Tensor, pad: tuple[
 
 def split_kernels(weight: Tensor) -> Tensor:
     """Kernels (K, C, kH, kW) as `convolve` takes them: (K, 3C, kH, kW), channels-last, to be met by `_split`."""
-    high = _high(weight)
-    parts = torch.cat([high, high, weight - high], 1)
+    some = high(weight)
+    parts = torch.cat([some, some, weight - some], 1)
     return parts.contiguous(memory_format=torch.channels_last)
 
 
@@ -75,8 +77,24 @@ def convolve(kernels: Tensor, bias: Tensor | None, x: Tensor, pad: tuple[int, in
     return result
 
 
-def _high(x: Tensor) -> Tensor:
+def high(x: Tensor) -> Tensor:
+    """What TF32 can hold of x, float32."""
     return torch.bitwise_and(x.view(torch.int32), _HIGH).view(torch.float32)
+
+
+def bands(flat: Tensor) -> Sequence[Tensor]:
+    """The rows of `flat` (N, C), so many at a time that their `halves` are BAND elements or a few more."""
+    return torch.split(flat, max(BAND // (2 * flat.shape[1]) // 1024, 1) * 1024)
+
+
+def halves(flat: Tensor) -> Tensor:
+    """`flat` (N, C) as high and low: (N, 2C)."""
+    channels = flat.shape[1]
+    parts = flat.new_empty((len(flat), 2 * channels))
+    some, low = parts[:, :channels], parts[:, channels:]
+    torch.bitwise_and(flat.view(torch.int32), _HIGH, out=some.view(torch.int32))
+    torch.sub(flat, some, out=low)
+    return parts
 
 
 def _split(x: Tensor, top: int, bottom: int) -> Tensor:
@@ -87,8 +105,8 @@ def _split(x: Tensor, top: int, bottom: int) -> Tensor:
     parts[:, :, : first - top] = 0
     parts[:, :, last - top :] = 0
     x, inner = x[:, :, first:last], parts[:, :, first - top : last - top]
-    high, low, again = torch.split(inner, c, 1)
-    torch.bitwise_and(x.view(torch.int32), _HIGH, out=high.view(torch.int32))
-    torch.sub(x, high, out=low)
-    again.copy_(high)
+    some, low, again = torch.split(inner, c, 1)
+    torch.bitwise_and(x.view(torch.int32), _HIGH, out=some.view(torch.int32))
+    torch.sub(x, some, out=low)
+    again.copy_(some)
     return parts
