@@ -155,7 +155,11 @@ def a_step_that_overshot_is_taken_back() -> str:
         seen: list[torch.Tensor] = []
 
         def feval(
-            x: torch.Tensor, _: object = None, slope: torch.Tensor = slope, seen: list[torch.Tensor] = seen
+            x: torch.Tensor,
+            _: object = None,
+            slope: torch.Tensor = slope,
+            seen: list[torch.Tensor] = seen,
+            **_more: bool,
         ) -> tuple[float, torch.Tensor]:
             seen.append(x.clone())
             return 0.0, -slope + 1e-3 * x + 1e3 * (x - 10).clamp(min=0) ** 3

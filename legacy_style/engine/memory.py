@@ -34,6 +34,12 @@ _LIBRARIES = 130_000_000
 # 2048 pixels with both optimisers, the peaks were 0.91 to 1.12 times as planned.
 _HOLES = 0.6
 
+ON_HOST = "What the optimiser keeps does not fit onto the GPU: it is in this computer's memory, and slower"
+
+# A GPU's steps have the gradient in a place of their own and take intermediate vectors, and while one evaluation is
+# under way the image of the one before it waits for its losses.
+_VECTORS_OF_STEPS = 6
+
 _FLOAT = 4  # bytes; whatever the precision, capturing and the first evaluations are float32, and the peak is theirs
 
 
@@ -172,9 +178,7 @@ def choose(plan: Callable[[], Plan], asked: int, notice: Callable[[str], None], 
     if found.tile and not asked:
         notice(f"The image does not fit into memory in one piece: working in tiles of {found.tile} pixels")
     if found.pairs_on_host:
-        notice(
-            "What the optimiser keeps does not fit onto the GPU: it is in this computer's memory, and slower"
-        )
+        notice(ON_HOST)
     if found.tile:
         machine.spare_memory()
     return found
@@ -231,6 +235,8 @@ def _with_tiles(
         memory["the image and its gradient"] = 3 * vector
     else:
         memory |= {purpose: count * vector for purpose, count in vectors.items()}
+        if card is not None:
+            memory["an iteration's intermediate vectors"] = _VECTORS_OF_STEPS * vector
     memory["content targets"] = _targets(net, height, width)
     memory["feature maps and their gradients"] = peak
     memory["convolution by Winograd"] = _scratch(net, [(height, width), *styles], side)

@@ -11,6 +11,7 @@ import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
@@ -23,8 +24,10 @@ from legacy_style.engine import cards, checkpoint, graphs
 from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.graphs import Recorder, Repeated
 from legacy_style.engine.machine import in_float32
+from legacy_style.engine.memory import ON_HOST
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.processes.group import Ranks, write_together
+from legacy_style.engine.readings import Reading
 from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.torch7 import optim
 
@@ -69,10 +72,24 @@ OnProgress = Callable[[Progress], object]
 
 
 class Feval(Protocol):
-    def __call__(self, x: Tensor, slope: Tensor | None = None) -> tuple[float, Tensor]:
+    def __call__(
+        self, x: Tensor, slope: Tensor | None = None, *, blind: bool = False
+    ) -> tuple[float, Tensor]:
         """f(x) and its gradient, flat. `slope`, (), may have been left on the device by the step that led to x: where
         it would have ended the run, NoWayDown is raised, and nothing is reported of x.
+
+        A caller that goes on `blind` does without f, which may be nan: then nobody waits for it, and x is reported, or
+        NoWayDown raised, in the call after this one.
         """
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """An evaluation whose losses are not read yet; `image`, None for x itself, is what was evaluated."""
+
+    reading: Reading
+    has_slope: bool
+    image: Tensor | None
 
 
 class NoWayDown(Exception):
@@ -155,13 +172,16 @@ class Deferral:
 
 
 class Optimisation:
-    """One optimisation from `start` (1, 3, H, W), which is changed in place.
+    """One optimisation from `start` (1, 3, H, W), which is changed in place, unless a GPU has no room for what the
+    optimiser keeps: then a copy in the computer's memory is.
 
     `precision`, `tf32`: what the layers compute in after the first FLOAT32_EVALUATIONS. `on_losses` is called with the
     number of an evaluation and its losses, also where these are not finite any more, `on_progress` after that where
     they are; a run ends where it returns something true. Where `ranks` share the image, `start` is what this process
     owns. `recorder` records evaluations and steps, None: where that can be done; `notice` takes the line that says that
-    it cannot. Losses that are not finite end the run, but where `may_diverge`: then they are reported as others are.
+    it cannot. `ahead`: whether to launch an evaluation before the losses of the one before it are read, where the
+    optimiser can; None: on one GPU, but not where there is a checkpoint. Losses that are not finite end the run, but
+    where `may_diverge`: then they are reported as others are.
     `smaller` gives the objective in smaller tiles, for when a GPU's memory is full, and a line on that.
 
     A checkpoint holds x, the state of the optimiser, and the number `calls` of evaluations before x; a run that goes on
@@ -185,6 +205,7 @@ class Optimisation:
         recorder: Recorder | None = None,
         notice: Callable[[str], None] = lambda line: None,
         smaller: Callable[[], tuple[Objective, str] | None] = lambda: None,
+        ahead: bool | None = None,
     ) -> None:
         self.may_diverge = may_diverge
         self.objective, self.x, self.optimizer = objective, start, optimizer
@@ -203,6 +224,10 @@ class Optimisation:
         self.recorder = graphs.recorder_for(objective, start) if recorder is None else recorder
         self._launch: Repeated[tuple[Tensor, Tensor]] | None = None
         self._notice, self._smaller = notice, smaller
+        alone_on_gpu = start.device.type == "cuda" and self.ranks.size == 1
+        self._ahead = alone_on_gpu and checkpoint is None if ahead is None else ahead
+        self._launched: deque[_Launched] = deque()
+        self._began_to_evaluate = self._is_on_host = False
         self.began = time.monotonic()
 
     def resume(self, path: str, content: Mapping[str, Any]) -> None:
@@ -223,7 +248,11 @@ class Optimisation:
             Losses(tuple(content), tuple(style), total, *map(tuple, others))
             for content, style, total, *others in content["losses"]
         ]
-        self.optimizer.unpack(content["optimizer"], self.x)
+        try:
+            self.optimizer.unpack(content["optimizer"], self.x)
+        except torch.OutOfMemoryError as error:
+            self._move_to_host(error)
+            self.optimizer.unpack(content["optimizer"], self.x)
 
     @in_float32
     def run(self) -> Finished:
@@ -233,7 +262,12 @@ class Optimisation:
         """
         stopped = False
         try:
-            self.optimizer.minimise(self.feval, self.x, self.calls, self._repeat)
+            try:
+                self.optimizer.minimise(self.feval, self.x, self.calls, self._repeat)
+            except torch.OutOfMemoryError as error:
+                self._move_to_host(error)
+                self.optimizer.minimise(self.feval, self.x, self.calls, self._repeat)
+            self._report_all()
             self.deferral.end()
         except Stopped:
             stopped = True
@@ -242,16 +276,35 @@ class Optimisation:
             self.objective.network.compute_in(self.exact)
         return Finished(self.image(), self.losses, stopped)
 
-    def feval(self, x: Tensor, slope: Tensor | None = None) -> tuple[float, Tensor]:
+    def feval(self, x: Tensor, slope: Tensor | None = None, *, blind: bool = False) -> tuple[float, Tensor]:
         """As in `Feval`; reports the evaluation."""
-        self.settled = self.calls
+        self.settled, self._began_to_evaluate = self.calls, True
         self.deferral.end()
         on_device, grad = self._evaluation()
         if slope is not None:
             on_device = torch.cat([on_device, slope.view(1)])
-        read = on_device.tolist()  # the one time that the host waits
-        if slope is not None and optim.rises(read.pop()):
+        ahead = blind and self._ahead and self.calls + len(self._launched) + 1 < self.optimizer.num_iterations
+        image = x.clone() if ahead else None
+        self._launched.append(_Launched(Reading(on_device), slope is not None, image))
+        if not ahead:
+            return self._report_all(), grad.view(-1)
+        if len(self._launched) > 1:
+            self._report(self._launched.popleft())
+        return math.nan, grad.view(-1)
+
+    def _report_all(self) -> float:
+        """Report what is launched; returns the last total loss."""
+        total = math.nan
+        while self._launched:
+            total = self._report(self._launched.popleft())
+        return total
+
+    def _report(self, launched: _Launched) -> float:
+        """Read the losses of an evaluation, and tell them; returns their sum."""
+        read = launched.reading.read()  # the one time that the host waits
+        if launched.has_slope and optim.rises(read.pop()):
             self.settled = None
+            self._launched.clear()
             raise NoWayDown
         values = self.objective.named(read)
         losses = total_of(self.objective, values)
@@ -261,8 +314,10 @@ class Optimisation:
         if not finite and not self.may_diverge:
             raise DivergenceError(f"the loss is not finite any more at iteration {self.calls + 1}.")
         self.deferral.begin()  # image and losses belong together
-        if finite:
-            self.evaluated = x.clone() if self.evaluated is None else self.evaluated.copy_(x)
+        if finite and launched.image is not None:
+            self.evaluated = launched.image
+        elif finite:
+            self.evaluated = self.x.clone() if self.evaluated is None else self.evaluated.copy_(self.x)
         self.losses.append(losses)
         self.calls += 1
         self.deferral.end()
@@ -281,11 +336,12 @@ class Optimisation:
         if self.checkpoint is not None and self.calls < self.optimizer.num_iterations:
             self.deferral.begin()
         self.settled = None
-        return losses.total, grad.view(-1)
+        return losses.total
 
     def _evaluation(self) -> tuple[Tensor, Tensor]:
         """The losses and the gradient at x, on its device; where that is out of memory, in smaller tiles."""
-        network, early = self.objective.network, self.calls < FLOAT32_EVALUATIONS
+        network, number = self.objective.network, self.calls + len(self._launched)
+        early = number < FLOAT32_EVALUATIONS
         precision = (self.exact, False) if early else (self.precision, self.tf32)
         if self._launch is None or precision != (network.dtype, network.tf32):
             self._launch = None  # with the memory that its graph has
@@ -302,6 +358,13 @@ class Optimisation:
         cards.give_back()
         self._notice(line)
         return self._evaluation()
+
+    def _move_to_host(self, error: torch.OutOfMemoryError) -> None:
+        """Keep image and optimiser in the computer's memory from the first evaluation on, or raise the error."""
+        if self._began_to_evaluate or self._is_on_host:
+            raise error
+        self.x, self.recorder, self._ahead, self._is_on_host = self.x.cpu(), None, False, True
+        self._notice(ON_HOST)
 
     def _repeat(self, work: Step) -> Step:
         return Repeated(work, self.recorder, self._note)

@@ -79,12 +79,13 @@ class Lbfgs:
     def _minimise_in_steps(self, feval: Feval, x: Tensor, done: int, repeat: Repeat) -> None:
         """What optim.lbfgs does without tolerances; its slope is looked at when the next losses are there."""
         state, say = self.state, self.log or (lambda line: None)
-        _, g = feval(x)
+        fresh, iteration = self.step is None, done
+        # Before anything is evaluated: where there is no room for it, the run can still begin elsewhere.
+        step = self.step = self.step or LbfgsStep(x, self._most())
+        _, g = feval(x, blind=True)
         state.func_eval += 1
-        if self.step is None:
+        if fresh:
             say(optim.verbose("creating recyclable direction/step/history buffers"))
-            self.step = LbfgsStep(x, self._most())
-        step, iteration = self.step, done
         follow = repeat(step.next)
         while iteration < self.num_iterations:
             iteration += 1
@@ -99,7 +100,7 @@ class Lbfgs:
                     say(optim.verbose("reached max number of iterations"))
                 return
             try:
-                _, g = feval(x, step.slope)
+                _, g = feval(x, step.slope, blind=True)
             except NoWayDown:
                 return
             state.func_eval += 1
@@ -169,7 +170,7 @@ class Adam:
         step = self.step = self.step or AdamStep(x, self.learning_rate)
         follow = repeat(step.next)
         while self.state.t + 1 <= self.num_iterations:
-            _, g = feval(x)
+            _, g = feval(x, blind=True)
             step.g.copy_(g)
             self.state.t += 1
             follow()

@@ -139,6 +139,7 @@ class Session:
         notice: Callable[[str], None] = lambda line: None,
         may_diverge: bool = False,
         on_host: bool = False,
+        ahead: bool | None = None,
     ) -> Optimisation:
         """An optimisation from `start`, which it changes; see `optimise.Optimisation`.
 
@@ -158,6 +159,7 @@ class Session:
             recorder=recorder,
             notice=notice,
             smaller=self._smaller,
+            ahead=ahead,
         )
 
     def _smaller(self) -> tuple[Objective, str] | None:

@@ -6,8 +6,9 @@ import pytest
 import thin_networks as thin
 import torch
 
-from legacy_style.engine import cards, memory
+from legacy_style.engine import cards, memory, optimisers
 from legacy_style.engine.cards import Card
+from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.engine.session import Session
@@ -149,3 +150,28 @@ def test_where_no_tile_is_small_enough_the_error_stands(monkeypatch):
     with pytest.raises(torch.OutOfMemoryError):
         run(made, Adam(3, 5.0), said)
     assert said == [f"The GPU's memory is full: going on in tiles of {side} pixels" for side in (32, 16)]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_where_pairs_have_no_room_they_are_kept_in_the_computers_memory(resumed, monkeypatch, tmp_path):
+    expected, said = run(session(monkeypatch), Lbfgs(6), []), list[str]()
+    saved = tmp_path / "state"
+    state = Checkpoint(str(saved), lambda calls: calls == 3, {}, {})
+    made = session(monkeypatch)
+    made.set_content(thin.smooth(48, 40, 1))
+    made.set_styles([thin.smooth(50, 60, 2)])
+    made.run(thin.smooth(48, 40, 3), Lbfgs(6), checkpoint=state)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    # A GPU's way, until the image has left it.
+    monkeypatch.setattr(optimisers, "_is_on_one_gpu", lambda x, ranks: not said)
+    monkeypatch.setattr(optimisers, "LbfgsStep", full)
+    with torch.no_grad():
+        ours = made.optimisation(thin.smooth(48, 40, 3), Lbfgs(6), notice=said.append)
+        if resumed:
+            ours.resume(str(saved), torch.load(saved, weights_only=True))  # float64
+        finished = ours.run()
+    assert finished.losses == expected.losses
+    assert said == [memory.ON_HOST]

@@ -21,6 +21,7 @@ from legacy_style.engine.graphs import WARM_UP, Repeated
 from legacy_style.engine.losses import StyleLoss
 from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.engine.session import Session
+from legacy_style.errors import DivergenceError
 
 
 def storages(tree):
@@ -228,3 +229,83 @@ def test_nothing_is_recorded_on_a_cpu_in_tiles_or_on_several_devices():
     for layer in made.net.layers:
         layer.device = on_card.device
     assert graphs.recorder_for(made.objective(40, 52), on_card) is None
+
+
+def told(made, optimizer, **more):
+    """What a run tells of itself: losses and images in order, and the end."""
+    seen = []
+
+    def note(progress):
+        seen.append((progress.iteration, progress.losses.total, progress.image().clone()))
+
+    finished = made.run(thin.smooth(40, 52, 3), optimizer, on_progress=note, **more)
+    return seen, finished
+
+
+def same(one, other):
+    (seen, finished), (seen_too, finished_too) = one, other
+    assert [each[:2] for each in seen] == [each[:2] for each in seen_too]
+    assert all(torch.equal(mine[2], theirs[2]) for mine, theirs in zip(seen, seen_too, strict=True))
+    assert torch.equal(finished.image, finished_too.image)
+    assert (finished.losses, finished.stopped) == (finished_too.losses, finished_too.stopped)
+
+
+ITERATIONS = [1, 2, 9, 7.5]
+
+
+@pytest.mark.parametrize("count", ITERATIONS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["lbfgs", "adam"])
+def test_a_run_ahead_of_its_losses_tells_the_same(optimizer, count):
+    made = session()
+    plain = told(made, optimizer(count), ahead=False)
+    assert len(plain[0]) >= count - 1
+    same(told(made, optimizer(count), ahead=True), plain)
+    same(told(made, optimizer(count), ahead=True, recorder=StandIn(), notice=pytest.fail), plain)
+
+
+def test_a_run_ahead_of_its_losses_launches_before_it_reads(monkeypatch):
+    order: list[str] = []
+    launch, read = optimise.Objective.launch, optimise.Reading.read
+    monkeypatch.setattr(optimise.Objective, "launch", lambda *given: order.append("l") or launch(*given))
+    monkeypatch.setattr(optimise.Reading, "read", lambda reading: order.append("r") or read(reading))
+    session().run(thin.smooth(40, 52, 3), OPTIMIZERS[0](5), ahead=True)
+    assert "".join(order) == "llrlrlrlrr"
+    order.clear()
+    session().run(thin.smooth(40, 52, 3), Lbfgs(5, in_steps=False), ahead=True)
+    assert "".join(order) == "lr" * 5, "the two loops want each loss at once"
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_what_ends_a_run_ends_it_at_the_same_evaluation(ahead, monkeypatch):
+    made, after, count = session(), optimise.Optimisation, 0
+    stopped = made.run(
+        thin.smooth(40, 52, 3), OPTIMIZERS[1](9), ahead=ahead, on_progress=lambda now: now.iteration == 4
+    )
+    assert (len(stopped.losses), stopped.stopped) == (4, True)
+
+    rises = optimise.optim.rises
+
+    def at_the_fourth(slope, *more):
+        nonlocal count
+        count += 1
+        return count == 4 or rises(slope, *more)
+
+    monkeypatch.setattr(optimise.optim, "rises", at_the_fourth)
+    ended = made.run(thin.smooth(40, 52, 3), OPTIMIZERS[0](9), ahead=ahead)
+    assert (len(ended.losses), ended.stopped) == (4, False)
+    monkeypatch.undo()
+
+    monkeypatch.setattr(after, "_evaluation", broken_at(4, after._evaluation))
+    run = made.optimisation(thin.smooth(40, 52, 3), OPTIMIZERS[1](9), ahead=ahead)
+    with torch.no_grad(), pytest.raises(DivergenceError, match="not finite any more at iteration 5"):
+        run.run()
+    assert len(run.losses) == 4
+    assert torch.equal(run.image(), made.run(thin.smooth(40, 52, 3), OPTIMIZERS[1](4)).image)
+
+
+def broken_at(number, evaluation):
+    def broken(run):
+        values, grad = evaluation(run)
+        return (values * float("nan") if run.calls + len(run._launched) == number else values), grad
+
+    return broken
