@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from legacy_style.engine import cards, checkpoint, graphs
+from legacy_style.engine.awaited import Awaited
 from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.graphs import Recorder, Repeated
 from legacy_style.engine.machine import in_float32
 from legacy_style.engine.memory import ON_HOST
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.processes.group import Ranks, write_together
-from legacy_style.engine.readings import Reading
 from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.torch7 import optim
 
@@ -87,7 +87,7 @@ class Feval(Protocol):
 class _Launched:
     """An evaluation whose losses are not read yet; `image`, None for x itself, is what was evaluated."""
 
-    reading: Reading
+    awaited: Awaited
     has_slope: bool
     image: Tensor | None
 
@@ -285,7 +285,7 @@ class Optimisation:
             on_device = torch.cat([on_device, slope.view(1)])
         ahead = blind and self._ahead and self.calls + len(self._launched) + 1 < self.optimizer.num_iterations
         image = x.clone() if ahead else None
-        self._launched.append(_Launched(Reading(on_device), slope is not None, image))
+        self._launched.append(_Launched(Awaited(on_device), slope is not None, image))
         if not ahead:
             return self._report_all(), grad.view(-1)
         if len(self._launched) > 1:
@@ -301,7 +301,7 @@ class Optimisation:
 
     def _report(self, launched: _Launched) -> float:
         """Read the losses of an evaluation, and tell them; returns their sum."""
-        read = launched.reading.read()  # the one time that the host waits
+        read = launched.awaited.read()  # the one time that the host waits
         if launched.has_slope and optim.rises(read.pop()):
             self.settled = None
             self._launched.clear()

@@ -265,9 +265,9 @@ def test_a_run_ahead_of_its_losses_tells_the_same(optimizer, count):
 
 def test_a_run_ahead_of_its_losses_launches_before_it_reads(monkeypatch):
     order: list[str] = []
-    launch, read = optimise.Objective.launch, optimise.Reading.read
+    launch, read = optimise.Objective.launch, optimise.Awaited.read
     monkeypatch.setattr(optimise.Objective, "launch", lambda *given: order.append("l") or launch(*given))
-    monkeypatch.setattr(optimise.Reading, "read", lambda reading: order.append("r") or read(reading))
+    monkeypatch.setattr(optimise.Awaited, "read", lambda awaited: order.append("r") or read(awaited))
     session().run(thin.smooth(40, 52, 3), OPTIMIZERS[0](5), ahead=True)
     assert "".join(order) == "llrlrlrlrr"
     order.clear()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Reading:
+class Awaited:
     """A copy of `values`, one-dimensional, as they are once the device has done what was launched until now."""
 
     def __init__(self, values: Tensor) -> None:
