@@ -16,9 +16,20 @@ Where several processes end for one reason, each of them says it, with its numbe
 
 from __future__ import annotations
 
+_LONGEST = 2000  # a message, of which the end says what to do
+_END = 500
+
+
+def shortened(message: str) -> str:
+    """`message` without its middle where it is very long: it may quote a file, and a file may be anything."""
+    return message if len(message) <= _LONGEST else f"{message[: _LONGEST - _END]} ... {message[-_END:]}"
+
 
 class LegacyStyleError(Exception):
     """Base of every error that a user can cause; the command line prints it and exits with status 1."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
 
 
 class OptionError(LegacyStyleError):

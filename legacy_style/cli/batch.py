@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from legacy_style.cli import process
-from legacy_style.errors import LegacyStyleError
+from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style.batch import Journal, names
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.notices import why
 
 Log = Callable[[str], None]
 
@@ -60,8 +61,27 @@ def _one(options: Options, journal: Journal, paint: Callable[[Options], object])
     try:
         if journal.has(options):
             return PictureOutcome(path, "there", "painted before")
+        before = _made(path)
         paint(options)
+        if _made(path) == before:
+            raise OptionError(
+                f"no image was saved: -num_iterations is {options.num_iterations:.14g}; give a whole number, 1 or more"
+            )
         journal.add(options)
-    except LegacyStyleError as error:
-        return PictureOutcome(path, "failed", str(error))
+    except BrokenPipeError:  # of our own stdout
+        raise
+    except Exception as error:
+        said = why(error, memory_advice=process.MEMORY_ADVICE)
+        if said is None:
+            raise
+        return PictureOutcome(path, "failed", said)
     return PictureOutcome(path, "painted", f"{time.monotonic() - began:.1f} s")
+
+
+def _made(path: str) -> tuple[int, int] | None:
+    """What tells a file from the one that replaces it, None where there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

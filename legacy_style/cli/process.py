@@ -19,9 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from legacy_style import files
 from legacy_style.cli import hints
-from legacy_style.errors import LegacyStyleError, RankError
+from legacy_style.errors import RankError, shortened
+from legacy_style.programs.notices import why
 
 FAILED = 1
 BROKEN_PIPE = 141  # 128 + SIGPIPE, a shell's status for a program that wrote to nobody
@@ -63,7 +63,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-_MEMORY_ADVICE = (
+MEMORY_ADVICE = (
     "choose a smaller -image_size or -style_scale, fewer correction pairs (-lbfgs_num_correction 10, or -optimizer"
     " adam), or smaller tiles (--tile)"
 )
@@ -74,7 +74,7 @@ def run(
     name: str,
     *,
     output: str = "-output_image",
-    memory_advice: str = _MEMORY_ADVICE,
+    memory_advice: str = MEMORY_ADVICE,
     unsaved: str = "no image was saved",
 ) -> int:
     """Call an entry point's body and return the exit status, having said in one line why it ended early.
@@ -103,7 +103,8 @@ def run(
             _abandon_streams()
             return FAILED
         except Exception as error:
-            message = _explain(error, output, memory_advice)
+            elsewhere = f"name another folder with {output}" if output else ""
+            message = why(error, elsewhere=elsewhere, memory_advice=memory_advice)
             # A KeyboardInterrupt inside C code (a module that is being loaded) comes out as another error.
             if message is None and not interrupts.signum:
                 raise
@@ -146,25 +147,10 @@ def _tell(name: str, message: str) -> None:
     say(name, f"{number}{message}; {hint}" if hint else f"{number}{message}")
 
 
-def _explain(error: Exception, output: str, memory_advice: str) -> str | None:
-    """One sentence or two for an error that a user can cause, None for any other."""
-    if isinstance(error, LegacyStyleError):
-        return str(error)
-    if isinstance(error, OSError):
-        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return f"{where}{files.reason(error, f'name another folder with {output}' if output else '')}"
-    # torch raises RuntimeError where an allocation fails, on the CPU and on a GPU.
-    words = str(error).lower()
-    refused = isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
-    if isinstance(error, MemoryError) or refused:
-        return f"not enough memory; {memory_advice}"
-    return None
-
-
 def say(name: str, message: str) -> None:
     """One line to stderr, whatever is in `message`: what the program `name` has to say."""
     try:
-        print(f"{name}: {plain(message)}", file=sys.stderr, flush=True)
+        print(f"{name}: {plain(shortened(message))}", file=sys.stderr, flush=True)
     except OSError:
         _abandon_streams()
 

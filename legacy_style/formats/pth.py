@@ -3,7 +3,8 @@
 Read by torch.load with weights_only=True and, but for the format of before PyTorch 1.6, mmap=True: a tensor's
 bytes stay in the file until they are used. Notes: a pickle is checked before torch.load sees it, because
 even its restricted unpickler can be led to fill memory or to overflow the stack; and whatever still goes
-wrong in there is reported as a broken file, since the errors are those of whatever the bytes lead it into.
+wrong in there is reported as a broken file, since the errors are those of whatever the bytes lead it into. Objects
+beside the weights (options, numbers of NumPy, a schedule) become stand-ins: none of their code is loaded.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import pickletools
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -51,12 +53,48 @@ _HARMLESS = {
     *(f"torch {kind}" for kind in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8")),
 }
 
+# Modules whose classes get no stand-in: what a hostile file calls, and what torch.load has of its own.
+_REFUSED = {"__builtin__", "builtins", "nt", "os", "posix", "subprocess", "sys", "torch"}
+# Types that objects name: `list` is what a defaultdict makes, `object` the base of a class of Python 2.
+_NAMED_TYPES = {
+    f"__builtin__ {name}" for name in ("dict", "float", "int", "list", "object", "set", "str", "tuple")
+}
+_MOST_CLASSES = 200
+
 # Where training programs keep the weights among other things.
 _USUAL_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
 
 # The key under which our files keep the list of layers among the state dict's metadata, where load_state_dict
 # looks for modules' versions and overlooks everything else.
 METADATA_KEY = "legacy_style"
+
+
+class _StandIn:
+    """An object of a class that is not loaded; it keeps nothing."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Dict:
+    """In place of a defaultdict: what is put into it is kept, which torch.load allows for plain dicts alone."""
+
+    def __new__(cls, *arguments: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+# How torch.load, as pickle, calls modules of Python 2.
+_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
+def _stand_in(name: str) -> type[_StandIn | _Dict]:
+    """A class under a pickle's `name`, "module class"."""
+    module, _, own = name.partition(" ")
+    base = _Dict if name == "collections defaultdict" else _StandIn
+    return type(own, (base,), {"__module__": _RENAMED.get(module, module)})
 
 
 def read(path: str, file: BinaryIO | None = None) -> tuple[dict[str, Tensor], str | None]:
@@ -75,17 +113,21 @@ def _read(path: str, file: BinaryIO) -> tuple[dict[str, Tensor], str | None]:
     head = file.read(max(len(LEGACY_SIGNATURE), 264))
     zipped = head.startswith(zipcheck.SIGNATURE)
     file.seek(0)
+    classes: set[str] = set()
     if zipped:
-        _check_archive(path, file)
+        classes = _check_archive(path, file)
     elif head.startswith(LEGACY_SIGNATURE):
         # In memory, since reading from a file makes room first for as much as a pickle asks for.
         pickled = io.BytesIO(file.read(_LEGACY_HEAD))
         for _ in range(_LEGACY_PICKLES):
-            _check_pickle(pickled, size, path)
+            classes |= _check_pickle(pickled, size, path)
     else:
         raise FormatError(f"{path}: is no PyTorch file")
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(list(map(_stand_in, sorted(classes)))),
+        ):
             # Those are on what a damaged pickle makes of PyTorch's own classes.
             warnings.simplefilter("ignore")
             file.seek(0)
@@ -98,6 +140,11 @@ def _read(path: str, file: BinaryIO) -> tuple[dict[str, Tensor], str | None]:
     except Exception as error:  # Any error at all: see the module's docstring.
         if not zipped and "unexpected EOF" in str(error):
             raise IncompleteError(path, _first_line(error)) from error
+        if classes:
+            raise UnsupportedError(
+                f"{path}: the Python objects beside its tensors ({', '.join(sorted(classes)[:3])}) cannot be left aside"
+                f" ({_first_line(error)}); save only the state_dict() of the network"
+            ) from error
         raise FormatError(
             f"{path}: PyTorch cannot read this file, which is damaged ({_first_line(error)})"
         ) from error
@@ -113,7 +160,8 @@ def _read(path: str, file: BinaryIO) -> tuple[dict[str, Tensor], str | None]:
     return tensors, prototxt(state)
 
 
-def _check_archive(path: str, file: BinaryIO) -> None:
+def _check_archive(path: str, file: BinaryIO) -> set[str]:
+    """Check a zip archive and its pickle; the names of the classes that need a stand-in."""
     members = zipcheck.members(path, file, stored_only=True)
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if any(name.endswith("constants.pkl") for name in members):
@@ -131,13 +179,15 @@ def _check_archive(path: str, file: BinaryIO) -> None:
             pickled = io.BytesIO(archive.read(pickles[0]))
         except zipcheck.UNREADABLE as error:
             raise FormatError(f"{path}: data.pkl cannot be read: {error}") from error
-    _check_pickle(pickled, os.fstat(file.fileno()).st_size, path)
+    return _check_pickle(pickled, os.fstat(file.fileno()).st_size, path)
 
 
-def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> None:
-    """Raise where the next pickle holds more than tensors in dicts, lists and tuples, or is out of all
-    proportion.
+def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> set[str]:
+    """The classes of the next pickle that need a stand-in, as "module class".
+
+    Raises where it could run code, or is out of all proportion.
     """
+    classes: set[str] = set()
     tuples = operations = number = 0
     with warnings.catch_warnings():
         # Damaged names may look like escape sequences that Python warns of.
@@ -150,18 +200,21 @@ def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> None:
                         f"{path}: is pickled with protocol {argument}; load it in PyTorch and save it again "
                         "with torch.save"
                     )
-                if (name == "GLOBAL" and argument not in _HARMLESS) or name in ("STACK_GLOBAL", "INST"):
+                if name in ("GLOBAL", "STACK_GLOBAL", "INST") and argument not in _HARMLESS:
                     what = str(argument or "a class").replace(" ", ".")
-                    raise UnsupportedError(
-                        f"{path}: holds a Python object ({what}) beside tensors, and unpickling it could run "
-                        "code; save only the state_dict() of the network"
-                    )
+                    if name != "GLOBAL" or not _may_be_left_out(str(argument)):
+                        raise UnsupportedError(
+                            f"{path}: holds a Python object ({what}) beside tensors, and unpickling it could run "
+                            "code; save only the state_dict() of the network"
+                        )
+                    classes.add(str(argument))
                 operations += 1
                 tuples += name.startswith("TUPLE")
                 if isinstance(argument, int) and name in ("BININT", "BININT1", "BININT2", "LONG1"):
                     number = argument
                 # The last number in a storage's id is how many values it has.
                 too_much = name == "BINPERSID" and number > size
+                too_much = too_much or len(classes) > _MOST_CLASSES
                 if too_much or tuples > _MOST_TUPLES or operations > _MOST_OPERATIONS:
                     raise FormatError(
                         f"{path}: promises more than a file of its size holds (byte {position} of its pickle)"
@@ -170,6 +223,12 @@ def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> None:
             if pickled.tell() == size:
                 raise IncompleteError(path, f"its pickle has no end: {error}") from error
             raise FormatError(f"{path}: its pickle is broken: {error}") from error
+    return classes
+
+
+def _may_be_left_out(name: str) -> bool:
+    """Whether a class, "module class", may have a stand-in."""
+    return name in _NAMED_TYPES or name.partition(".")[0].partition(" ")[0] not in _REFUSED
 
 
 def _state_dict(loaded: Any, path: str) -> Mapping[str, Any]:
@@ -231,4 +290,6 @@ def prototxt(state: Mapping[str, Any]) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    # Before it torch.load says how to load the file in a way that runs its code.
+    return next((line for line in lines if line.startswith("WeightsUnpickler")), lines[0])

@@ -116,7 +116,7 @@ def opened(
                     )
                 if image.format == "TIFF":
                     _decode_tiff(image, name, notice)
-                orientation = _orientation(image)
+                orientation = orientation_of(image)
                 if notice is not None:
                     profile = image.info.get("icc_profile") if scanned is None else scanned.profile
                     _remark(name, notice, image, orientation, profile, scanned, exif_rotate=exif_rotate)
@@ -238,7 +238,12 @@ def _tiff_rows(image: Image.Image) -> int:
     return int(cast(Any, image).tag_v2[_TIFF_ROWS])
 
 
-def _orientation(image: Image.Image) -> int:
+def turning(orientation: int) -> str:
+    """An EXIF orientation in words."""
+    return f"its EXIF orientation ({orientation}: to be {_TURNS[orientation]})"
+
+
+def orientation_of(image: Image.Image) -> int:
     """EXIF's orientation, 1 where there is none. Pillow turns a TIFF upright by itself."""
     if image.format == "TIFF" or (
         image.format == "PNG" and "exif" not in image.info
@@ -262,10 +267,7 @@ def _remark(
     exif_rotate: bool,
 ) -> None:
     if orientation != 1 and not exif_rotate:
-        notice(
-            f"{name}: its EXIF orientation ({orientation}: to be {_TURNS[orientation]}) is ignored, as it always was;"
-            " --exif-rotate obeys it"
-        )
+        notice(f"{name}: {turning(orientation)} is ignored, as it always was; --exif-rotate obeys it")
     wide = color_profile.wide_gamut(profile) if isinstance(profile, bytes) and image.mode != "CMYK" else ""
     wide = wide or ("" if scanned is None else color_profile.wide_primaries(scanned.primaries))
     if wide:

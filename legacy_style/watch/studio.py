@@ -20,6 +20,7 @@ from legacy_style.programs import examples
 from legacy_style.programs.neural_style.kept import KeptNetwork
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.story import stylize
+from legacy_style.programs.notices import why
 from legacy_style.torch7 import image as torch_image
 from legacy_style.watch import page, runs
 from legacy_style.watch.server import Answer, Refused, Request, Routes, as_json
@@ -128,12 +129,15 @@ class Studio:
                 on_progress=lambda progress: runs.follow(watcher, progress),
                 kept=self._kept,
             )
-        except LegacyStyleError as error:
-            job.state, job.message = "failed", self._plain(str(error))
+            message = "" if self.results == self.folder else f"The picture is {options.output_image}"
+            stopped = runs.finish(watcher, result, message)
+        except Exception as error:
+            said = why(error, memory_advice="choose a smaller size")
+            if said is None:
+                raise
+            job.state, job.message = "failed", self._plain(said)
             watcher.end("failed", job.message)
             return
-        message = "" if self.results == self.folder else f"The picture is {options.output_image}"
-        stopped = runs.finish(watcher, result, message)
         job.files.append(options.output_image)
         job.state, job.message = "stopped" if stopped else "done", f"{len(result.losses)} steps"
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import datetime
 import io
 import pickle
 import struct
+import sys
+import types
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -301,7 +306,56 @@ def lying_legacy_file(numel: int) -> bytes:
     return payload.replace(old, b"J" + struct.pack("<i", numel) + b"N")
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_objects_beside_the_weights_are_left_aside_and_none_of_their_code_is_loaded(
+    tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = vgg_files.weights(vgg_files.VGG16)
+    module = types.ModuleType("their_options")
+    loaded: list[str] = []
+    exec("class Options:\n    def __setstate__(self, state): loaded.append('code')", vars(module))
+    vars(module)["loaded"] = loaded
+    monkeypatch.setitem(sys.modules, "their_options", module)
+    allowed = set(torch.serialization.get_safe_globals())
+    options = module.Options()
+    options.lr = 0.5
+    beside = {
+        "args": argparse.Namespace(arch="vgg", lr=np.float64(0.1), size=(3, np.int32(4))),
+        "best": np.float32(0.5),
+        "when": datetime.date(2017, 1, 1),
+        "options": options,
+        "seen": {options: np.arange(3)},
+        "history": collections.defaultdict(list, {"loss": [np.float64(2)]}),
+    }
+    for number, content in enumerate(
+        (
+            {**beside, "state_dict": vgg_files.state_dict(arrays)},
+            {"state_dict": collections.defaultdict(list, vgg_files.state_dict(arrays)), **beside},
+        )
+    ):
+        path = tmp_path / f"{number}.pth"
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+        found = dict(statedict.weights(model_files.load(path)))
+        assert list(found) == list(arrays)
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(found[name], values)
+    assert loaded == []
+    assert set(torch.serialization.get_safe_globals()) == allowed
+
+
 HOSTILE = [
+    (
+        "more classes than any program has",
+        lambda: torch_archive(
+            {"data.pkl": b"\x80\x02}" + b"".join(b"ca%d\nb\n0" % n for n in range(300)) + b"."}
+        ),
+        "promises more than a file of its size holds",
+    ),
+    (
+        "an object alone",
+        lambda: torch_file(argparse.Namespace(a=1)),
+        "holds a Namespace, expected a state dict",
+    ),
     (
         "a class",
         lambda: torch_file({"conv1_1.weight": torch.ones(1), "x": Evil()}),

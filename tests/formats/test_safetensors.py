@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 import vgg_files
 
-from legacy_style.errors import FormatError, IncompleteError
+from legacy_style.errors import FormatError, IncompleteError, LegacyStyleError
 from legacy_style.formats import model_files
 from legacy_style.formats import safetensors as ours
 from legacy_style.formats import state_dict as statedict
@@ -137,6 +137,21 @@ def test_what_is_broken_is_named(tmp_path: Path, payload: bytes, message: str) -
     with pytest.raises(FormatError, match=message) as caught:
         model_files.load(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        file_of({"__metadata__": {"legacy_style": "x" * 100_000}, "a": entry("F32", [1], 0, 4)}, 4),
+        file_of({"x" * 100_000: entry("F32", [1], 0, 4)}, 4),
+        file_of({f"layer{n}": entry("F32", [1], 0, 4) for n in range(9000)}, 4),
+    ],
+)
+def test_a_message_that_quotes_a_file_is_no_longer_than_a_screen(tmp_path: Path, payload: bytes) -> None:
+    (tmp_path / "long").write_bytes(payload)
+    with pytest.raises(LegacyStyleError) as caught:
+        model_files.load(tmp_path / "long")
+    assert str(caught.value).startswith(f"{tmp_path}/long") and len(str(caught.value)) <= 2100
 
 
 def test_a_file_cut_anywhere_behind_its_first_bytes_is_incomplete(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 import thin_networks
 from PIL import Image
 
-from legacy_style.cli import neural_style
+from legacy_style.cli import batch, neural_style
 from legacy_style.errors import FormatError, OptionError
+from legacy_style.formats import model_files
+from legacy_style.formats.caffe import caffemodel
 from legacy_style.programs.neural_style.batch import JOURNAL, Journal, digest, jobs
 from legacy_style.programs.neural_style.kept import KeptNetwork
 from legacy_style.programs.neural_style.options import Options
@@ -232,6 +234,75 @@ def test_a_bad_file_stops_nobody_else_and_the_rest_is_not_painted_twice(
     assert Path("out/a.png").stat().st_mtime_ns == painted["a"]
     assert run(*words, "-style_weight", "1") == 0
     assert capsys.readouterr().out.count("painted ") == 3
+
+
+def test_another_model_under_the_same_name_paints_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path("m.caffemodel")
+    model.write_bytes(Path(thin_networks.path("vgg19")).read_bytes())
+    words = ("-model_file", "m.caffemodel", "-style_image", "styles/ink.png", "--output-dir", "out")
+    words = (*words, "--batch", "photos/a.png", "-content_layers", "relu2_1", "-style_layers", "relu1_1")
+    assert run(*words) == 0
+    assert run(*words) == 0
+    assert "there   out/a.png" in capsys.readouterr().out
+    net = model_files.load(model)
+    net.name = "another"
+    caffemodel.write("changed.caffemodel", net)
+    Path("changed.caffemodel").replace(model)
+    assert run(*words) == 0
+    assert "painted out/a.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", ["0", "-3", "0.5", "2.5"])
+def test_a_row_that_saves_no_image_is_a_failed_one(
+    folder: Path, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("jobs.csv").write_text(f"content,num_iterations\nphotos/a.png,{number}\nphotos/b.png,2\n")
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"of another run")
+    assert run("--batch", "jobs.csv", "-style_image", "styles/ink.png", "--output-dir", "out") == 1
+    said = capsys.readouterr().out
+    assert f"failed  out/a.png  no image was saved: -num_iterations is {number}; give a whole number" in said
+    assert "painted out/b.png" in said
+    assert Path("out/a.png").read_bytes() == b"of another run"
+    assert list(Journal("out")._pictures) == ["b.png"]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            OSError(28, "No space left on device", "out/a.png"),
+            "out/a.png: No space left on device; free some space",
+        ),
+        (MemoryError(), "not enough memory; choose"),
+        (RuntimeError("can't allocate memory: you tried to allocate 99 bytes"), "not enough memory; choose"),
+    ],
+)
+def test_a_row_that_the_machine_has_no_room_for_stops_nobody_else(
+    folder: Path, error: Exception, says: str
+) -> None:
+    first = Options(content_image="photos/a.png", style_image="styles/ink.png", output_image="out/a.png")
+    rows = [first, first.changed(content_image="photos/b.png", output_image="out/b.png")]
+
+    def paint(options: Options) -> None:
+        if options is rows[0]:
+            raise error
+        Path(options.output_image).write_bytes(b"painted")
+
+    outcomes = batch.run(rows, "out", paint, print)
+    assert [each.state for each in outcomes] == ["failed", "painted"]
+    assert outcomes[0].detail.startswith(says)
+
+
+def test_an_error_of_ours_is_not_a_failed_row(folder: Path) -> None:
+    def paint(options: Options) -> None:
+        raise KeyError("ours")
+
+    one = Options(content_image="photos/a.png", style_image="styles/ink.png", output_image="out/a.png")
+    with pytest.raises(KeyError):
+        batch.run([one], "out", paint, print)
 
 
 def test_the_losses_of_a_run_are_drawn(folder: Path) -> None:

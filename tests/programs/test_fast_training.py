@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import thin_networks
 import torch
 import training_runs
 from PIL import Image
@@ -21,8 +22,10 @@ from training_runs import NOT_OURS, RECORDED, recorded
 
 from legacy_style.cli.slow_neural_style import main as slow
 from legacy_style.cli.train import main as train
+from legacy_style.engine import loadcaffe
 from legacy_style.formats import t7
-from legacy_style.programs.fast_neural_style import network, train_options
+from legacy_style.programs.fast_neural_style import loading, network, train_options
+from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -368,6 +371,80 @@ def test_hdf5_files_that_hold_something_else_or_are_damaged(folder, capsys):
     Path("data.h5").write_bytes(content)
     assert train(words(*more, "-num_iterations", "1")) == 1
     assert "train: data.h5: images 1 to " in (told := capsys.readouterr().err) and "cannot be read" in told
+
+
+@pytest.mark.parametrize(
+    ("arch", "more", "told"),
+    [
+        (
+            "c3s2-4,c3s1-3",
+            (),
+            "-arch: the network makes 12x12 pixels in 3 channels of images of 24x24, and",
+        ),
+        ("c3s1-4,u2,c3s1-3", (), "-arch: the network makes 48x48 pixels in 3 channels of images of 24x24"),
+        (
+            "c3s1-4,R4,u2,c3s1-3",
+            ("-padding_type", "none"),
+            "-arch: the network makes 40x40 pixels in 3 channels",
+        ),
+        ("c3s1-4,d4,U2,c3s1-4", (), "-arch: the network makes 24x24 pixels in 4 channels of images of 24x24"),
+        (
+            "c3s1-4,d4,U2,c3s1-3",
+            ("--crop", "25"),
+            "-arch: the network makes 26x26 pixels in 3 channels of images of 25x25",
+        ),
+        ("c9s1-4,d4,d4,d4,d4,d4,c9s1-3", (), "-arch: the image is too small for this network"),
+    ],
+)
+def test_a_network_whose_pictures_do_not_fit_is_refused_before_the_work(
+    folder, capsys, monkeypatch, arch, more, told
+):
+    monkeypatch.setattr("legacy_style.programs.fast_neural_style.train.Trainer", None)
+    assert train(words("-arch", arch, *more)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"train: {told}")
+
+
+def test_images_to_validate_with_have_to_fit_too(folder, capsys, monkeypatch):
+    monkeypatch.setattr("legacy_style.programs.fast_neural_style.train.Trainer", None)
+    images = np.zeros((4, 3, 24, 24), np.uint8)
+    assert train(words(*hdf5(images, np.zeros((2, 3, 25, 25), np.uint8)))) == 1
+    assert "makes 26x26 pixels in 3 channels of images of 25x25" in capsys.readouterr().err
+
+
+def test_a_loss_network_may_normalise_its_maps(folder, capsys):
+    torch.manual_seed(7)
+    first, second = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 3, padding=1)
+    parts = network.to_t7(torch.nn.Sequential(first, torch.nn.ReLU(True), second)).fields["modules"]
+    norm = t7.TorchObject("nn.SpatialCrossMapLRN", {"size": 3.0, "alpha": 0.5, "beta": 0.75, "k": 2.0}, 1)
+    t7.write("lrn.t7", t7.TorchObject("nn.Sequential", {"modules": [*parts[:2], norm, parts[2]]}, 1))
+    modules = loading.loss_network("lrn.t7", print)
+    x = torch.rand(2, 3, 9, 8)
+    maps = LossNetwork(modules).run(x, [(2,), (3,), (4,)])
+    # nn.SpatialCrossMapLRN by its definition, a channel at a time.
+    before, expected = maps[(2,)], torch.empty_like(maps[(2,)])
+    for channel in range(8):
+        near = before[:, max(channel - 1, 0) : channel + 2]
+        expected[:, channel] = before[:, channel] * (2 + 0.5 / 3 * near.pow(2).sum(1)) ** -0.75
+    torch.testing.assert_close(maps[(3,)], expected)
+    torch.testing.assert_close(maps[(4,)], second(expected))
+    more = ("-loss_network", "lrn.t7", "-content_layers", "3", "-style_layers", "2,4", "-num_iterations", "2")
+    assert train(words(*more)) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_caffe_loss_network_goes_on_behind_a_normalisation():
+    modules = loading.loss_network(thin_networks.path("caffenet"), print)
+    x = torch.rand(1, 3, 67, 67, generator=torch.Generator().manual_seed(1)) * 100
+    chain, _ = loadcaffe.modules(thin_networks.load("caffenet"))
+    y, wanted = x, {}
+    for number, module in enumerate(chain[: len(modules)], 1):
+        y = wanted[(number,)] = module.build().forward(y.clone())
+    found = LossNetwork(modules).run(x, list(wanted))
+    kinds = [type(module).__name__ for module in modules]
+    assert kinds.count("Conv2d") >= 5
+    for place, each in wanted.items():
+        assert (found[place] - each).abs().max() <= 1e-5 * each.abs().max(), place
 
 
 def test_numbers_without_end(folder, capsys):

@@ -147,3 +147,25 @@ def test_a_failure_leaves_what_was_there(folder, monkeypatch):
 def test_a_missing_folder_is_told_of(tmp_path):
     with pytest.raises(OptionError, match="there is no such folder"):
         find(str(tmp_path / "none"))
+
+
+def test_turned_photographs_are_told_of_once(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(folder / "train" / "a.jpg") as picture:
+        picture.load()
+    for name in ("t1.jpg", "t2.jpg"):
+        picture.save(folder / "train" / name, exif=exif)
+    said = []
+    make(
+        str(folder / "out.h5"),
+        {"train": str(folder / "train")},
+        Sizes(32, 48, 16),
+        max_images=None,
+        workers=2,
+        notice=said.append,
+    )
+    assert said == [
+        f"{folder}/train/t1.jpg: its EXIF orientation (6: to be turned by 90 degrees) is ignored, as it always was, and"
+        " so are those of 1 others; turn photographs upright before they are stored"
+    ]

@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,14 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import chromium
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from legacy_style.cli.legacy_style import main
-from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.cli.tools.studio import main as command
+from legacy_style.errors import OptionError
 from legacy_style.programs import examples
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.output import Result
@@ -44,7 +49,7 @@ class Here:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ordered: list[Options] = []
         self.go = threading.Semaphore(0)
-        self.error: LegacyStyleError | None = None
+        self.error: Exception | None = None
         monkeypatch.setattr(module, "stylize", self._stylize)
         results = folder / "results"
         results.mkdir()
@@ -158,6 +163,54 @@ def test_a_painting_that_fails_is_told_and_the_next_one_is_painted(here: Here, s
     ask(server, "start", ORDER)
     here.go.release()
     wait(lambda: here.states() == ["failed", "done"])
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device", "x.png"), "x.png: No space left on device; free some space"),
+        (MemoryError(), "not enough memory; choose a smaller size"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "not enough memory; choose a smaller size",
+        ),
+    ],
+)
+def test_a_painting_that_the_machine_has_no_room_for_fails_alone(
+    here: Here, server: Server, error: Exception, says: str
+) -> None:
+    ask(server, "start", ORDER)
+    wait(lambda: here.ordered)
+    here.error = error
+    here.go.release()
+    wait(lambda: here.states() == ["failed"])
+    assert next(here.studio.watcher.events())["message"].startswith(says)
+    here.error = None
+    ask(server, "start", ORDER)
+    here.go.release()
+    wait(lambda: here.states() == ["failed", "done"])
+
+
+def test_the_secret_is_in_no_command_line_and_in_a_file_for_oneself(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, str, int, int]] = []
+
+    def browse(address: str) -> bool:
+        path = Path(url2pathname(urlsplit(address).path))
+        modes = [each.stat().st_mode & 0o777 for each in (path, path.parent)]
+        opened.append((address, path.read_text(), *modes))
+        return True
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.setattr(Studio, "work", lambda studio: None)
+    result = CliRunner().invoke(command, [])
+    assert result.exit_code == 0
+    printed = re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", result.output)
+    assert printed is not None
+    ((address, content, mode, folder),) = opened
+    secret = printed[0].split("/")[-2]
+    assert address.startswith("file://") and secret not in address
+    assert f'content="0; url={printed[0]}"' in content
+    assert (mode, folder) == (0o600, 0o700)
 
 
 def test_uploads_are_read_by_the_reader_of_every_program(server: Server, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import tempfile
 import webbrowser
 from pathlib import Path
 
 import click
+
+from legacy_style.files import write_whole
 
 
 @click.command("studio")
@@ -40,8 +43,18 @@ def main(port: int, output_dir: str, no_browser: bool) -> None:
         with Server(studio.routes(), port) as server:
             click.echo(f"The studio is at {server.address}\nCtrl-C ends it.")
             if not no_browser:
-                webbrowser.open(server.address)
+                webbrowser.open(_leading_to(server.address, Path(folder)))
             try:
                 studio.work()
             except KeyboardInterrupt:
                 click.echo("The studio is closed.")
+
+
+def _leading_to(address: str, folder: Path) -> str:
+    """The address of a file that leads a browser to `address`, whose secret every user could read in a command line."""
+    path = folder / "open.html"
+    path.touch(mode=0o600)
+    target = html.escape(address)
+    page = f'''<!doctype html><meta http-equiv="refresh" content="0; url={target}"><a href="{target}">The studio</a>'''
+    write_whole(path, page.encode())
+    return path.as_uri()

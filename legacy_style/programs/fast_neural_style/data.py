@@ -12,7 +12,7 @@ before they are preprocessed, so they are up to 65025: the original's mistake, k
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ from legacy_style.programs.fast_neural_style.train_options import TrainingSettin
 Pair = tuple[Tensor, Tensor]
 """Images x and targets y, (N, 3, H, W) float32, preprocessed; for -task style they are the same."""
 
+Size = tuple[int, int]
+
 _WHITE = np.float32(255)
 
 
@@ -37,6 +39,9 @@ class Batches(Protocol):
 
     per_epoch: int
     """How many iterations are printed as one epoch; 0 where there are fewer images than a batch has."""
+
+    sizes: Sequence[tuple[Size, Size]]
+    """Height and width of an image and of its target, for every kind of batch."""
 
     def train(self, number: int) -> Pair: ...
 
@@ -63,6 +68,7 @@ class FolderBatches:
         )
         self._validation = photographs.Photographs(validation, settings.crops, notice)
         self.per_epoch = len(train) // settings.batch_size
+        self.sizes: Sequence[tuple[Size, Size]] = [((settings.crops.size, settings.crops.size),) * 2]
 
     def train(self, number: int) -> Pair:
         x = _preprocess(self._train.batch(number), self._preprocessing)
@@ -91,6 +97,9 @@ class Hdf5Batches:
             raise
         images = len(self._splits["train"][0])
         self.per_epoch = images // settings.batch_size
+        self.sizes: Sequence[tuple[Size, Size]] = [
+            (datasets[0].shape[2:], datasets[-1].shape[2:]) for datasets in self._splits.values()
+        ]
         self._counts = {"train": images, "val": len(self._splits["val"][0])}
         if settings.max_train > 0:
             self._counts["train"] = math.ceil(min(settings.max_train, images))

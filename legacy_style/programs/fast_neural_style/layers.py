@@ -16,8 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from legacy_style.torch7 import nn
+
 INSTANCE_NORM_EPS = 1e-5
 """What nn.InstanceNormalization adds to a variance where its file does not say otherwise."""
+
+
+class CrossMapLRN(torch.nn.Module):
+    """Local response normalisation over channels, as nn.SpatialCrossMapLRN has it."""
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
+        super().__init__()
+        self._layer = nn.cross_map_lrn("", size, alpha, beta, k)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._layer.forward(x)
 
 
 class InstanceNormalization(torch.nn.Module):

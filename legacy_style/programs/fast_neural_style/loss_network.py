@@ -37,9 +37,9 @@ def parse_layer(text: str) -> Path | None:
 
 
 def from_netparameter(net: NetParameter) -> torch.nn.Sequential:
-    """The layers of a Caffe network up to its last convolution's, as loadcaffe numbers them.
+    """The layers of a Caffe network, as loadcaffe numbers them, up to the first that no loss network has.
 
-    Raises UnsupportedError where one of them is no convolution, ReLU or pooling.
+    Raises UnsupportedError for a padded pooling.
     """
     modules: list[torch.nn.Module] = []
     chain, _ = loadcaffe.modules(net)
@@ -51,6 +51,8 @@ def from_netparameter(net: NetParameter) -> torch.nn.Sequential:
             modules.append(torch.nn.ReLU(inplace=True))
         elif isinstance(layer, nn.SpatialMaxPooling):
             modules.append(_max_pooling(layer))
+        elif isinstance(layer, nn.Differentiable) and not layer.weights:
+            modules.append(_Applied(layer))
         else:
             break
     return torch.nn.Sequential(*modules)
@@ -146,6 +148,17 @@ class _Winograd(torch.autograd.Function):
 
 def _each(batch: Tensor, convolve: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.cat([convolve(batch[i : i + 1]) for i in range(len(batch))])
+
+
+class _Applied(torch.nn.Module):
+    """A layer without weights, such as local response normalisation."""
+
+    def __init__(self, layer: nn.Differentiable) -> None:
+        super().__init__()
+        self._layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._layer.forward(x)
 
 
 def _convolution(layer: nn.SpatialConvolution) -> torch.nn.Conv2d:

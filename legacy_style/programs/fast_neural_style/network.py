@@ -234,6 +234,16 @@ def _pooling(tree: TorchObject) -> nn.Module:
     return nn.AvgPool2d(kernel, stride, pad, ceil, counted)
 
 
+def _cross_map_lrn(tree: TorchObject) -> nn.Module:
+    size = _whole(tree, "size", 5)
+    if size < 1:
+        raise ValueError(f"size is {size}, not 1 or more")
+    alpha, beta, k = (
+        float(tree.get(name, given)) for name, given in (("alpha", 1e-4), ("beta", 0.75), ("k", 1.0))
+    )
+    return layers.CrossMapLRN(size, alpha, beta, k)
+
+
 def _linear(tree: TorchObject) -> nn.Module:
     outputs, inputs = np.asarray(tree.fields["weight"]).shape
     bias = None if tree.get("bias") is None else _tensor(tree, "bias", outputs)
@@ -259,6 +269,7 @@ _BUILDERS: Mapping[str, Callable[[TorchObject], nn.Module]] = {
     "Tanh": lambda tree: nn.Tanh(),
     "Sigmoid": lambda tree: nn.Sigmoid(),
     "Identity": lambda tree: nn.Identity(),
+    "SpatialCrossMapLRN": _cross_map_lrn,
     "MulConstant": lambda tree: layers.MulConstant(float(tree.fields["constant_scalar"])),
     "TotalVariation": lambda tree: layers.TotalVariation(float(tree.fields["strength"])),
     "ShaveImage": lambda tree: layers.ShaveImage(_whole(tree, "size")),

@@ -106,7 +106,7 @@ class Photographs:
             return None
         try:
             photograph = _decode(self.paths[number], round(self.crops.size * self.crops.largest))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # whatever goes wrong in Pillow's decoders
             self._broken.add(number)
             self._check_some_can_be_read(number)
             self._notice(f"{self.paths[number]}: left out, for it cannot be read ({error})")

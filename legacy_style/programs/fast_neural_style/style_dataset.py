@@ -25,6 +25,7 @@ from PIL import Image
 
 from legacy_style import files
 from legacy_style.errors import OptionError, UnsupportedError
+from legacy_style.torch7 import image_files
 
 Bytes = NDArray[np.uint8]
 
@@ -96,10 +97,16 @@ def find(folder: str) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.suffix in EXTENSIONS)
 
 
-def convert(path: Path, sizes: Sizes) -> Bytes:
-    """An image as it is stored, (3, height, width). Raises OSError, ValueError for one that cannot be."""
+def convert(path: Path, sizes: Sizes, on_turned: Callable[[str], None] = lambda said: None) -> Bytes:
+    """An image as it is stored, (3, height, width). Raises ValueError, and what Pillow does, for one that cannot be.
+
+    `on_turned` is told of an image that does not stand upright, for the original ignored that.
+    """
     with Image.open(path) as opened:
+        orientation = image_files.orientation_of(opened)
         array = _numbers(opened)
+    if orientation != 1:
+        on_turned(f"{path}: {image_files.turning(orientation)} is ignored")
     height, width = (side // sizes.max_resize * sizes.max_resize for side in array.shape[:2])
     if not height or not width:
         raise ValueError(
@@ -130,11 +137,12 @@ def _images(
     paths: Sequence[Path], sizes: Sizes, workers: int, notice: Callable[[str], None]
 ) -> Iterator[Bytes]:
     """The images that can be read, in order; several are worked on at a time."""
+    turned: list[str] = []
 
     def attempt(path: Path) -> Bytes | str:
         try:
-            return convert(path, sizes)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return convert(path, sizes, turned.append)
+        except Exception as error:  # whatever goes wrong in Pillow's decoders
             return f"{path}: left out: {error}"
 
     with ThreadPoolExecutor(workers) as pool:
@@ -147,3 +155,6 @@ def _images(
                 notice(result)
             else:
                 yield result
+    if turned:
+        more = f", and so are those of {len(turned) - 1} others" if len(turned) > 1 else ""
+        notice(f"{min(turned)}, as it always was{more}; turn photographs upright before they are stored")

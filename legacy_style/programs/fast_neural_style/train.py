@@ -19,7 +19,15 @@ import torch
 from legacy_style.engine import machine
 from legacy_style.errors import OptionError
 from legacy_style.programs import examples
-from legacy_style.programs.fast_neural_style import architecture, loading, printout, saving, training_state
+from legacy_style.programs.fast_neural_style import (
+    architecture,
+    fitting,
+    loading,
+    network,
+    printout,
+    saving,
+    training_state,
+)
 from legacy_style.programs.fast_neural_style.data import Batches, open_batches
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
@@ -65,7 +73,9 @@ def train(
     ):
         model = _model(settings, seed, log)
         log(printout.describe(model))
+        network.to_t7(model)  # raises for what could not be written
         criterion = _criterion(settings, device, notice) if settings.percep_loss_weight > 0 else None
+        fitting.check(model, criterion, batches.sizes, settings)
         trainer = Trainer(settings, model, criterion, device, seed)
         if state is not None:
             training_state.restore(settings.resume, state, trainer)
@@ -162,9 +172,9 @@ def _model(settings: TrainingSettings, seed: int, log: Log) -> torch.nn.Sequenti
 
 
 def _criterion(settings: TrainingSettings, device: torch.device, notice: Log) -> PerceptualCriterion:
-    network = LossNetwork(loading.loss_network(settings.loss_network, notice), device)
+    layers = LossNetwork(loading.loss_network(settings.loss_network, notice), device)
     criterion = PerceptualCriterion(
-        network, settings.content, settings.style, style_target=settings.style_target
+        layers, settings.content, settings.style, style_target=settings.style_target
     )
     if settings.task == "style":
         picture = image.load_scaled(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import glob
 import hashlib
 import io
@@ -23,6 +24,7 @@ from legacy_style.files import sha256, write_whole
 from legacy_style.programs.neural_style import options as option_table
 from legacy_style.programs.neural_style import region_maps
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.settings import model_file
 from legacy_style.torch7 import cmdline
 from legacy_style.torch7.cmdline import split_list
 
@@ -183,7 +185,10 @@ class Journal:
 
 
 def digest(options: Options) -> str:
-    """A digest of all that decides on a picture: the options, and what is in the images. Raises OptionError."""
+    """A digest of all that decides on a picture: the options, and what is in the model and the images.
+
+    Raises OptionError.
+    """
     told: dict[str, Any] = {
         name: value for name, value in dataclasses.asdict(options).items() if name not in _FREE
     }
@@ -193,9 +198,21 @@ def digest(options: Options) -> str:
     files += [each for each in maps if isinstance(each, str)]
     try:
         told["inputs"] = [sha256(name) for name in files if name]
+        told["model_file"] = _digest_of_model(model_file(options))
     except OSError as error:
         raise OptionError(f"{error.filename}: {error.strerror}") from None
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _digest_of_model(path: str) -> str:
+    """The SHA-256 of a model file, which one row after the other asks for."""
+    found = Path(path).stat()
+    return _sha256_of(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256_of(path: str, *_: int) -> str:
+    return sha256(path)
 
 
 def names(many: Sequence[Options]) -> str:

@@ -167,7 +167,7 @@ def read(options: Options, ranks: Ranks | None = None, *, save: bool = True) -> 
         mask=options.mask,
         feather=options.mask_feather / 100 * options.image_size,
         model_named=options.model_file,
-        model_file=_model_file(options),
+        model_file=model_file(options),
         orientation=options.matconvnet_orientation,
         content_layers=tuple(split_list(options.content_layers)),
         style_layers=tuple(split_list(options.style_layers)),
@@ -279,7 +279,7 @@ def _color_transfer(options: Options) -> str:
     return mode
 
 
-def _model_file(options: Options) -> str:
+def model_file(options: Options) -> str:
     """`-model_file`; the bundled VGG-16 where none was named and the default VGG-19 is not there."""
     named = options.is_explicit("model_file") or Path(options.model_file).exists()
     return options.model_file if named else str(model_files.bundled())
