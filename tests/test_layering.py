@@ -36,7 +36,6 @@ ANSWERS = {
     "toolkit.convert": "what could not be tried is told beside what could",
     "engine.loadcaffe": "a layer that cannot be built has no place among those that can be used",
     "watch.server": "a browser gets an answer, whatever cannot be read or written",
-    "watch.studio": "a painting that fails does not end the studio: the page says why",
     "formats.state_dict": "weights that no architecture fits are written with their own",
 }
 

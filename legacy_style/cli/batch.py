@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from legacy_style.cli import process
-from legacy_style.errors import OptionError
+from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.programs.neural_style.batch import Journal, names
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.notices import why
@@ -70,7 +70,7 @@ def _one(options: Options, journal: Journal, paint: Callable[[Options], object])
         journal.add(options)
     except BrokenPipeError:  # of our own stdout
         raise
-    except Exception as error:
+    except (LegacyStyleError, OSError, MemoryError, RuntimeError) as error:
         said = why(error, memory_advice=process.MEMORY_ADVICE)
         if said is None:
             raise

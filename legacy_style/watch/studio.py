@@ -131,7 +131,7 @@ class Studio:
             )
             message = "" if self.results == self.folder else f"The picture is {options.output_image}"
             stopped = runs.finish(watcher, result, message)
-        except Exception as error:
+        except (LegacyStyleError, OSError, MemoryError, RuntimeError) as error:
             said = why(error, memory_advice="choose a smaller size")
             if said is None:
                 raise
