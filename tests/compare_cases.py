@@ -10,11 +10,10 @@ import numpy as np
 from PIL import Image
 from recordings import RECORDED
 
-from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import File, Manifest, Printed, Row, Tolerances
-from legacy_style.compare.results import Outcome
-from legacy_style.compare.rows import RunSettings, Tick
+from legacy_style.compare.rows import Files, RunSettings, Tick
 from legacy_style.compare.runner import run_manifest
+from legacy_style.compare.verdicts import Outcome
 from legacy_style.files import sha256
 from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from other_processor import OtherProcessor
+from recorded_runs import draw_stand_in
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +34,14 @@ def processor(request: pytest.FixtureRequest) -> Iterator[int | None]:
     seed = request.config.getoption("--processor")
     with OtherProcessor(seed) if seed is not None else contextlib.nullcontext():
         yield seed
+
+
+@pytest.fixture
+def two_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """content.png and style.png lie in the current folder, which is the test's own."""
+    monkeypatch.chdir(tmp_path)
+    draw_stand_in(tmp_path / "content.png", 0)
+    draw_stand_in(tmp_path / "style.png", 3)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

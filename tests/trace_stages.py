@@ -29,8 +29,8 @@ from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style import options
 from legacy_style.programs.neural_style.building import build_network, load_chain
 from legacy_style.programs.neural_style.images import load_images
+from legacy_style.programs.neural_style.preparing import capture, initial_image
 from legacy_style.programs.neural_style.settings import Settings, read
-from legacy_style.programs.neural_style.story import capture, initial_image
 from legacy_style.torch7 import nn, optim
 from legacy_style.torch7.random import Generator
 

@@ -26,8 +26,8 @@ from legacy_style.engine.tiles import Rectangle
 from legacy_style.programs.neural_style import options
 from legacy_style.programs.neural_style.building import build_network, load_chain
 from legacy_style.programs.neural_style.images import load_images
+from legacy_style.programs.neural_style.preparing import capture, initial_image
 from legacy_style.programs.neural_style.settings import read
-from legacy_style.programs.neural_style.story import capture, initial_image
 from legacy_style.torch7 import image as torch7_image
 
 RECORDED = SHARED / "golden" / "vgg16"

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from legacy_style.cli import hints, process
+from legacy_style.cli import process
 from legacy_style.cli.athalye_options import NETWORK, parse
 from legacy_style.engine import colors
 from legacy_style.errors import OptionError, UnsupportedError
@@ -45,18 +45,9 @@ _RECENT = 10
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the program with `words`, or the process's own; returns the exit status."""
-    given = sys.argv[1:] if words is None else list(words)
-    try:
-        return process.run(
-            lambda interrupts: _program(given, interrupts),
-            NAME,
-            output="--output",
-            memory_advice="choose a smaller --width",
-        )
-    except SystemExit as end:  # argparse, after --help or a usage error
-        if end.code and (hint := hints.of_words(given)):
-            process.say(NAME, hint)
-        return end.code if isinstance(end.code, int) else process.FAILED
+    return process.run_argparse(
+        _program, words, NAME, output="--output", memory_advice="choose a smaller --width"
+    )
 
 
 def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
@@ -88,6 +79,7 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
         parser.error("--checkpoint-output must contain %s, such as out_%s.jpg")
 
     from legacy_style.engine import checkpoint, machine
+    from legacy_style.programs import devices
     from legacy_style.programs.athalye import story as athalye
 
     interrupts.check()
@@ -101,7 +93,7 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     for name, image in zip((options.content, *options.styles), (loaded.content, *loaded.styles), strict=True):
         images.check_channels(name, image)
     model = athalye.load_model(path, options.matconvnet_orientation)
-    net = athalye.build_network(model, settings, athalye.device())
+    net = athalye.build_network(model, settings, devices.default())
     if options.print_plan:
         print(athalye.plan(net, loaded, athalye.Descent(settings, options.iterations), options.tile))
         return 0
@@ -163,6 +155,7 @@ class _Run:
     ) -> None:
         """Step, print and save until the last iteration, or save what there is when interrupted."""
         from legacy_style.engine import checkpoint, memory
+        from legacy_style.engine.optimise import Conditions
         from legacy_style.programs.athalye import story as athalye
 
         options, self.content, self.mean_pixel = self.options, loaded.content, model.mean_pixel
@@ -189,10 +182,12 @@ class _Run:
         self.run = run = session.optimisation(
             athalye.start_image(loaded.content, loaded.initial, model, settings),
             descent,
-            checkpoint=state if options.checkpoint else None,
-            on_losses=self.print_evaluation,
-            on_progress=self.report,
-            may_diverge=True,
+            Conditions(
+                checkpoint=state if options.checkpoint else None,
+                on_losses=self.print_evaluation,
+                on_progress=self.report,
+                may_diverge=True,
+            ),
         )
         if saved:
             run.resume(options.resume, saved)

@@ -58,7 +58,7 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         lua_program.print_version(NAME, SCRIPT)
         return 0
     if action == "print-options":
-        lua_program.print_line(option_table.as_json(options))
+        lua_program.print_options(options, option_table.ORIGINAL)
         return 0
     if action == "list-layers":
         from legacy_style.programs.fast_neural_style import run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from legacy_style.cli import arguments, hints, process
+from legacy_style.cli import arguments, process
 from legacy_style.errors import OptionError
 from legacy_style.programs.athalye import images as athalye_images
 from legacy_style.torch7 import image_files
@@ -44,18 +43,9 @@ class Cell(NamedTuple):
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run `words`, or the process's own; returns the exit status."""
-    given = sys.argv[1:] if words is None else list(words)
-    try:
-        return process.run(
-            lambda interrupts: _program(given, interrupts),
-            NAME,
-            output="--output",
-            memory_advice="choose a smaller --image-size",
-        )
-    except SystemExit as end:  # argparse, after --help or a usage error
-        if end.code and (hint := hints.of_words(given)):
-            process.say(NAME, hint)
-        return end.code if isinstance(end.code, int) else process.FAILED
+    return process.run_argparse(
+        _program, words, NAME, output="--output", memory_advice="choose a smaller --image-size"
+    )
 
 
 def parser(*, ours: bool = True) -> argparse.ArgumentParser:

@@ -14,7 +14,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -114,6 +115,24 @@ def run(
             _tell(name, message)
             _abandon_streams()
             return FAILED
+
+
+def run_argparse(
+    program: Callable[[Sequence[str], Interrupts], int],
+    words: Sequence[str] | None,
+    name: str,
+    *,
+    output: str,
+    memory_advice: str,
+) -> int:
+    """`run` for a program whose `words` (None: the process's own) argparse reads, with a hint after a usage error."""
+    given = sys.argv[1:] if words is None else list(words)
+    try:
+        return run(partial(program, given), name, output=output, memory_advice=memory_advice)
+    except SystemExit as end:  # argparse, after --help or a usage error
+        if end.code and (hint := hints.of_words(given)):
+            say(name, hint)
+        return end.code if isinstance(end.code, int) else FAILED
 
 
 def _choose_wait_policy() -> None:

@@ -222,6 +222,14 @@ class OriginalColors:
     worst: float
     same_size: bool = True
 
+    @property
+    def text(self) -> str:
+        if self.passed:
+            return "U and V are the content's, exactly"
+        if not self.same_size:
+            return "the content does not scale to its size"
+        return f"{self.failing:.2%} of the pixels have other U and V, off by {self.worst:.3g} levels"
+
 
 def original_colors_test(picture: Bytes, content: Array) -> OriginalColors:
     """Test exactly whether a picture's colours are its content image's, as after -original_colors.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from legacy_style.compare.results import number
+from legacy_style.compare.verdicts import number
 
 WIDTH = 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 34

@@ -24,10 +24,10 @@ from PIL import Image
 
 from legacy_style.compare import metrics, plots
 from legacy_style.compare.metrics import Bytes
-from legacy_style.compare.results import KINDS, Kind, MeasuredObjective, Outcome, as_json, number
+from legacy_style.compare.verdicts import KINDS, Kind, MeasuredObjective, Outcome, as_json, number
 from legacy_style.errors import LegacyStyleError
 from legacy_style.files import write_whole
-from legacy_style.programs.neural_style import record as metadata
+from legacy_style.programs.neural_style import record
 from legacy_style.torch7 import image as torch7_image
 
 FORMAT = "legacy-style comparison 1"
@@ -87,7 +87,7 @@ def summary(outcomes: Sequence[Outcome], about: About) -> dict[str, object]:
         "manifest": about.manifest,
         "command": about.command,
         "made": about.made.isoformat(timespec="seconds"),
-        "versions": metadata.versions(),
+        "versions": record.versions(),
         "counts": _counts(outcomes),
         "rows": [as_json(outcome) for outcome in outcomes],
     }
@@ -123,7 +123,7 @@ def html(outcomes: Sequence[Outcome], about: About) -> str:
         symbols=_SYMBOLS,
         meanings=_MEANINGS,
         cards=sorted(cards, key=lambda card: KINDS.index(card.kind)),
-        made_by=" ".join(f"{name} {version[:12]}" for name, version in metadata.versions().items()),
+        made_by=" ".join(f"{name} {version[:12]}" for name, version in record.versions().items()),
     )
 
 

@@ -18,10 +18,9 @@ from types import FrameType
 from typing import Any
 
 from legacy_style.compare import rows
-from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import Manifest
-from legacy_style.compare.results import Outcome
-from legacy_style.compare.rows import RunSettings, Task, Tell
+from legacy_style.compare.rows import Files, RunSettings, Task, Tell
+from legacy_style.compare.verdicts import Outcome
 from legacy_style.engine import machine
 from legacy_style.errors import OptionError
 

@@ -171,18 +171,35 @@ class Deferral:
         self._waiting.append(number)
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """How an optimisation is run, and who is told of it.
+
+    `precision`, `tf32`: what the layers compute in after the first FLOAT32_EVALUATIONS. `on_losses` is called with the
+    number of an evaluation and its losses, also where these are not finite any more, `on_progress` after that where
+    they are; a run ends where it returns something true. `recorder` records evaluations and steps, None: where that can
+    be done; `notice` takes the line that says that it cannot. Losses that are not finite end the run, but where
+    `may_diverge`: then they are reported as others are. `ahead`: whether to launch an evaluation before the losses of
+    the one before it are read, where the optimiser can; None: on one GPU, but not where there is a checkpoint.
+    """
+
+    precision: torch.dtype = torch.float32
+    tf32: bool = False
+    checkpoint: Checkpoint | None = None
+    on_losses: Callable[[int, Losses], object] = lambda iteration, losses: None
+    on_progress: OnProgress | None = None
+    recorder: Recorder | None = None
+    notice: Callable[[str], None] = lambda line: None
+    may_diverge: bool = False
+    ahead: bool | None = None
+
+
 class Optimisation:
     """One optimisation from `start` (1, 3, H, W), which is changed in place, unless a GPU has no room for what the
     optimiser keeps: then a copy in the computer's memory is.
 
-    `precision`, `tf32`: what the layers compute in after the first FLOAT32_EVALUATIONS. `on_losses` is called with the
-    number of an evaluation and its losses, also where these are not finite any more, `on_progress` after that where
-    they are; a run ends where it returns something true. Where `ranks` share the image, `start` is what this process
-    owns. `recorder` records evaluations and steps, None: where that can be done; `notice` takes the line that says that
-    it cannot. `ahead`: whether to launch an evaluation before the losses of the one before it are read, where the
-    optimiser can; None: on one GPU, but not where there is a checkpoint. Losses that are not finite end the run, but
-    where `may_diverge`: then they are reported as others are.
-    `smaller` gives the objective in smaller tiles, for when a GPU's memory is full, and a line on that.
+    Where `ranks` share the image, `start` is what this process owns. `smaller` gives the objective in smaller tiles,
+    for when a GPU's memory is full, and a line on that.
 
     A checkpoint holds x, the state of the optimiser, and the number `calls` of evaluations before x; a run that goes on
     from it begins with the evaluation of x. So one may be written while x is evaluated, until `feval` returns; from
@@ -194,24 +211,14 @@ class Optimisation:
         objective: Objective,
         start: Tensor,
         optimizer: Optimizer,
+        conditions: Conditions,
         *,
-        precision: torch.dtype = torch.float32,
-        tf32: bool = False,
-        checkpoint: Checkpoint | None = None,
-        on_losses: Callable[[int, Losses], None] | None = None,
-        on_progress: OnProgress | None = None,
-        may_diverge: bool = False,
         ranks: Ranks | None = None,
-        recorder: Recorder | None = None,
-        notice: Callable[[str], None] = lambda line: None,
         smaller: Callable[[], tuple[Objective, str] | None] = lambda: None,
-        ahead: bool | None = None,
     ) -> None:
-        self.may_diverge = may_diverge
+        self.conditions, self.checkpoint = conditions, conditions.checkpoint
         self.objective, self.x, self.optimizer = objective, start, optimizer
         self.autotune = objective.autotune
-        self.precision, self.tf32, self.checkpoint = precision, tf32, checkpoint
-        self.on_losses, self.on_progress = on_losses, on_progress
         self.ranks = ranks or Ranks()
         self.calls = 0
         self.losses: list[Losses] = []
@@ -221,11 +228,12 @@ class Optimisation:
         self.settled: int | None = None
         self.deferral = Deferral()
         self.exact = objective.network.dtype
-        self.recorder = graphs.recorder_for(objective, start) if recorder is None else recorder
+        self.recorder = conditions.recorder or graphs.recorder_for(objective, start)
         self._launch: Repeated[tuple[Tensor, Tensor]] | None = None
-        self._notice, self._smaller = notice, smaller
+        self._smaller = smaller
         alone_on_gpu = start.device.type == "cuda" and self.ranks.size == 1
-        self._ahead = alone_on_gpu and checkpoint is None if ahead is None else ahead
+        may_be = alone_on_gpu and self.checkpoint is None
+        self._ahead = may_be if conditions.ahead is None else conditions.ahead
         self._launched: deque[_Launched] = deque()
         self._began_to_evaluate = self._is_on_host = False
         self.began = time.monotonic()
@@ -308,10 +316,9 @@ class Optimisation:
             raise NoWayDown
         values = self.objective.named(read)
         losses = total_of(self.objective, values)
-        if self.on_losses is not None:
-            self.on_losses(self.calls + 1, losses)
+        self.conditions.on_losses(self.calls + 1, losses)
         finite = math.isfinite(losses.total)
-        if not finite and not self.may_diverge:
+        if not finite and not self.conditions.may_diverge:
             raise DivergenceError(f"the loss is not finite any more at iteration {self.calls + 1}.")
         self.deferral.begin()  # image and losses belong together
         if finite and launched.image is not None:
@@ -322,10 +329,10 @@ class Optimisation:
         self.calls += 1
         self.deferral.end()
         stop = False
-        if self.on_progress is not None:
+        if (on_progress := self.conditions.on_progress) is not None:
             seconds = time.monotonic() - self.began
             many = self.optimizer.num_iterations
-            stop = bool(self.on_progress(Progress(self.calls, many, losses, seconds, values, self.image)))
+            stop = bool(on_progress(Progress(self.calls, many, losses, seconds, values, self.image)))
             if stop and self.ranks.size > 1:
                 raise OptionError("a run of several processes cannot be stopped by what the callback returns")
         # Behind the image, which must be safe where there is no room for more.
@@ -342,7 +349,7 @@ class Optimisation:
         """The losses and the gradient at x, on its device; where that is out of memory, in smaller tiles."""
         network, number = self.objective.network, self.calls + len(self._launched)
         early = number < FLOAT32_EVALUATIONS
-        precision = (self.exact, False) if early else (self.precision, self.tf32)
+        precision = (self.exact, False) if early else (self.conditions.precision, self.conditions.tf32)
         if self._launch is None or precision != (network.dtype, network.tf32):
             self._launch = None  # with the memory that its graph has
             network.compute_in(precision[0], tf32=precision[1])
@@ -356,7 +363,7 @@ class Optimisation:
                 raise
             self.objective, line = found
         cards.give_back()
-        self._notice(line)
+        self.conditions.notice(line)
         return self._evaluation()
 
     def _move_to_host(self, error: torch.OutOfMemoryError) -> None:
@@ -364,7 +371,7 @@ class Optimisation:
         if self._began_to_evaluate or self._is_on_host:
             raise error
         self.x, self.recorder, self._ahead, self._is_on_host = self.x.cpu(), None, False, True
-        self._notice(ON_HOST)
+        self.conditions.notice(ON_HOST)
 
     def _repeat(self, work: Step) -> Step:
         return Repeated(work, self.recorder, self._note)
@@ -373,7 +380,7 @@ class Optimisation:
         """Say once that something cannot be recorded, and record nothing more."""
         if self.recorder is not None:
             self.recorder = None
-            self._notice(line)
+            self.conditions.notice(line)
 
     def save_checkpoint(self) -> None:
         """Write the checkpoint, if there is to be one and the optimiser is not changing its state."""

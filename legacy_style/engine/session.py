@@ -11,7 +11,7 @@ mean pixel. Tiles, several processes, precision and checkpoints are the session'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,11 @@ import torch
 from torch import Tensor
 
 from legacy_style.engine import cards, checkpoint, loadcaffe, machine, memory, network, sizes
-from legacy_style.engine.checkpoint import Checkpoint
-from legacy_style.engine.graphs import Recorder
 from legacy_style.engine.losses import Loss
 from legacy_style.engine.memory import Plan
 from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
-from legacy_style.engine.optimise import Finished, Losses, OnProgress, Optimisation, Optimizer
+from legacy_style.engine.optimise import Conditions, Finished, Optimisation, Optimizer
 from legacy_style.engine.processes import parts
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.formats import model_files
@@ -129,19 +127,11 @@ class Session:
         self,
         start: Tensor,
         optimizer: Optimizer,
+        conditions: Conditions,
         *,
-        precision: torch.dtype = torch.float32,
-        tf32: bool = False,
-        checkpoint: Checkpoint | None = None,
-        on_losses: Callable[[int, Losses], None] | None = None,
-        on_progress: OnProgress | None = None,
-        recorder: Recorder | None = None,
-        notice: Callable[[str], None] = lambda line: None,
-        may_diverge: bool = False,
         on_host: bool = False,
-        ahead: bool | None = None,
     ) -> Optimisation:
-        """An optimisation from `start`, which it changes; see `optimise.Optimisation`.
+        """An optimisation from `start`, which it changes.
 
         With `on_host`, image and optimiser are in the computer's memory, wherever the network is.
         """
@@ -149,17 +139,9 @@ class Session:
             self._current(start),
             start if on_host else start.to(self.device),
             optimizer,
-            precision=precision,
-            tf32=tf32,
-            checkpoint=checkpoint,
-            on_losses=on_losses,
-            on_progress=on_progress,
-            may_diverge=may_diverge,
+            conditions,
             ranks=self.ranks,
-            recorder=recorder,
-            notice=notice,
             smaller=self._smaller,
-            ahead=ahead,
         )
 
     def _smaller(self) -> tuple[Objective, str] | None:
@@ -177,10 +159,10 @@ class Session:
         assert self._objective is not None
         return self._objective, f"The GPU's memory is full: going on in tiles of {side} pixels"
 
-    def run(self, start: Tensor, optimizer: Optimizer, **more: Any) -> Finished:
-        """`optimisation`, run to the end; `start` stays as it is."""
+    def run(self, start: Tensor, optimizer: Optimizer, **conditions: Any) -> Finished:
+        """An optimisation from `start`, which stays as it is, to the end; `conditions`: the fields of `Conditions`."""
         with torch.no_grad():
-            return self.optimisation(start.clone(), optimizer, **more).run()
+            return self.optimisation(start.clone(), optimizer, Conditions(**conditions)).run()
 
     def _current(self, image: Tensor) -> Objective:
         if self._objective is None:

@@ -72,14 +72,8 @@ def load(
 
 def _load(name: str, file: BinaryIO, orientation: str, allow_torchvision: bool) -> NetParameter:
     head = file.read(_HEAD)
-    if head.startswith(zipcheck.SIGNATURE):
-        if any(member.endswith(".npy") for member in zipcheck.members(name, file)):
-            return state_dict.read_npz(name, file, allow_torchvision=allow_torchvision)
-        return state_dict.read_pth(name, file, allow_torchvision=allow_torchvision)
-    if head.startswith(pth.LEGACY_SIGNATURE):
-        return state_dict.read_pth(name, file, allow_torchvision=allow_torchvision)
-    if safetensors.is_safetensors(head):
-        return state_dict.read_safetensors(name, file, allow_torchvision=allow_torchvision)
+    if kind := _kind_of_weights(head, name, file):
+        return state_dict.read(name, kind, file, allow_torchvision=allow_torchvision)
     if matlab.is_level_5(head):
         return matconvnet.read(name, file, orientation=orientation)
     if t7.looks_like(head):
@@ -91,6 +85,15 @@ def _load(name: str, file: BinaryIO, orientation: str, allow_torchvision: bool) 
         raise
     except FormatError as error:
         raise FormatError(f"{error}; {ACCEPTED}") from error
+
+
+def _kind_of_weights(head: bytes, name: str, file: BinaryIO) -> state_dict.Kind | None:
+    if head.startswith(zipcheck.SIGNATURE):
+        is_npz = any(member.endswith(".npy") for member in zipcheck.members(name, file))
+        return "npz" if is_npz else "pth"
+    if head.startswith(pth.LEGACY_SIGNATURE):
+        return "pth"
+    return "safetensors" if safetensors.is_safetensors(head) else None
 
 
 def is_torch7(path: str | os.PathLike[str]) -> bool:

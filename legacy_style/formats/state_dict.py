@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from legacy_style.formats import nin, npz, pth, safetensors, vgg
 from legacy_style.formats.caffe import prototxt, textformat, upgrade
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
 from legacy_style.formats.channel_order import reversed_channels
+
+Kind = Literal["pth", "npz", "safetensors"]
 
 # What Caffe calls blobs[0], blobs[1], ... of a layer, where they are not weight and bias.
 _PARTS = {"BatchNorm": ("mean", "variance", "scale_factor"), "Bias": ("bias",)}
@@ -52,28 +54,27 @@ TORCHVISION_REASON = (
 )
 
 
-def read_pth(path: str, file: BinaryIO | None = None, *, allow_torchvision: bool = False) -> NetParameter:
-    """The network of a PyTorch file; its weights stay in the file until they are asked for.
-
-    Errors: those of `torchfile.read` and `from_weights`.
-    """
-    tensors, text = pth.read(path, file)
-    blobs = {name: _tensor_blob(tensor) for name, tensor in tensors.items()}
-    return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
-
-
-def read_npz(path: str, file: BinaryIO | None = None, *, allow_torchvision: bool = False) -> NetParameter:
-    """The network of a NumPy archive, as `read_pth`. Errors: `npzfile.read`, `from_weights`."""
-    blobs, text = npz.read(path, file)
-    return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
-
-
-def read_safetensors(
-    path: str, file: BinaryIO | None = None, *, allow_torchvision: bool = False
+def read(
+    path: str, kind: Kind, file: BinaryIO | None = None, *, allow_torchvision: bool = False
 ) -> NetParameter:
-    """The network of a safetensors file, as `read_pth`. Errors: `safetensors.read`, `from_weights`."""
-    blobs, text = safetensors.read(path, file)
+    """The network of a file of that kind; its weights stay in the file until they are asked for.
+
+    Errors: those of the kind's own reader (`pth.read`, `npz.read`, `safetensors.read`) and of `from_weights`.
+    """
+    blobs, text = _READERS[kind](path, file)
     return from_weights(blobs, path=path, text=text, allow_torchvision=allow_torchvision)
+
+
+def _read_pth(path: str, file: BinaryIO | None) -> tuple[dict[str, Blob], str | None]:
+    tensors, text = pth.read(path, file)
+    return {name: _tensor_blob(tensor) for name, tensor in tensors.items()}, text
+
+
+_READERS: Mapping[Kind, Callable[[str, BinaryIO | None], tuple[Mapping[str, Blob], str | None]]] = {
+    "pth": _read_pth,
+    "npz": npz.read,
+    "safetensors": safetensors.read,
+}
 
 
 def from_state_dict(state: Mapping[str, Tensor], *, path: str = "state dict") -> NetParameter:
@@ -221,49 +222,30 @@ def to_state_dict(
     return state
 
 
-def write_pth(
+def write(
     path: str | os.PathLike[str],
     net: NetParameter,
+    kind: Kind,
     *,
     names: str = "caffe",
     half: bool = False,
     rgb: bool = False,
 ) -> None:
-    """Writes a .pth; the same network gives the same bytes with the same PyTorch."""
-    state = to_state_dict(net, names=names, half=half, rgb=rgb)
-    # Through an open file, since torch.save would put a path's name into the archive.
-    with replacing(path) as file:
-        torch.save(state, file)
-
-
-def write_npz(
-    path: str | os.PathLike[str],
-    net: NetParameter,
-    *,
-    names: str = "caffe",
-    half: bool = False,
-    rgb: bool = False,
-) -> None:
-    """Writes an .npz, one array at a time; the same network gives the same bytes."""
-    arrays = weights(reversed_channels(net) if rgb else net, names=names, half=half)
-    with replacing(path) as file:
-        npz.write(file, arrays, layers_text(net, rgb=rgb))
-
-
-def write_safetensors(
-    path: str | os.PathLike[str],
-    net: NetParameter,
-    *,
-    names: str = "caffe",
-    half: bool = False,
-    rgb: bool = False,
-) -> None:
-    """Writes a .safetensors, one tensor at a time; the same network gives the same bytes."""
+    """Writes a file of that kind; the same network gives the same bytes (of a .pth: with the same PyTorch)."""
+    if kind == "pth":
+        state = to_state_dict(net, names=names, half=half, rgb=rgb)
+        # Through an open file, since torch.save would put a path's name into the archive.
+        with replacing(path) as file:
+            torch.save(state, file)
+        return
     made = reversed_channels(net) if rgb else net
-    shapes = {key: _shape(layer, index) for key, (layer, index) in keys(made, names=names).items()}
-    arrays = weights(made, names=names, half=half)
+    arrays, text = weights(made, names=names, half=half), layers_text(net, rgb=rgb)
     with replacing(path) as file:
-        safetensors.write(file, shapes, arrays, layers_text(net, rgb=rgb), half=half)
+        if kind == "npz":
+            npz.write(file, arrays, text)
+        else:
+            shapes = {key: _shape(layer, index) for key, (layer, index) in keys(made, names=names).items()}
+            safetensors.write(file, shapes, arrays, text, half=half)
 
 
 def _attach(net: NetParameter, blobs: Mapping[str, Blob]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,11 +25,8 @@ from legacy_style.formats.caffe import caffemodel, phases, textformat
 from legacy_style.formats.caffe.netparam import NetParameter
 from legacy_style.formats.t7 import building, network, nn
 
-KINDS = {
+KINDS: dict[str, state_dict.Kind | Literal["caffemodel", "t7"]] = {
     ".pth": "pth", ".pt": "pth", ".safetensors": "safetensors", ".npz": "npz", ".caffemodel": "caffemodel", ".t7": "t7"
-}  # fmt: skip
-_SAVE = {
-    "pth": state_dict.write_pth, "safetensors": state_dict.write_safetensors, "npz": state_dict.write_npz
 }  # fmt: skip
 
 # A network's input where its file does not say: what ImageNet's networks were trained on.
@@ -64,7 +61,7 @@ def until(net: NetParameter, name: str) -> NetParameter:
     return replace(net, layers=net.layers[: names.index(name) + 1])
 
 
-def kind_of(path: str | os.PathLike[str]) -> str:
+def kind_of(path: str | os.PathLike[str]) -> state_dict.Kind | Literal["caffemodel", "t7"]:
     """ "pth", "safetensors", "npz", "caffemodel" or "t7", by the extension; OptionError for any other."""
     extension = Path(path).suffix.lower()
     if extension not in KINDS:
@@ -78,8 +75,8 @@ def write(path: str | os.PathLike[str], net: NetParameter, form: Form = Form()) 
     Raises OptionError where the form does not suit the kind of file, and the errors of the writers.
     """
     kind = kind_of(path)
-    if kind in _SAVE:
-        _SAVE[kind](path, net, names=form.names, half=form.half, rgb=form.rgb)
+    if kind != "caffemodel" and kind != "t7":
+        state_dict.write(path, net, kind, names=form.names, half=form.half, rgb=form.rgb)
         return
     made = "a .t7" if kind == "t7" else "a .caffemodel"
     for given, why in (

@@ -69,6 +69,18 @@ def tonumber(text: str) -> float | None:
     return None
 
 
+def integer(number: float) -> int:
+    """A double as Lua's %d prints it: truncated, and C's smallest integer for what does not fit."""
+    return int(number) if abs(number) < 2**63 else -(2**63)
+
+
+def whole(option: str, number: float, least: int) -> int:
+    """`number` as an integer; raises OptionError, with the `option`, where it is none, or less than `least`."""
+    if not math.isfinite(number) or number != int(number) or number < least:
+        raise OptionError(f"{option} takes a whole number of {least} or more, not {number:.14g}.")
+    return int(number)
+
+
 def split_list(text: str) -> list[str]:
     """xlua's string.split(','): one empty element at either end is dropped, others stay; nothing is trimmed."""
     parts = text.split(",")

@@ -14,7 +14,7 @@ from legacy_style import files
 from legacy_style.cli.tools.paint import paint
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
 from legacy_style.formats import t7
-from legacy_style.programs.fast_neural_style import network, painter
+from legacy_style.programs.fast_neural_style import network, painter, saving
 from legacy_style.programs.fast_neural_style.architecture import build
 from legacy_style.programs.fast_neural_style.values import Architecture
 from legacy_style.torch7.random import Generator
@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
     waves = np.stack([np.sin(x / (4 + phase)) * np.cos(y / (5 + phase)) for phase in range(3)], 2)
     Image.fromarray(np.uint8(127 + 120 * waves)).save("photo.png")
     options = {"arch": ARCH, "padding_type": "reflect", "use_instance_norm": 1, "tanh_constant": 150}
-    model = network.to_t7(build(Architecture(ARCH, "reflect"), Generator(1)))
+    model = saving.to_t7(build(Architecture(ARCH, "reflect"), Generator(1)))
     t7.write("own.t7", {"opt": {**options, "preprocessing": "vgg"}, "model": model})
     return tmp_path
 
@@ -188,7 +188,7 @@ def test_the_checksum_of_the_painter_is_the_documented_one():
 
 
 def test_a_network_that_makes_no_image_is_told(folder):
-    model = network.to_t7(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)))
+    model = saving.to_t7(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)))
     t7.write("features.t7", model)
     with pytest.raises(UnsupportedError, match="the network gives 8 channels, not an image in three colours"):
         run("photo.png", "out.png", "--style", "features.t7")
@@ -220,5 +220,5 @@ def test_a_gpu_paints_where_there_is_one_unless_it_is_refused(folder, monkeypatc
 def test_a_gpu_that_is_not_there_is_told(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(OptionError, match="--gpu 2: there are 2 GPUs here, numbered from 0"):
+    with pytest.raises(OptionError, match="--gpu 2: there is no GPU 2, only 0 to 1"):
         run("photo.png", "out.png", "--style", "own.t7", "--gpu", "2")

@@ -14,7 +14,7 @@ from PIL import Image
 from recordings import RECORDED, needs_shared
 
 import legacy_style.programs.neural_style.story as stylize
-from legacy_style.compare import metrics, pair
+from legacy_style.compare import metrics, objective
 from legacy_style.compare.objective import Meter, tv_value
 from legacy_style.engine.losses import TVLoss
 from legacy_style.errors import OptionError
@@ -127,24 +127,24 @@ def test_the_value_of_tv_belongs_to_its_gradient() -> None:
 
 
 def test_two_pictures_without_a_network(folder: Path) -> None:
-    found = pair.compare((folder / "a.png", folder / "b.png"))
+    found = objective.compare((folder / "a.png", folder / "b.png"))
     assert found.pixels == metrics.compare(
         metrics.load_bytes(folder / "a.png"), metrics.load_bytes(folder / "b.png")
     )
     assert found.objectives == () and found.passed
-    text = "\n".join(pair.as_text(found, ("a", "b")))
+    text = "\n".join(objective.as_text(found, ("a", "b")))
     assert "size                 32x24" in text and "CIEDE2000" in text and "objective" not in text
 
 
 def test_two_pictures_of_other_sizes_still_have_histograms(folder: Path) -> None:
-    found = pair.compare((folder / "a.png", folder / "content.png"))
+    found = objective.compare((folder / "a.png", folder / "content.png"))
     assert found.pixels is None and found.sizes == ("32x24", "48x36")
     assert min(found.histogram) > 0
-    assert "other sizes cannot be compared" in "\n".join(pair.as_text(found, ("a", "b")))
+    assert "other sizes cannot be compared" in "\n".join(objective.as_text(found, ("a", "b")))
 
 
 def test_two_pictures_under_one_network(folder: Path) -> None:
-    found = pair.compare(
+    found = objective.compare(
         (folder / "a.png", folder / "style.png"),
         content=folder / "content.png",
         styles=[folder / "style.png"],
@@ -155,7 +155,7 @@ def test_two_pictures_under_one_network(folder: Path) -> None:
         alone = meter(image.load(folder / name))
         assert (measured.content, measured.style, measured.gram) == (alone.content, alone.style, alone.gram)
     assert found.layers == (("relu2_1",), ("relu1_1", "relu2_1"))
-    lines = list(pair.as_text(found, ("a", "b")))
+    lines = list(objective.as_text(found, ("a", "b")))
     assert any(line.startswith("content relu2_1") for line in lines)
     assert any(line.startswith("TV, not in the total") for line in lines)
 
@@ -163,7 +163,7 @@ def test_two_pictures_under_one_network(folder: Path) -> None:
 def test_a_content_that_does_not_fit_is_refused(folder: Path) -> None:
     write_picture(folder / "tall.png", 20, 60, 5)
     with pytest.raises(OptionError, match="do not belong together"):
-        pair.compare(
+        objective.compare(
             (folder / "a.png", folder / "b.png"),
             content=folder / "tall.png",
             styles=[folder / "style.png"],
@@ -174,7 +174,7 @@ def test_a_content_that_does_not_fit_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("words", [{"original_colors": True}, {"styles": [Path("style.png")]}])
 def test_what_needs_the_content_says_so(folder: Path, words: dict[str, object]) -> None:
     with pytest.raises(OptionError, match="--content"):
-        pair.compare((folder / "a.png", folder / "b.png"), **words)  # type: ignore[arg-type]  # as given
+        objective.compare((folder / "a.png", folder / "b.png"), **words)  # type: ignore[arg-type]  # as given
 
 
 def test_original_colors_of_two_pictures(folder: Path) -> None:
@@ -183,11 +183,11 @@ def test_original_colors_of_two_pictures(folder: Path) -> None:
     Image.fromarray((np.clip(mixed, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)).save(
         folder / "good.png"
     )
-    found = pair.compare(
+    found = objective.compare(
         (folder / "good.png", folder / "a.png"), content=folder / "content.png", original_colors=True
     )
     assert [each.passed for each in found.colors] == [True, False]
     assert not found.passed
-    text = "\n".join(pair.as_text(found, ("good.png", "a.png")))
+    text = "\n".join(objective.as_text(found, ("good.png", "a.png")))
     assert "good.png: U and V are the content's, exactly" in text
     assert "a.png: 9" in text or "a.png: 100.00%" in text

@@ -26,12 +26,11 @@ from PIL import Image
 from recordings import SHARED, needs_shared
 
 import legacy_style.programs.neural_style.story as stylize
-from legacy_style.compare import manifest, record
+from legacy_style.compare import making, manifest
 from legacy_style.compare.manifest import File, Row, Tolerances
 from legacy_style.errors import FormatError, OptionError
 from legacy_style.files import sha256
-from legacy_style.programs.neural_style import record as metadata
-from legacy_style.programs.neural_style import settings
+from legacy_style.programs.neural_style import record, settings
 from legacy_style.programs.neural_style.options import Options, parse
 
 CHECKOUT = Path(__file__).parents[2]
@@ -156,15 +155,15 @@ def test_what_is_wrong_is_said_in_a_sentence(
 def test_a_folder_of_plain_pictures_with_records_in_their_chunks(folder: Path) -> None:
     options = Options(content_image="content.png", style_image="style.png", image_size=32.0, seed=4.0)
     losses = [stylize.Losses((1.0,), (2.0,), 3.0)]
-    made = metadata.describe(
+    made = record.describe(
         options, command=["th"], model="small.caffemodel", losses=losses, inputs=["content.png", "style.png"]
     )
     Path("results").mkdir()
     for name in ("a.png", "a.jpg", "plain.png"):
         Image.new("RGB", (32, 24)).save(f"results/{name}")
-    metadata.attach("results/a.png", made).unlink()
-    metadata.attach("results/a.jpg", made)
-    found = record.manifest_of(Path("results"), Path("results/manifest.json"), {})
+    record.attach("results/a.png", made).unlink()
+    record.attach("results/a.jpg", made)
+    found = making.manifest_of(Path("results"), Path("results/manifest.json"), {})
     assert [row.name for row in found.rows] == ["a", "a.png"]
     assert found.rows[0].options[:4] == ("-style_image", "../style.png", "-content_image", "../content.png")
 
@@ -185,35 +184,35 @@ def test_what_the_program_made_with_metadata_is_blessed(call: Call, folder: Path
 
 @pytest.mark.parametrize("lost", ["options", "inputs", "model", "losses"])
 def test_a_record_that_lacks_something_is_refused(folder: Path, lost: str) -> None:
-    made = metadata.describe(Options(seed=1.0), command=["th"], model="small.caffemodel", losses=[])
+    made = record.describe(Options(seed=1.0), command=["th"], model="small.caffemodel", losses=[])
     made.pop(lost)
     Path("results").mkdir()
     Image.new("RGB", (32, 24)).save("results/a.png")
-    metadata.attach("results/a.png", made)
+    record.attach("results/a.png", made)
     with pytest.raises(FormatError, match="make the picture again"):
-        record.manifest_of(Path("results"), Path("results/manifest.json"), {})
+        making.manifest_of(Path("results"), Path("results/manifest.json"), {})
 
 
 def test_results_of_two_networks_under_one_name_are_refused(folder: Path) -> None:
     Path("results").mkdir()
     for name, seed in (("a.png", 1), ("b.png", 2)):
         write_network(Path("small.caffemodel"), seed=seed)
-        made = metadata.describe(Options(seed=1.0), command=["th"], model="small.caffemodel", losses=[])
+        made = record.describe(Options(seed=1.0), command=["th"], model="small.caffemodel", losses=[])
         Image.new("RGB", (32, 24)).save(f"results/{name}")
-        metadata.attach(f"results/{name}", made)
+        record.attach(f"results/{name}", made)
     with pytest.raises(FormatError, match=r"another small\.caffemodel"):
-        record.manifest_of(Path("results"), Path("results/manifest.json"), {})
+        making.manifest_of(Path("results"), Path("results/manifest.json"), {})
 
 
 def test_from_random_noise_first_losses_may_differ_more(folder: Path) -> None:
-    made = metadata.describe(Options(), command=["th"], model="small.caffemodel", losses=[])
+    made = record.describe(Options(), command=["th"], model="small.caffemodel", losses=[])
     Path("results").mkdir()
     Image.new("RGB", (32, 24)).save("results/a.png")
-    metadata.attach("results/a.png", made)
-    (row,) = record.manifest_of(Path("results"), Path("results/manifest.json"), {}).rows
+    record.attach("results/a.png", made)
+    (row,) = making.manifest_of(Path("results"), Path("results/manifest.json"), {}).rows
     assert row.tolerances.first_losses == 1e-3
     with pytest.raises(OptionError):
-        record.manifest_of(folder, folder / "manifest.json", {})
+        making.manifest_of(folder, folder / "manifest.json", {})
 
 
 def test_the_script_runs_by_itself(folder: Path) -> None:

@@ -20,7 +20,7 @@ from markupsafe import escape
 
 from legacy_style.compare import metrics, report, verdicts
 from legacy_style.compare.manifest import Printed, Row, Tolerances
-from legacy_style.compare.results import MeasuredObjective, Outcome, Run, UsedNetwork, number
+from legacy_style.compare.verdicts import MeasuredObjective, Outcome, Run, UsedNetwork, number
 
 ABOUT = report.About(
     "What was <expected>", "sets/mine.json", "run it & see", datetime.datetime(2026, 3, 4, 5, 6)

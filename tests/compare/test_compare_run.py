@@ -23,15 +23,13 @@ from recordings import needs_shared
 
 import legacy_style.programs.neural_style.story as stylize
 from legacy_style.compare import making, rows, runner
-from legacy_style.compare.files import Files
 from legacy_style.compare.manifest import File, Manifest, Row, Tolerances
-from legacy_style.compare.results import Outcome
-from legacy_style.compare.rows import RunSettings, Tick
+from legacy_style.compare.rows import Files, RunSettings, Tick
+from legacy_style.compare.verdicts import Outcome
 from legacy_style.engine import losses
 from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.files import sha256
-from legacy_style.programs.neural_style import options, pixels
-from legacy_style.programs.neural_style import record as metadata
+from legacy_style.programs.neural_style import options, pixels, record
 from legacy_style.torch7 import image, nn
 
 # The recordings' README: losses to 1e-6 on thin networks, so 1e-5 has room; the rest of a
@@ -255,28 +253,28 @@ def test_a_run_that_was_made_otherwise_is_made_again(
     elif change == "content":
         write_picture(small.folder / "content.png", 52, 40, 9)
     elif change == "code":
-        monkeypatch.setattr(metadata, "versions", lambda: {"legacy-style": "0", "code": "other"})
+        monkeypatch.setattr(record, "versions", lambda: {"legacy-style": "0", "code": "other"})
     elif change == "model":
         write_network(small.folder / "small.caffemodel", seed=5)
     else:
-        metadata.sidecar_path(first.runs[0].picture).write_text("{")
+        record.sidecar_path(first.runs[0].picture).write_text("{")
     assert not small.run().runs[0].resumed
 
 
 def test_each_result_carries_its_record(small: Small) -> None:
     run = small.run().runs[0]
-    record = json.loads(Path(run.picture + ".json").read_text())
-    assert record.pop("picture") == sha256(run.picture)
-    assert record["options"]["num_iterations"] == 4
-    assert record["model"] == {
+    kept = json.loads(Path(run.picture + ".json").read_text())
+    assert kept.pop("picture") == sha256(run.picture)
+    assert kept["options"]["num_iterations"] == 4
+    assert kept["model"] == {
         "file": "small.caffemodel",
         "sha256": sha256(small.folder / "small.caffemodel"),
     }
-    assert record["command"][:3] == ["python", "-m", "legacy_style"]
-    assert len(record["losses"]["total"]) == 4
-    assert set(record["versions"]) == {"legacy-style", "code", "python", "torch", "numpy", "scipy", "pillow"}
+    assert kept["command"][:3] == ["python", "-m", "legacy_style"]
+    assert len(kept["losses"]["total"]) == 4
+    assert set(kept["versions"]) == {"legacy-style", "code", "python", "torch", "numpy", "scipy", "pillow"}
     with Image.open(run.picture) as picture:
-        assert json.loads(picture.text["legacy-style"]) == record  # type: ignore[attr-defined]  # of PngImageFile
+        assert json.loads(picture.text["legacy-style"]) == kept  # type: ignore[attr-defined]  # of PngImageFile
 
     plain = small.run(work=small.folder / "plain", chunks=False).runs[0]
     with Image.open(plain.picture) as picture:
@@ -287,9 +285,9 @@ def test_each_result_carries_its_record(small: Small) -> None:
 
 def test_the_record_s_command_makes_the_picture_again(small: Small) -> None:
     run = small.run().runs[0]
-    record = metadata.read(run.picture)
-    assert record is not None
-    parsed = options.parse(record["command"][3:])
+    kept = record.read(run.picture)
+    assert kept is not None
+    parsed = options.parse(kept["command"][3:])
     assert parsed is not None
     again = dataclasses.replace(parsed.options, output_image=str(small.folder / "again.png"))
     stylize.stylize(again)
@@ -395,8 +393,10 @@ def test_a_loss_that_is_not_finite_is_different(small: Small, monkeypatch: pytes
     def diverge(*_words: Any, **_named: Any) -> stylize.Result:
         raise DivergenceError("the loss is not finite any more at iteration 2")
 
-    monkeypatch.setattr(stylize, "stylize", diverge)
-    assert small.run().verdict.kind == "different"
+    monkeypatch.setattr(making, "stylize", diverge)
+    verdict = small.run().verdict
+    assert verdict.kind == "different"
+    assert "not finite any more at iteration 2" in verdict.because[0]
 
 
 def test_files_are_fetched_by_url_and_checked(small: Small) -> None:

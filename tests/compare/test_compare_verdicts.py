@@ -10,8 +10,7 @@ import pytest
 
 from legacy_style.compare.manifest import Printed, Row, Tolerances
 from legacy_style.compare.metrics import OriginalColors, Pixels
-from legacy_style.compare.results import MeasuredObjective, Outcome, Run
-from legacy_style.compare.verdicts import judge
+from legacy_style.compare.verdicts import MeasuredObjective, Outcome, Run, judge
 
 
 def objective(content: float, style: float) -> MeasuredObjective:

@@ -10,6 +10,7 @@ from legacy_style.engine import cards, memory, optimisers
 from legacy_style.engine.cards import Card
 from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.objective import Objective
+from legacy_style.engine.optimise import Conditions
 from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.engine.session import Session
 from legacy_style.errors import OptionError
@@ -169,7 +170,7 @@ def test_where_pairs_have_no_room_they_are_kept_in_the_computers_memory(resumed,
     monkeypatch.setattr(optimisers, "_is_on_one_gpu", lambda x, ranks: not said)
     monkeypatch.setattr(optimisers, "LbfgsStep", full)
     with torch.no_grad():
-        ours = made.optimisation(thin.smooth(48, 40, 3), Lbfgs(6), notice=said.append)
+        ours = made.optimisation(thin.smooth(48, 40, 3), Lbfgs(6), Conditions(notice=said.append))
         if resumed:
             ours.resume(str(saved), torch.load(saved, weights_only=True))  # float64
         finished = ours.run()

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten
 from legacy_style.engine import graphs, optimise
 from legacy_style.engine.graphs import WARM_UP, Repeated
 from legacy_style.engine.losses import StyleLoss
+from legacy_style.engine.optimise import Conditions
 from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError
@@ -296,7 +297,7 @@ def test_what_ends_a_run_ends_it_at_the_same_evaluation(ahead, monkeypatch):
     monkeypatch.undo()
 
     monkeypatch.setattr(after, "_evaluation", broken_at(4, after._evaluation))
-    run = made.optimisation(thin.smooth(40, 52, 3), OPTIMIZERS[1](9), ahead=ahead)
+    run = made.optimisation(thin.smooth(40, 52, 3), OPTIMIZERS[1](9), Conditions(ahead=ahead))
     with torch.no_grad(), pytest.raises(DivergenceError, match="not finite any more at iteration 5"):
         run.run()
     assert len(run.losses) == 4

@@ -27,8 +27,7 @@ from hypothesis import strategies as st
 from recordings import RECORDED, SHARED, needs_shared
 
 from legacy_style.errors import FormatError, IncompleteError, LegacyStyleError, OptionError, UnsupportedError
-from legacy_style.formats import model_files
-from legacy_style.formats import state_dict as statedict
+from legacy_style.formats import model_files, state_dict
 from legacy_style.formats.caffe import caffemodel
 
 
@@ -84,7 +83,7 @@ def test_the_same_weights_from_every_kind_of_file_are_bit_equal(tmp_path: Path) 
     paths = every_kind(tmp_path)
     assert len(paths) == 9
     for kind, path in paths.items():
-        state = statedict.to_state_dict(model_files.load(path))
+        state = state_dict.to_state_dict(model_files.load(path))
         assert list(state) == list(arrays), kind
         for key, tensor in state.items():
             assert tensor.numpy().tobytes() == arrays[key].tobytes(), (kind, key)
@@ -110,22 +109,22 @@ def test_the_real_vgg16_from_every_kind_of_file(tmp_path: Path) -> None:
     caffe = model_files.load(SHARED / "models" / "VGG_ILSVRC_16_layers_conv.caffemodel")
     names = [layer.name for layer in caffe.layers]
     caffe.layers = caffe.layers[: names.index("relu3_3") + 1]
-    statedict.write_pth(tmp_path / "a", caffe)
-    statedict.write_npz(tmp_path / "b", caffe)
+    state_dict.write(tmp_path / "a", caffe, "pth")
+    state_dict.write(tmp_path / "b", caffe, "npz")
     caffemodel.write(tmp_path / "c", caffe, version="V1")
     caffemodel.write(tmp_path / "d", caffe, version="V2")
     recorded = SHARED / "golden" / "athalye" / "models"
     paths = [tmp_path / name for name in "abcd"] + [
         recorded / f"vgg16_to_conv3_3_{n}.mat" for n in ("old", "new")
     ]
-    expected = statedict.to_state_dict(caffe)
+    expected = state_dict.to_state_dict(caffe)
     assert len(expected) == 14
     for path in paths:
         net = model_files.load(path)
         assert [(la.name, la.type, la.params) for la in net.layers] == [
             (la.name, la.type, la.params) for la in caffe.layers
         ]
-        state = statedict.to_state_dict(net)
+        state = state_dict.to_state_dict(net)
         assert list(state) == list(expected)
         assert all(
             torch.equal(state[key].view(torch.int32), expected[key].view(torch.int32)) for key in state
@@ -138,15 +137,15 @@ def test_recorded_caffemodels_survive_every_kind_of_file(tmp_path: Path) -> None
     assert len(models) > 10
     for model in models:
         net = model_files.load(model)
-        expected = dict(statedict.weights(net))
-        statedict.write_pth(tmp_path / "a", net)
-        statedict.write_npz(tmp_path / "b", net)
+        expected = dict(state_dict.weights(net))
+        state_dict.write(tmp_path / "a", net, "pth")
+        state_dict.write(tmp_path / "b", net, "npz")
         for name in "ab":
             read = model_files.load(tmp_path / name)
             assert [(la.name, la.type, la.tops, la.params) for la in read.layers] == [
                 (la.name, la.type, la.tops, la.params) for la in net.layers
             ]
-            found = dict(statedict.weights(read))
+            found = dict(state_dict.weights(read))
             assert list(found) == list(expected)
             assert all(found[key].tobytes() == values.tobytes() for key, values in expected.items()), model
 
@@ -167,8 +166,8 @@ def test_the_bundled_network_is_vgg16_up_to_pool5() -> None:
 @needs_shared
 def test_the_bundled_network_is_oxfords_in_half_precision() -> None:
     caffe = caffemodel.read(SHARED / "models" / "VGG_ILSVRC_16_layers_conv.caffemodel")
-    expected = dict(statedict.weights(caffe, half=True))
-    found = dict(statedict.weights(model_files.load(model_files.bundled())))
+    expected = dict(state_dict.weights(caffe, half=True))
+    found = dict(state_dict.weights(model_files.load(model_files.bundled())))
     assert list(found) == list(expected)
     for key, values in expected.items():
         assert np.array_equal(found[key], values.astype(np.float32)), key
@@ -335,7 +334,7 @@ def test_objects_beside_the_weights_are_left_aside_and_none_of_their_code_is_loa
     ):
         path = tmp_path / f"{number}.pth"
         torch.save(content, path, _use_new_zipfile_serialization=zipped)
-        found = dict(statedict.weights(model_files.load(path)))
+        found = dict(state_dict.weights(model_files.load(path)))
         assert list(found) == list(arrays)
         for name, values in arrays.items():
             np.testing.assert_array_equal(found[name], values)
@@ -506,7 +505,7 @@ def test_arrays_in_fortran_order_and_big_endian(tmp_path: Path) -> None:
     odd = {key: np.asfortranarray(values.astype(">f4")) for key, values in arrays.items()}
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "f.npz", **odd)
-        found = dict(statedict.weights(model_files.load(tmp_path / "f.npz")))
+        found = dict(state_dict.weights(model_files.load(tmp_path / "f.npz")))
         assert all(found[key].tobytes() == values.tobytes() for key, values in arrays.items())
 
 

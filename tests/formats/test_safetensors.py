@@ -14,9 +14,8 @@ import torch
 import vgg_files
 
 from legacy_style.errors import FormatError, IncompleteError, LegacyStyleError
-from legacy_style.formats import model_files
+from legacy_style.formats import model_files, state_dict
 from legacy_style.formats import safetensors as ours
-from legacy_style.formats import state_dict as statedict
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, NetParameter
 
 
@@ -36,7 +35,7 @@ def test_every_precision_that_the_package_writes_is_read_equal(tmp_path: Path, d
     state = {key: torch.from_numpy(values).to(dtype) for key, values in arrays.items()}
     counted = {**state, "conv1_1.num_batches_tracked": torch.tensor(3)}
     safetensors.torch.save_file(counted, tmp_path / "a", metadata={"format": "pt"})
-    found = dict(statedict.weights(model_files.load(tmp_path / "a")))
+    found = dict(state_dict.weights(model_files.load(tmp_path / "a")))
     assert list(found) == list(arrays)
     for key, values in found.items():
         assert np.array_equal(values, state[key].to(torch.float32).numpy()), key
@@ -46,8 +45,8 @@ def test_every_precision_that_the_package_writes_is_read_equal(tmp_path: Path, d
 @pytest.mark.parametrize("names", ["caffe", "torchvision"])
 def test_what_is_written_is_read_by_the_package(tmp_path: Path, half: bool, names: str) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
-    net = statedict.from_state_dict(vgg_files.state_dict(arrays))
-    statedict.write_safetensors(tmp_path / "a", net, names=names, half=half)
+    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    state_dict.write(tmp_path / "a", net, "safetensors", names=names, half=half)
     read = safetensors.torch.load_file(tmp_path / "a")
     expected = arrays if names == "caffe" else vgg_files.torchvision_names(arrays)
     assert set(read) == set(expected)
@@ -61,7 +60,7 @@ def test_what_is_written_is_read_by_the_package(tmp_path: Path, half: bool, name
 def test_layers_that_the_names_do_not_tell_travel_in_the_metadata(tmp_path: Path) -> None:
     blobs = [Blob.from_array(np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1))]
     net = NetParameter(layers=[LayerParameter("stem", "Convolution", ["data"], ["stem"], blobs)])
-    statedict.write_safetensors(tmp_path / "a", net, rgb=True)
+    state_dict.write(tmp_path / "a", net, "safetensors", rgb=True)
     read = model_files.load(tmp_path / "a")
     assert [(layer.name, layer.type) for layer in read.layers] == [("stem", "Convolution")]
     assert np.array_equal(read.layers[0].blobs[0].data(), blobs[0].data())
@@ -70,9 +69,9 @@ def test_layers_that_the_names_do_not_tell_travel_in_the_metadata(tmp_path: Path
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
-    net = statedict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG19)))
+    net = state_dict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG19)))
     for name in "ab":
-        statedict.write_safetensors(tmp_path / name, net)
+        state_dict.write(tmp_path / name, net, "safetensors")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

@@ -14,8 +14,7 @@ import vgg_files
 from recordings import RECORDED, SHARED, needs_shared
 
 from legacy_style.errors import LegacyStyleError, UnsupportedError, WeightMismatchError
-from legacy_style.formats import pth, vgg
-from legacy_style.formats import state_dict as statedict
+from legacy_style.formats import pth, state_dict, vgg
 from legacy_style.formats.caffe import caffemodel, prototxt
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.toolkit import convert
@@ -34,7 +33,7 @@ def described(net: NetParameter) -> list[tuple[Any, ...]]:
 
 
 def assert_bit_equal(net: NetParameter, expected: dict[str, np.ndarray[Any, Any]]) -> None:
-    found = dict(statedict.weights(net))
+    found = dict(state_dict.weights(net))
     assert list(found) == list(expected)
     for key, values in expected.items():
         assert (found[key].dtype, found[key].shape) == (np.float32, values.shape), key
@@ -50,7 +49,7 @@ def test_caffes_names_give_the_layers_and_weights_of_the_caffemodel(
     model = tmp_path / "thin.caffemodel"
     model.write_bytes(vgg_files.caffemodel(arrays, version))
     caffe = caffemodel.read(model)
-    net = statedict.read_pth(saved(tmp_path, vgg_files.state_dict(arrays)))
+    net = state_dict.read(saved(tmp_path, vgg_files.state_dict(arrays)), "pth")
     assert described(net) == described(caffe)
     assert_bit_equal(net, arrays)
     assert_bit_equal(caffe, arrays)
@@ -70,7 +69,7 @@ def test_layers_are_those_of_the_deploy_prototxt(
     deploy = prototxt.read(RECORDED / "models" / recorded)
     classifier = any(layer.name == "fc6" for layer in deploy.layers)
     state = vgg_files.state_dict(vgg_files.weights(blocks, classifier=classifier))
-    net = statedict.read_pth(saved(tmp_path, state))
+    net = state_dict.read(saved(tmp_path, state), "pth")
     for found, expected in zip(described(net), described(deploy), strict=True):
         assert found[:4] == expected[:4]
         assert set(found[4]) == set(expected[4])
@@ -89,9 +88,9 @@ def test_torchvisions_names_in_both_numberings(
     names = vgg_files.torchvision_names(arrays, linear)
     if blocks == vgg_files.VGG19:
         assert "features.34.bias" in names
-    net = statedict.read_pth(saved(tmp_path, vgg_files.state_dict(names)))
+    net = state_dict.read(saved(tmp_path, vgg_files.state_dict(names)), "pth")
     assert_bit_equal(net, arrays)
-    assert described(net) == described(statedict.from_state_dict(vgg_files.state_dict(arrays)))
+    assert described(net) == described(state_dict.from_state_dict(vgg_files.state_dict(arrays)))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "module.module.", "vgg."])
@@ -99,14 +98,14 @@ def test_prefixes_are_passed_over(tmp_path: Path, prefix: str) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
     for names in (arrays, vgg_files.torchvision_names(arrays)):
         prefixed = {prefix + key: values for key, values in names.items()}
-        assert_bit_equal(statedict.read_pth(saved(tmp_path, vgg_files.state_dict(prefixed))), arrays)
+        assert_bit_equal(state_dict.read(saved(tmp_path, vgg_files.state_dict(prefixed)), "pth"), arrays)
 
 
 @pytest.mark.parametrize("outer", ["state_dict", "model", "anything"])
 def test_a_state_dict_among_other_things_is_found(tmp_path: Path, outer: str) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
     checkpoint = {"epoch": 3, "best": 0.5, "arch": "vgg16", outer: vgg_files.state_dict(arrays)}
-    assert_bit_equal(statedict.read_pth(saved(tmp_path, checkpoint)), arrays)
+    assert_bit_equal(state_dict.read(saved(tmp_path, checkpoint), "pth"), arrays)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,7 @@ def test_other_tensors_beside_the_state_dict_do_not_hide_it(
 ) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
     content = {**beside, outer: vgg_files.state_dict(arrays)}
-    assert_bit_equal(statedict.read_pth(saved(tmp_path, content)), arrays)
+    assert_bit_equal(state_dict.read(saved(tmp_path, content), "pth"), arrays)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ def test_parts_that_were_run_in_parallel_have_their_keys_read(tmp_path: Path, fo
         form.format(key.removeprefix("features.")) if key.startswith("features.") else key: values
         for key, values in vgg_files.torchvision_names(arrays).items()
     }
-    net = statedict.read_pth(saved(tmp_path, vgg_files.state_dict(named)))
+    net = state_dict.read(saved(tmp_path, vgg_files.state_dict(named)), "pth")
     assert_bit_equal(net, arrays)
 
 
@@ -177,7 +176,7 @@ class Nin(torch.nn.Sequential):
 
 def test_nin_imagenet_is_read_by_its_kernels_and_computes_what_pytorch_does(tmp_path: Path) -> None:
     arrays = nin_weights()
-    net = statedict.read_pth(saved(tmp_path, vgg_files.state_dict(arrays)))
+    net = state_dict.read(saved(tmp_path, vgg_files.state_dict(arrays)), "pth")
     rectifiers = [layer.name for layer in net.layers if layer.type == "ReLU"]
     assert rectifiers == [f"relu{n}" for n in (0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12)]
     assert [layer.name for layer in net.layers if layer.type == "Convolution"] == [
@@ -193,11 +192,11 @@ def test_nin_imagenet_is_read_by_its_kernels_and_computes_what_pytorch_does(tmp_
 
 
 def test_the_first_part_of_nin_is_read_and_other_shapes_are_refused(tmp_path: Path) -> None:
-    part = statedict.read_pth(saved(tmp_path, vgg_files.state_dict(nin_weights(5))))
+    part = state_dict.read(saved(tmp_path, vgg_files.state_dict(nin_weights(5))), "pth")
     assert part.layers[-1].name == "relu5"
     odd = {**nin_weights(), "features.9.weight": np.ones((4, 9, 1, 1), np.float32)}
     with pytest.raises(WeightMismatchError, match=r"features\.9\.weight has the shape \(4, 9, 1, 1\)"):
-        statedict.read_pth(saved(tmp_path, vgg_files.state_dict(odd)))
+        state_dict.read(saved(tmp_path, vgg_files.state_dict(odd)), "pth")
 
 
 @pytest.mark.parametrize(
@@ -220,28 +219,28 @@ def test_other_networks_with_torchvisions_keys_are_told_apart_and_known_files_ar
     with pytest.raises(
         UnsupportedError, match=f"{message}.*known .* nin_imagenet.pth; .*legacy-style convert"
     ):
-        statedict.read_pth(saved(tmp_path, state))
+        state_dict.read(saved(tmp_path, state), "pth")
 
 
 def test_an_optimizers_state_beside_the_weights(tmp_path: Path) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
     state = vgg_files.state_dict(arrays)
     checkpoint = {"optimizer": {"lr": 0.1, "state": {}}, "model_state_dict": state}
-    assert_bit_equal(statedict.read_pth(saved(tmp_path, checkpoint)), arrays)
+    assert_bit_equal(state_dict.read(saved(tmp_path, checkpoint), "pth"), arrays)
 
 
 def test_files_of_before_pytorch_1_6(tmp_path: Path) -> None:
     arrays = vgg_files.weights(vgg_files.VGG19)
     path = saved(tmp_path, vgg_files.state_dict(arrays), _use_new_zipfile_serialization=False)
     assert Path(path).read_bytes().startswith(pth.LEGACY_SIGNATURE)
-    assert_bit_equal(statedict.read_pth(path), arrays)
+    assert_bit_equal(state_dict.read(path, "pth"), arrays)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
     state = OrderedDict((key, torch.from_numpy(values).to(dtype)) for key, values in arrays.items())
-    net = statedict.read_pth(saved(tmp_path, state))
+    net = state_dict.read(saved(tmp_path, state), "pth")
     assert_bit_equal(net, {key: tensor.to(torch.float32).numpy() for key, tensor in state.items()})
 
 
@@ -250,7 +249,7 @@ def test_parameters_and_other_memory_layouts(tmp_path: Path) -> None:
     state: dict[str, Any] = dict(vgg_files.state_dict(arrays))
     state["conv1_2.weight"] = torch.nn.Parameter(state["conv1_2.weight"])
     state["conv2_1.weight"] = state["conv2_1.weight"].to(memory_format=torch.channels_last)
-    assert_bit_equal(statedict.read_pth(saved(tmp_path, state)), arrays)
+    assert_bit_equal(state_dict.read(saved(tmp_path, state), "pth"), arrays)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ def test_the_last_block_is_pooled_where_it_is_whole(
     tmp_path: Path, blocks: tuple[int, ...], classifier: bool, last: str
 ) -> None:
     state = vgg_files.state_dict(vgg_files.weights(blocks, classifier=classifier))
-    net = statedict.read_pth(saved(tmp_path, state))
+    net = state_dict.read(saved(tmp_path, state), "pth")
     assert net.layers[-1].name == last
     pools = [layer.name for layer in net.layers if layer.type == "Pooling"]
     assert pools[: len(blocks) - 1] == [f"pool{block}" for block in range(1, len(blocks))]
@@ -276,7 +275,7 @@ def test_the_last_block_is_pooled_where_it_is_whole(
 
 def test_no_bias(tmp_path: Path) -> None:
     arrays = {k: v for k, v in vgg_files.weights(vgg_files.VGG16).items() if k != "conv2_2.bias"}
-    net = statedict.read_pth(saved(tmp_path, vgg_files.state_dict(arrays)))
+    net = state_dict.read(saved(tmp_path, vgg_files.state_dict(arrays)), "pth")
     assert net.layer("conv2_2").param("convolution_param")["bias_term"] is False
     assert_bit_equal(net, arrays)
 
@@ -327,7 +326,7 @@ def test_weights_that_do_not_fit(
     arrays: dict[str, Any] = {**vgg_files.weights(vgg_files.VGG16), **change}
     kept = {key: values for key, values in arrays.items() if values is not None}
     with pytest.raises(error, match=message) as caught:
-        statedict.read_pth(saved(tmp_path, vgg_files.state_dict(kept)))
+        state_dict.read(saved(tmp_path, vgg_files.state_dict(kept)), "pth")
     assert "saved.pth: " in str(caught.value)
 
 
@@ -414,8 +413,8 @@ def test_torchvisions_own_networks_are_refused_with_the_reason(
     with pytest.raises(
         UnsupportedError, match=rf"is torchvision's own {name}, .* RGB images .* not the Caffe network"
     ):
-        statedict.read_pth(path)
-    assert len(statedict.read_pth(path, allow_torchvision=True).layers) > 30
+        state_dict.read(path, "pth")
+    assert len(state_dict.read(path, "pth", allow_torchvision=True).layers) > 30
 
 
 @pytest.mark.parametrize(("blocks", "name"), [((1, 1, 2, 2, 2), "vgg11"), ((2, 2, 2, 2, 2), "vgg13")])
@@ -425,9 +424,9 @@ def test_sizes_that_only_torchvision_made_are_refused_under_its_names(
     arrays = vgg_files.weights(blocks)
     path = saved(tmp_path, vgg_files.state_dict(vgg_files.torchvision_names(arrays)))
     with pytest.raises(UnsupportedError, match=f"is torchvision's own {name}"):
-        statedict.read_pth(path)
-    assert_bit_equal(statedict.read_pth(path, allow_torchvision=True), arrays)
-    assert_bit_equal(statedict.read_pth(saved(tmp_path, vgg_files.state_dict(arrays))), arrays)
+        state_dict.read(path, "pth")
+    assert_bit_equal(state_dict.read(path, "pth", allow_torchvision=True), arrays)
+    assert_bit_equal(state_dict.read(saved(tmp_path, vgg_files.state_dict(arrays)), "pth"), arrays)
 
 
 @needs_shared
@@ -506,44 +505,44 @@ def test_any_network_survives_with_its_layers(tmp_path: Path, kind: str) -> None
     net = odd_network()
     path = str(tmp_path / f"odd.{kind}")
     if kind == "pth":
-        statedict.write_pth(path, net)
-        read = statedict.read_pth(path)
+        state_dict.write(path, net, "pth")
+        read = state_dict.read(path, "pth")
     else:
-        statedict.write_npz(path, net)
-        read = statedict.read_npz(path)
+        state_dict.write(path, net, "npz")
+        read = state_dict.read(path, "npz")
     assert described(read) == described(net)
     assert (read.name, read.inputs, read.input_dims) == (net.name, net.inputs, net.input_dims)
-    assert_bit_equal(read, dict(statedict.weights(net)))
+    assert_bit_equal(read, dict(state_dict.weights(net)))
     for layer in net.layers:
         assert [blob.shape for blob in read.layer(layer.name).blobs] == [blob.shape for blob in layer.blobs]
 
 
 def test_keys_of_blobs_that_are_not_weight_and_bias() -> None:
-    keys = list(statedict.keys(odd_network()))
+    keys = list(state_dict.keys(odd_network()))
     assert keys[1:4] == ["bn.1.mean", "bn.1.variance", "bn.1.scale_factor"]
     assert "bias.bias" in keys
     assert keys[-4:] == ["lstm.weight", "lstm.bias", "lstm.blob2", "lstm.blob3"]
 
 
 def test_weights_without_a_layer_in_the_list_are_an_error(tmp_path: Path) -> None:
-    state = statedict.to_state_dict(odd_network())
+    state = state_dict.to_state_dict(odd_network())
     state["more.weight"] = torch.ones(3)
     with pytest.raises(WeightMismatchError, match=r"has the weights more\.weight, which belong to no layer"):
-        statedict.read_pth(saved(tmp_path, state))
+        state_dict.read(saved(tmp_path, state), "pth")
 
 
 def test_two_layers_of_one_name_are_an_error() -> None:
     net = odd_network()
     net.layers.append(net.layers[0])
     with pytest.raises(WeightMismatchError, match="two layers are called inception_3a/1x1"):
-        statedict.to_state_dict(net)
+        state_dict.to_state_dict(net)
 
 
 def test_other_programs_load_what_is_written(tmp_path: Path) -> None:
     net = odd_network()
-    statedict.write_pth(tmp_path / "odd.pth", net)
-    statedict.write_npz(tmp_path / "odd.npz", net)
-    expected = dict(statedict.weights(net))
+    state_dict.write(tmp_path / "odd.pth", net, "pth")
+    state_dict.write(tmp_path / "odd.npz", net, "npz")
+    expected = dict(state_dict.weights(net))
     state = torch.load(tmp_path / "odd.pth", weights_only=True)
     assert list(state) == list(expected)
     module = torch.nn.Module()
@@ -564,30 +563,30 @@ def test_other_programs_load_what_is_written(tmp_path: Path) -> None:
 
 
 def test_a_vggs_state_dict_carries_no_metadata() -> None:
-    net = statedict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG16)))
-    assert statedict.layers_text(net) == ""
-    assert not hasattr(statedict.to_state_dict(net), "_metadata")
+    net = state_dict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG16)))
+    assert state_dict.layers_text(net) == ""
+    assert not hasattr(state_dict.to_state_dict(net), "_metadata")
     net.layers = net.layers[:5]
     assert net.layers[-1].name == "pool1"
-    assert 'name: "pool1"' in statedict.layers_text(net)
+    assert 'name: "pool1"' in state_dict.layers_text(net)
 
 
 @pytest.mark.parametrize("names", ["caffe", "torchvision"])
 @both_sizes
 def test_either_names_are_written_and_read_back(tmp_path: Path, blocks: tuple[int, ...], names: str) -> None:
     arrays = vgg_files.weights(blocks)
-    net = statedict.from_state_dict(vgg_files.state_dict(arrays))
+    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
     expected = vgg_files.torchvision_names(arrays) if names == "torchvision" else arrays
-    statedict.write_pth(tmp_path / "v.pth", net, names=names)
+    state_dict.write(tmp_path / "v.pth", net, "pth", names=names)
     assert list(torch.load(tmp_path / "v.pth", weights_only=True)) == list(expected)
-    assert_bit_equal(statedict.read_pth(str(tmp_path / "v.pth")), arrays)
-    statedict.write_npz(tmp_path / "v.npz", net, names=names)
-    assert_bit_equal(statedict.read_npz(str(tmp_path / "v.npz")), arrays)
+    assert_bit_equal(state_dict.read(str(tmp_path / "v.pth"), "pth"), arrays)
+    state_dict.write(tmp_path / "v.npz", net, "npz", names=names)
+    assert_bit_equal(state_dict.read(str(tmp_path / "v.npz"), "npz"), arrays)
 
 
 def test_torchvisions_names_for_what_is_no_vgg() -> None:
     with pytest.raises(UnsupportedError, match="has no name in torchvision's VGG; keep Caffe's names"):
-        statedict.to_state_dict(odd_network(), names="torchvision")
+        state_dict.to_state_dict(odd_network(), names="torchvision")
 
 
 def test_legacy_blobs_lose_their_leading_axes() -> None:
@@ -601,16 +600,15 @@ def test_legacy_blobs_lose_their_leading_axes() -> None:
         "Convolution",
         blobs=[Blob.from_array(np.ones((1, 1, 1, 1))), Blob.from_array(np.ones((1, 1, 1, 1)))],
     )
-    shapes = {key: values.shape for key, values in statedict.weights(NetParameter(layers=[layer, one]))}
+    shapes = {key: values.shape for key, values in state_dict.weights(NetParameter(layers=[layer, one]))}
     assert shapes == {"fc6.weight": (4, 6), "fc6.bias": (4,), "one.weight": (1, 1, 1, 1), "one.bias": (1,)}
 
 
 @pytest.mark.parametrize("kind", ["pth", "npz"])
-def test_the_same_network_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path, kind: state_dict.Kind) -> None:
     written = []
-    write: Any = statedict.write_pth if kind == "pth" else statedict.write_npz
     for name in ("first", "second and longer"):
-        write(tmp_path / f"{name}.{kind}", odd_network())
+        state_dict.write(tmp_path / f"{name}.{kind}", odd_network(), kind)
         written.append((tmp_path / f"{name}.{kind}").read_bytes())
     assert written[0] == written[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
@@ -623,36 +621,36 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> N
     net = odd_network()
     net.layers[-2].blobs[0] = Blob((7, 7), lambda: np.ones(2, np.float32), 2)
     with pytest.raises(LegacyStyleError, match="layer lstm, blob 0, has the shape"):
-        statedict.write_npz(tmp_path / "v.npz", net)
+        state_dict.write(tmp_path / "v.npz", net, "npz")
     assert [path.name for path in tmp_path.iterdir()] == ["v.npz"]
     assert (tmp_path / "v.npz").read_bytes() == b"before"
 
 
 def test_half_precision_rounds_and_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
-    net = statedict.from_state_dict(vgg_files.state_dict(arrays))
-    statedict.write_pth(tmp_path / "half.pth", net, half=True)
+    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    state_dict.write(tmp_path / "half.pth", net, "pth", half=True)
     state = torch.load(tmp_path / "half.pth", weights_only=True)
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     rounded = {key: values.astype(np.float16).astype(np.float32) for key, values in arrays.items()}
-    assert_bit_equal(statedict.read_pth(str(tmp_path / "half.pth")), rounded)
+    assert_bit_equal(state_dict.read(str(tmp_path / "half.pth"), "pth"), rounded)
     arrays["fc8.bias"][0] = 70000
-    net = statedict.from_state_dict(vgg_files.state_dict(arrays))
+    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
     with pytest.raises(WeightMismatchError, match=r"fc8\.bias has weights beyond 65504"):
-        statedict.to_state_dict(net, half=True)
+        state_dict.to_state_dict(net, half=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the process's memory map")
 @pytest.mark.parametrize("kind", ["pth", "npz"])
 def test_weights_stay_in_the_file_until_they_are_used(tmp_path: Path, kind: str) -> None:
-    net = statedict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG16)))
+    net = state_dict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG16)))
     path = tmp_path / f"lazy.{kind}"
     if kind == "pth":
-        statedict.write_pth(path, net)
-        net = statedict.read_pth(str(path))
+        state_dict.write(path, net, "pth")
+        net = state_dict.read(str(path), "pth")
     else:
-        statedict.write_npz(path, net)
-        net = statedict.read_npz(str(path))
+        state_dict.write(path, net, "npz")
+        net = state_dict.read(str(path), "npz")
     values = net.layer("conv3_1").blobs[0].data()
     address = values.__array_interface__["data"][0]
     for line in Path("/proc/self/maps").read_text().splitlines():

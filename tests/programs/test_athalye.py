@@ -15,8 +15,7 @@ from legacy_style.engine import network
 from legacy_style.engine.losses import ContentLoss, StyleLoss
 from legacy_style.engine.optimise import total_of
 from legacy_style.errors import DivergenceError, FormatError, LegacyStyleError, OptionError, UnsupportedError
-from legacy_style.formats import model_files
-from legacy_style.formats.state_dict import write_pth
+from legacy_style.formats import model_files, state_dict
 from legacy_style.programs.athalye import images as athalye_images
 from legacy_style.programs.athalye import story as athalye
 from legacy_style.programs.athalye.losses import MeanTVLoss, SeparateStyleLoss
@@ -343,7 +342,7 @@ def test_images_go_to_the_network_blue_first_and_come_back(thin):
 
 def test_the_same_weights_give_the_same_losses_from_any_file(tmp_path):
     """A .pth holds the kernels as they were trained; "wh" transposes them, as the original reads a .mat."""
-    write_pth(tmp_path / "thin.pth", model_files.load(NETWORK))
+    state_dict.write(tmp_path / "thin.pth", model_files.load(NETWORK), "pth")
     image = np.random.RandomState(0).uniform(0, 255, (20, 24, 3))
     losses = {}
     for path, orientation in [(NETWORK, None), (NETWORK, "hw"), ("thin.pth", None), ("thin.pth", "wh")]:
@@ -360,7 +359,7 @@ def test_the_same_weights_give_the_same_losses_from_any_file(tmp_path):
 def test_a_network_without_the_layers_is_refused(tmp_path):
     short = model_files.load(NETWORK)
     short.layers = short.layers[:12]
-    write_pth(tmp_path / "short.pth", short)
+    state_dict.write(tmp_path / "short.pth", short, "pth")
     with pytest.raises(LegacyStyleError, match="no layer relu4_1"):
         athalye.load_model(str(tmp_path / "short.pth"), None)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recorded_runs import draw_stand_in
-from recordings import SHIPPED
+from thin_options import thin_options
 
-from legacy_style import Options
 from legacy_style.engine import colors
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.errors import OptionError
@@ -17,22 +15,13 @@ from legacy_style.programs.neural_style.settings import read
 from legacy_style.programs.neural_style.story import stylize
 from legacy_style.torch7.image import load, scale
 
-VGG = str(SHIPPED / "models" / "VGG_ILSVRC_19_layers.caffemodel")
+pytestmark = pytest.mark.usefixtures("two_images")
 
 SIZE = 40.0
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_with_two_images(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    draw_stand_in(tmp_path / "content.png", 0)
-    draw_stand_in(tmp_path / "style.png", 3)
-
-
 def options(**given):
-    common = {"content_image": "content.png", "style_image": "style.png", "model_file": VGG, "gpu": "-1"}
-    quick = {"image_size": SIZE, "num_iterations": 3.0, "seed": 1.0, "style_layers": "relu1_1"}
-    return Options(**{**common, **quick, "content_layers": "relu2_2", **given})
+    return thin_options(**{"image_size": SIZE, "num_iterations": 3.0, "style_layers": "relu1_1", **given})
 
 
 def given_to_the_network(**more):

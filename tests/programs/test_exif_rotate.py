@@ -12,9 +12,9 @@ from legacy_style.cli import train as train_command
 from legacy_style.errors import FormatError, IncompleteError, UnsupportedError
 from legacy_style.formats import t7
 from legacy_style.programs.artistic_video import flo, options, settings, single
-from legacy_style.programs.fast_neural_style import network, slow, slow_options, train, train_options
 from legacy_style.programs.fast_neural_style import options as fast_options
 from legacy_style.programs.fast_neural_style import run as fast
+from legacy_style.programs.fast_neural_style import saving, slow, slow_options, train, train_options
 from legacy_style.programs.video import motion, source
 from legacy_style.torch7 import image, image_files, kinds
 
@@ -56,7 +56,7 @@ def test_slow_neural_style(words, size, count, turned):
 def test_train(words, size, count, turned, monkeypatch):
     """The style image and the picture beside checkpoints; each is told of once, however many checkpoints there are."""
     loss_network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(True))
-    t7.write("loss.t7", network.to_t7(loss_network))
+    t7.write("loss.t7", saving.to_t7(loss_network))
     shutil.copy(turned, "picture.png")
     targets = []
     monkeypatch.setattr(

@@ -24,7 +24,7 @@ from legacy_style.cli import print_options, th
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError, UnsupportedError
 from legacy_style.formats import model_files, t7
 from legacy_style.formats.t7 import TorchObject
-from legacy_style.programs.fast_neural_style import layers, network, options, run, shapes
+from legacy_style.programs.fast_neural_style import layers, network, options, run, saving, shapes
 from legacy_style.programs.fast_neural_style.forward import Forward
 from legacy_style.programs.fast_neural_style.median import median_filter
 from legacy_style.programs.fast_neural_style.preprocess import RESNET, VGG
@@ -246,12 +246,12 @@ def test_timing_prints_a_line_only_for_1(models, capsys, timing):
 
 def test_without_cuda_it_runs_on_the_cpu_and_says_so(models, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for words, reason in (
-        ([], "No CUDA device here"),
-        (["-backend", "opencl"], "-backend opencl is not served"),
+    for words, remark in (
+        ([], "No CUDA device here: running on the CPU (-gpu -1 says so beforehand)"),
+        (["-backend", "opencl"], "-backend opencl is not served: running on the CPU"),
     ):
         status, _, errors = program(capsys, "-input_image", "photo.png", "-gpu", "0", *words)
-        assert (status, errors) == (0, f"fast_neural_style: {reason}: running on the CPU\n")
+        assert (status, errors) == (0, f"fast_neural_style: {remark}\n")
 
 
 def test_too_large_a_median_filter_is_refused_before_the_work(models, capsys):
@@ -428,7 +428,7 @@ def test_a_network_is_written_as_it_was_read():
     x = torch.randn(1, 3, 40, 36, generator=torch.Generator().manual_seed(1))
     original = t7.read(BARE)
     net = network.from_t7(original)
-    tree = t7.parse(t7.dump(network.to_t7(net)))
+    tree = t7.parse(t7.dump(saving.to_t7(net)))
     with torch.no_grad():
         assert torch.equal(network.from_t7(tree)(x), net(x))
     for ours, theirs in zip(tree.fields["modules"], original.fields["modules"], strict=True):
@@ -447,9 +447,9 @@ def test_every_kind_of_module_is_written_and_read_back():
     torch.nn.init.uniform_(net[2].running_mean)
     x = torch.randn(1, 3, 9, 11)
     with torch.no_grad():
-        assert torch.equal(network.from_t7(t7.parse(t7.dump(network.to_t7(net))))(x), net(x))
+        assert torch.equal(network.from_t7(t7.parse(t7.dump(saving.to_t7(net))))(x), net(x))
     with pytest.raises(UnsupportedError, match="GELU cannot be written as a Torch7 module"):
-        network.to_t7(torch.nn.Sequential(torch.nn.GELU()))
+        saving.to_t7(torch.nn.Sequential(torch.nn.GELU()))
 
 
 # Images

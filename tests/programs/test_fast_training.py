@@ -24,7 +24,7 @@ from legacy_style.cli.slow_neural_style import main as slow
 from legacy_style.cli.train import main as train
 from legacy_style.engine import loadcaffe
 from legacy_style.formats import t7
-from legacy_style.programs.fast_neural_style import loading, network, train_options
+from legacy_style.programs.fast_neural_style import loading, saving, train_options
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 
 CHECKOUT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def folder(tmp_path, monkeypatch):
         torch.nn.Conv2d(8, 8, 3, padding=1),
         torch.nn.ReLU(True),
     )
-    t7.write("loss.t7", network.to_t7(loss_network))
+    t7.write("loss.t7", saving.to_t7(loss_network))
     return tmp_path
 
 
@@ -415,7 +415,7 @@ def test_images_to_validate_with_have_to_fit_too(folder, capsys, monkeypatch):
 def test_a_loss_network_may_normalise_its_maps(folder, capsys):
     torch.manual_seed(7)
     first, second = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 3, padding=1)
-    parts = network.to_t7(torch.nn.Sequential(first, torch.nn.ReLU(True), second)).fields["modules"]
+    parts = saving.to_t7(torch.nn.Sequential(first, torch.nn.ReLU(True), second)).fields["modules"]
     norm = t7.TorchObject("nn.SpatialCrossMapLRN", {"size": 3.0, "alpha": 0.5, "beta": 0.75, "k": 2.0}, 1)
     t7.write("lrn.t7", t7.TorchObject("nn.Sequential", {"modules": [*parts[:2], norm, parts[2]]}, 1))
     modules = loading.loss_network("lrn.t7", print)

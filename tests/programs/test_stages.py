@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from recorded_runs import draw_stand_in
-from recordings import SHIPPED
+from thin_options import thin_options
 
 from legacy_style import Options
 from legacy_style.errors import OptionError
@@ -16,22 +15,9 @@ from legacy_style.programs.neural_style.record import read
 from legacy_style.programs.neural_style.story import plan, stylize
 from legacy_style.torch7.image import scale_to
 
-VGG = str(SHIPPED / "models" / "VGG_ILSVRC_19_layers.caffemodel")
+pytestmark = pytest.mark.usefixtures("two_images")
 
 STAGES = "20:6,28:4:style_scale=0.75,36:3:optimizer=adam:tile=32"
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_with_two_images(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    draw_stand_in(tmp_path / "content.png", 0)
-    draw_stand_in(tmp_path / "style.png", 3)
-
-
-def options(**given):
-    common = {"content_image": "content.png", "style_image": "style.png", "model_file": VGG, "gpu": "-1"}
-    quick = {"seed": 1.0, "style_layers": "relu1_1,relu2_1", "content_layers": "relu2_2"}
-    return Options(**{**common, **quick, **given})
 
 
 def bytes_of(*names):
@@ -47,27 +33,29 @@ def pictures(tmp_path):
 
 
 def test_stages_through_files_are_the_chain_of_commands_pixel_for_pixel():
-    stylize(options(stages=STAGES, stages_through_files=True, save_iter=2.0, output_image="out.png"))
-    stylize(options(image_size=20.0, num_iterations=6.0, save_iter=2.0, output_image="a.png"))
+    stylize(thin_options(stages=STAGES, stages_through_files=True, save_iter=2.0, output_image="out.png"))
+    stylize(thin_options(image_size=20.0, num_iterations=6.0, save_iter=2.0, output_image="a.png"))
     from_a = {"init": "image", "init_image": "a.png"}
-    stylize(options(image_size=28.0, num_iterations=4.0, style_scale=0.75, output_image="b.png", **from_a))
+    stylize(
+        thin_options(image_size=28.0, num_iterations=4.0, style_scale=0.75, output_image="b.png", **from_a)
+    )
     last = {"image_size": 36.0, "num_iterations": 3.0, "optimizer": "adam", "tile": 32}
-    stylize(options(init="image", init_image="b.png", output_image="c.png", **last))
+    stylize(thin_options(init="image", init_image="b.png", output_image="c.png", **last))
     assert bytes_of("out_stage1.png", "out_stage2.png", "out.png") == bytes_of("a.png", "b.png", "c.png")
     assert bytes_of("out_stage1_2.png", "out_stage1_4.png") == bytes_of("a_2.png", "a_4.png")
 
 
 def test_names_and_notices_say_the_stage(tmp_path):
     notices = []
-    stylize(options(stages="20:4,28:3", save_iter=2.0), notice=notices.append)
+    stylize(thin_options(stages="20:4,28:3", save_iter=2.0), notice=notices.append)
     assert pictures(tmp_path) == ["out.png", "out_stage1.png", "out_stage1_2.png", "out_stage2_2.png"]
     assert notices == ["Stage 1 of 2: 20 pixels", "Stage 2 of 2: 28 pixels"]
 
 
 def test_a_stage_starts_from_the_enlarged_image_in_floating_point():
-    small = stylize(options(image_size=20.0, num_iterations=5.0), save=False)
+    small = stylize(thin_options(image_size=20.0, num_iterations=5.0), save=False)
     # The image of the first evaluation is the start.
-    result = stylize(options(stages="20:5,32:1"), save=False)
+    result = stylize(thin_options(stages="20:5,32:1"), save=False)
     wanted = scale_to(small.image, result.image.shape[2], result.image.shape[1])
     np.testing.assert_allclose(result.image, wanted, rtol=0, atol=1e-6)
     assert np.abs(result.image * 255 - np.rint(result.image * 255)).max() > 0.4  # no bytes
@@ -75,8 +63,8 @@ def test_a_stage_starts_from_the_enlarged_image_in_floating_point():
 
 
 def test_original_colors_are_those_of_the_result_and_not_of_what_goes_on():
-    plain = stylize(options(stages="20:3,28:1"), save=False)
-    recolored = stylize(options(stages="20:3,28:1", original_colors=1.0), save=False)
+    plain = stylize(thin_options(stages="20:3,28:1"), save=False)
+    recolored = stylize(thin_options(stages="20:3,28:1", original_colors=1.0), save=False)
     assert plain.losses == recolored.losses
     assert not np.allclose(plain.image, recolored.image)
 
@@ -94,7 +82,7 @@ def run_until(iteration, error, **given):
 
     saved = []
     with pytest.raises(type(error)):
-        stylize(options(**given), on_progress=on_progress, on_saved=saved.append)
+        stylize(thin_options(**given), on_progress=on_progress, on_saved=saved.append)
     return saved
 
 
@@ -102,10 +90,10 @@ def run_until(iteration, error, **given):
 @pytest.mark.parametrize(("iteration", "begun"), [(4, 1), (9, 2), (12, 2)])
 def test_a_killed_run_goes_on_in_its_stage(iteration, begun, through_files):
     given = {"stages": STAGES, "stages_through_files": through_files, "save_iter": 2.0}
-    whole = stylize(options(output_image="whole.png", **given))
+    whole = stylize(thin_options(output_image="whole.png", **given))
     run_until(iteration, Killed(), checkpoint="state", **given)
     notices = []
-    resumed = stylize(options(resume="state", checkpoint="state", **given), notice=notices.append)
+    resumed = stylize(thin_options(resume="state", checkpoint="state", **given), notice=notices.append)
     # The checkpoint of an iteration is written after what the program does for it, so the one before it counts.
     assert notices[0].startswith(f"Stage {begun} of 3")
     assert bytes_of("out.png") == bytes_of("whole.png")
@@ -113,15 +101,15 @@ def test_a_killed_run_goes_on_in_its_stage(iteration, begun, through_files):
 
 
 def test_an_interrupted_run_says_its_stage_and_goes_on_in_it():
-    whole = stylize(options(stages="20:4,28:4", output_image="whole.png"))
+    whole = stylize(thin_options(stages="20:4,28:4", output_image="whole.png"))
     given = {"stages": "20:4,28:4", "checkpoint": "state"}
     assert run_until(7, KeyboardInterrupt(), **given) == ["out_stage1.png", "./out_stage2_3.png"]
-    resumed = stylize(options(resume="state", **given))
+    resumed = stylize(thin_options(resume="state", **given))
     np.testing.assert_array_equal(resumed.image, whole.image)
     with pytest.raises(OptionError, match=r"-stages was '20:4,28:4' and is '20:4,28:5'"):
-        stylize(options(resume="state", stages="20:4,28:5"))
+        stylize(thin_options(resume="state", stages="20:4,28:5"))
     with pytest.raises(OptionError, match=r"-stages was '20:4,28:4' and is ''"):
-        stylize(options(resume="state", image_size=20.0, num_iterations=4.0))
+        stylize(thin_options(resume="state", image_size=20.0, num_iterations=4.0))
 
 
 def test_progress_counts_all_stages_and_a_stop_ends_the_run_with_its_picture(tmp_path):
@@ -131,7 +119,7 @@ def test_progress_counts_all_stages_and_a_stop_ends_the_run_with_its_picture(tmp
         seen.append((progress.iteration, progress.num_iterations))
         return progress.iteration == 6
 
-    result = stylize(options(stages="20:4,28:4,36:2", save_iter=0.0), on_progress=on_progress)
+    result = stylize(thin_options(stages="20:4,28:4,36:2", save_iter=0.0), on_progress=on_progress)
     assert seen == [(number, 10) for number in range(1, 7)]
     assert result.stopped and len(result.losses) == 6
     assert pictures(tmp_path) == ["out.png", "out_stage1.png"]
@@ -140,14 +128,14 @@ def test_progress_counts_all_stages_and_a_stop_ends_the_run_with_its_picture(tmp
 
 
 def test_the_record_has_the_command_and_the_losses_of_all_stages():
-    stylize(options(stages="20:4,28:3", metadata=True, init="image"))
+    stylize(thin_options(stages="20:4,28:3", metadata=True, init="image"))
     record = read("out.png")
     assert "--stages 20:4,28:3" in " ".join(record["command"])
     assert len(record["losses"]["total"]) == 7 and list(record["inputs"]) == ["content.png", "style.png"]
 
 
 def test_a_plan_is_made_for_each_stage(tmp_path):
-    text = plan(options(stages="20:4,48:3"))
+    text = plan(thin_options(stages="20:4,48:3"))
     assert "stage    1 of 2\nimage    20x" in text and "stage    2 of 2\nimage    48x" in text
     assert pictures(tmp_path) == []
 
@@ -190,7 +178,7 @@ def test_a_stage_s_own_options_are_its_alone():
 )
 def test_what_is_no_stage_is_refused_before_anything_is_loaded(text, message):
     with pytest.raises(OptionError, match=message.replace("(", "\\(")):
-        stylize(options(stages=text, model_file="none"))
+        stylize(thin_options(stages=text, model_file="none"))
 
 
 def test_options_that_stages_replace_are_refused():

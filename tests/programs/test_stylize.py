@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recorded_runs import draw_stand_in
 from recordings import SHIPPED
+from thin_options import VGG, thin_options
 
 from legacy_style import Options
 from legacy_style.errors import DivergenceError, FormatError, OptionError
@@ -16,32 +16,17 @@ from legacy_style.files import sha256
 from legacy_style.formats import model_files
 from legacy_style.formats.caffe import caffemodel
 from legacy_style.formats.caffe.netparam import Blob
-from legacy_style.programs.neural_style import record as metadata
-from legacy_style.programs.neural_style.devices import choose_devices
+from legacy_style.programs import devices
+from legacy_style.programs.neural_style import record
 from legacy_style.programs.neural_style.options import as_words, parse
 from legacy_style.programs.neural_style.settings import read
 from legacy_style.programs.neural_style.story import load_model, stylize
 
-VGG = SHIPPED / "models" / "VGG_ILSVRC_19_layers.caffemodel"
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_with_two_images(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    draw_stand_in(tmp_path / "content.png", 0)
-    draw_stand_in(tmp_path / "style.png", 3)
+pytestmark = pytest.mark.usefixtures("two_images")
 
 
 def options(**given):
-    common = {"content_image": "content.png", "style_image": "style.png", "model_file": str(VGG), "gpu": "-1"}
-    quick = {
-        "image_size": 24,
-        "num_iterations": 4,
-        "seed": 1,
-        "style_layers": "relu1_1,relu2_1",
-        "content_layers": "relu2_2",
-    }
-    return Options(**{**common, **quick, **given})
+    return thin_options(**{"image_size": 24, "num_iterations": 4, **given})
 
 
 def files(tmp_path):
@@ -93,25 +78,25 @@ def test_with_metadata_the_final_image_keeps_how_it_was_made_and_its_pixels(tmp_
     plain, kept = (tmp_path / "again.png").read_bytes(), (tmp_path / "out.png").read_bytes()
     start = plain.index(b"IDAT") - 4
     assert kept.startswith(plain[:start]) and kept.endswith(plain[start:]) and len(kept) > len(plain)
-    assert metadata.read_png((tmp_path / "out_2.png").read_bytes()) == {}
+    assert record.read_png((tmp_path / "out_2.png").read_bytes()) == {}
 
-    record = metadata.read("out.png")
+    described = record.read("out.png")
     (tmp_path / "out.png.json").unlink()
-    assert record == metadata.read("out.png")
-    assert record["options"]["init_image"] == "style.png"
-    assert sorted(record["inputs"]) == ["content.png", "style.png"]
-    assert record["model"] == {"file": VGG.name, "sha256": sha256(VGG)}
-    assert record["losses"]["total"] == pytest.approx([each.total for each in made.losses], rel=1e-8)
-    assert record["seconds"] > 0
+    assert described == record.read("out.png")
+    assert described["options"]["init_image"] == "style.png"
+    assert sorted(described["inputs"]) == ["content.png", "style.png"]
+    assert described["model"] == {"file": VGG.name, "sha256": sha256(VGG)}
+    assert described["losses"]["total"] == pytest.approx([each.total for each in made.losses], rel=1e-8)
+    assert described["seconds"] > 0
 
 
 def test_the_command_of_a_record_makes_the_picture_again(tmp_path):
     stylize(options(metadata=True, optimizer="adam", normalize_gradients=True, tv_weight=0.25))
-    record = metadata.read("out.png")
+    described = record.read("out.png")
     before = saved("out.png")
     (tmp_path / "out.png").unlink()
-    assert record["command"][:3] == ["python", "-m", "legacy_style"]
-    stylize(parse(record["command"][3:]).options)
+    assert described["command"][:3] == ["python", "-m", "legacy_style"]
+    stylize(parse(described["command"][3:]).options)
     assert np.array_equal(saved("out.png"), before)
 
 
@@ -124,7 +109,7 @@ def test_without_a_final_image_there_is_no_record(tmp_path):
 
 def test_the_record_names_the_bundled_network_where_that_was_used():
     stylize(options(metadata=True, num_iterations=1, model_file=Options.model_file))
-    assert metadata.read("out.png")["model"]["sha256"] == sha256(model_files.bundled())
+    assert record.read("out.png")["model"]["sha256"] == sha256(model_files.bundled())
 
 
 def test_the_same_options_give_the_same_image_again():
@@ -320,7 +305,7 @@ def test_blend_weights_that_cannot_be_normalised_are_refused(weights, message):
 def test_numbers_of_minus_one_and_less_are_the_cpu(gpu):
     said = []
     assert read(options(gpu=gpu)).gpus == ()
-    assert choose_devices((), said.append) == [torch.device("cpu")]
+    assert devices.choose((), said.append) == [torch.device("cpu")]
     assert said == []
 
 
@@ -328,7 +313,7 @@ def test_numbers_of_minus_one_and_less_are_the_cpu(gpu):
 def test_a_gpu_where_there_is_none_is_the_cpu_and_is_said_once(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = []
-    assert choose_devices(read(options(gpu=gpu)).gpus, said.append) == [torch.device("cpu")]
+    assert devices.choose(read(options(gpu=gpu)).gpus, said.append) == [torch.device("cpu")]
     assert len(said) == 1
     assert said[0].startswith("No CUDA device here: running on the CPU")
 
@@ -348,15 +333,15 @@ def test_a_gpu_that_is_no_number_is_refused(gpu):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "devices"), [("1", ["cuda:1"]), ("0,1", ["cuda:0", "cuda:1"]), ("1,0", ["cuda:1", "cuda:0"])]
+    ("gpu", "expected"), [("1", ["cuda:1"]), ("0,1", ["cuda:0", "cuda:1"]), ("1,0", ["cuda:1", "cuda:0"])]
 )
-def test_gpus_are_counted_from_zero(gpu, devices, monkeypatch):
+def test_gpus_are_counted_from_zero(gpu, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    found = choose_devices(read(options(gpu=gpu)).gpus, pytest.fail)
-    assert found == [torch.device(name) for name in devices]
+    found = devices.choose(read(options(gpu=gpu)).gpus, pytest.fail)
+    assert found == [torch.device(name) for name in expected]
     with pytest.raises(OptionError, match="-gpu 2: there is no GPU 2, only 0 to 1"):
-        choose_devices((2,), pytest.fail)
+        devices.choose((2,), pytest.fail)
 
 
 def test_layers_to_split_after_are_numbers_where_there_are_several_gpus():

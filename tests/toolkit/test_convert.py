@@ -18,8 +18,7 @@ from PIL import Image
 
 from legacy_style.engine import loadcaffe
 from legacy_style.errors import OptionError, UnsupportedError, WeightMismatchError
-from legacy_style.formats import model_files, t7
-from legacy_style.formats import state_dict as statedict
+from legacy_style.formats import model_files, state_dict, t7
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.formats.channel_order import reversed_channels
 from legacy_style.toolkit import convert
@@ -39,7 +38,7 @@ def run(*words: object) -> Result:
 
 def thin(blocks: tuple[int, ...] = vgg_files.VGG16) -> tuple[NetParameter, dict[str, np.ndarray[Any, Any]]]:
     arrays = vgg_files.weights(blocks, classifier=False)
-    return statedict.from_state_dict(vgg_files.state_dict(arrays)), arrays
+    return state_dict.from_state_dict(vgg_files.state_dict(arrays)), arrays
 
 
 @pytest.mark.parametrize("extension", ["pth", "pt", "safetensors", "npz", "caffemodel"])
@@ -48,7 +47,7 @@ def test_every_extension_is_written_and_checked(tmp_path: Path, model: Path, ext
     result = run(model, output)
     assert result.exit_code == 0, result.output
     assert "all 32 blobs read back bit for bit" in result.output
-    found = dict(statedict.weights(model_files.load(output)))
+    found = dict(state_dict.weights(model_files.load(output)))
     expected = vgg_files.weights(vgg_files.VGG16)
     assert all(found[key].tobytes() == values.tobytes() for key, values in expected.items())
     lines = result.stdout.splitlines()
@@ -91,7 +90,7 @@ def test_weights_for_rgb_images_say_so_and_read_back_for_bgr(
         stored = dict(np.load(output))
     first = "features.0.weight" if names == "torchvision" else "conv1_1.weight"
     assert np.array_equal(stored[first], arrays["conv1_1.weight"][:, ::-1])
-    read = dict(statedict.weights(model_files.load(output)))
+    read = dict(state_dict.weights(model_files.load(output)))
     assert np.array_equal(read["conv1_1.weight"], arrays["conv1_1.weight"])
     assert np.array_equal(read["conv1_2.weight"], arrays["conv1_2.weight"])
 
@@ -163,7 +162,7 @@ def test_a_file_that_reads_back_differently_is_noticed(tmp_path: Path) -> None:
     convert.write(path, net)
     assert convert.check(path, net).layers
     arrays["conv3_1.bias"][1] += np.float32(1e-7) * abs(arrays["conv3_1.bias"][1])
-    other = statedict.from_state_dict(vgg_files.state_dict(arrays))
+    other = state_dict.from_state_dict(vgg_files.state_dict(arrays))
     with pytest.raises(WeightMismatchError, match=r"conv3_1\.bias reads back differently"):
         convert.check(path, other)
     with pytest.raises(WeightMismatchError, match="its layers read back differently, first the last one"):
@@ -173,7 +172,7 @@ def test_a_file_that_reads_back_differently_is_noticed(tmp_path: Path) -> None:
 def test_layers_of_two_networks_are_compared_one_by_one() -> None:
     net, arrays = thin((2, 1))
     arrays["conv1_2.bias"] += 1
-    other = statedict.from_state_dict(vgg_files.state_dict(arrays))
+    other = state_dict.from_state_dict(vgg_files.state_dict(arrays))
     differences, ended = convert.compare(net, other, convert.test_image(16, 16))
     assert ended == ""
     found = {line.layer: line.difference for line in differences}

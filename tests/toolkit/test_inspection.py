@@ -15,8 +15,7 @@ from PIL import Image
 
 from legacy_style.engine import loadcaffe
 from legacy_style.errors import UnsupportedError
-from legacy_style.formats import model_files
-from legacy_style.formats import state_dict as statedict
+from legacy_style.formats import model_files, state_dict
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.toolkit import diff, inspection
 from legacy_style.toolkit.normalise import normalised
@@ -29,7 +28,7 @@ def run(*words: object) -> Result:
 
 
 def network(arrays: Arrays) -> NetParameter:
-    return statedict.from_state_dict(vgg_files.state_dict(arrays))
+    return state_dict.from_state_dict(vgg_files.state_dict(arrays))
 
 
 def branching() -> NetParameter:
@@ -229,13 +228,13 @@ def test_the_tool_in_json(tmp_path: Path) -> None:
 
 def test_the_tool_compares(tmp_path: Path) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
-    statedict.write_pth(tmp_path / "a.pth", network(arrays))
-    statedict.write_npz(tmp_path / "b.npz", network(flipped(arrays)))
+    state_dict.write(tmp_path / "a.pth", network(arrays), "pth")
+    state_dict.write(tmp_path / "b.npz", network(flipped(arrays)), "npz")
     result = legacy_style("diff", tmp_path / "a.pth", tmp_path / "b.npz")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0].startswith("conv1_1  BGR for RGB, largest difference ")
     assert result.stdout.rstrip().endswith("the same up to: BGR for RGB")
-    statedict.write_npz(tmp_path / "c.npz", network(noisy(arrays)))
+    state_dict.write(tmp_path / "c.npz", network(noisy(arrays)), "npz")
     result = legacy_style("diff", tmp_path / "a.pth", tmp_path / "c.npz", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["verdict"].startswith("different: 16 of 16 layers differ")

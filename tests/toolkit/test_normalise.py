@@ -14,8 +14,7 @@ from door import legacy_style
 from PIL import Image
 
 from legacy_style.errors import UnsupportedError
-from legacy_style.formats import model_files
-from legacy_style.formats import state_dict as statedict
+from legacy_style.formats import model_files, state_dict
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.toolkit import convert, normalise
 
@@ -24,7 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def network(*, classifier: bool = False) -> NetParameter:
     arrays = vgg_files.weights((2, 2), classifier=classifier)
-    return statedict.from_state_dict(vgg_files.state_dict(arrays))
+    return state_dict.from_state_dict(vgg_files.state_dict(arrays))
 
 
 def images(count: int, side: int = 24) -> list[torch.Tensor]:
@@ -38,7 +37,7 @@ def images(count: int, side: int = 24) -> list[torch.Tensor]:
 def test_means_are_those_over_all_images_and_positions() -> None:
     net = network()
     tried = images(3)
-    weights = {key: torch.from_numpy(values) for key, values in statedict.weights(net)}
+    weights = {key: torch.from_numpy(values) for key, values in state_dict.weights(net)}
     first = [
         F.relu(F.conv2d(x, weights["conv1_1.weight"], weights["conv1_1.bias"], padding=1)) for x in tried
     ]
@@ -98,7 +97,7 @@ def test_a_wrong_scale_shows_as_a_change_of_the_function() -> None:
 def test_silent_channels_stay_as_they_are() -> None:
     arrays = vgg_files.weights((2, 2), classifier=False)
     arrays["conv1_1.bias"][1] = -1e6
-    net = statedict.from_state_dict(vgg_files.state_dict(arrays))
+    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
     means = normalise.mean_activations(net, images(2))
     assert means["relu1_1"][1] == 0
     made = normalise.normalised(net, means)
@@ -170,7 +169,7 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def test_the_tool(tmp_path: Path, photographs: Path) -> None:
-    statedict.write_pth(tmp_path / "net.pth", network())
+    state_dict.write(tmp_path / "net.pth", network(), "pth")
     output = tmp_path / "made.caffemodel"
     arguments = [str(tmp_path / "net.pth"), str(photographs), str(output), "--image-size", "40"]
     result = legacy_style("normalise", *arguments)
@@ -187,7 +186,7 @@ def test_the_tool(tmp_path: Path, photographs: Path) -> None:
 
 
 def test_the_tool_wants_two_images(tmp_path: Path, photographs: Path) -> None:
-    statedict.write_pth(tmp_path / "net.pth", network())
+    state_dict.write(tmp_path / "net.pth", network(), "pth")
     for path in list(photographs.iterdir())[:-1]:
         if path.suffix == ".png":
             path.unlink()

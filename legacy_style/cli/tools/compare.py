@@ -17,8 +17,8 @@ import click
 from legacy_style.cli import process
 from legacy_style.cli.legacy_style import NAME
 from legacy_style.cli.progress import LiveLine
-from legacy_style.compare import files, manifest, pair, record, report, rows, runner
-from legacy_style.compare.results import KINDS, as_json
+from legacy_style.compare import making, manifest, objective, report, rows, runner
+from legacy_style.compare.verdicts import KINDS, as_json
 from legacy_style.engine import machine
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
@@ -72,13 +72,13 @@ def images(
     parsed = options.parse(shlex.split(words))
     if parsed is None:
         raise OptionError("--options asks for help; leave -help out")
-    found = pair.compare(
+    found = objective.compare(
         (a, b), content=content, styles=styles, options=parsed.options, original_colors=original_colors
     )
     if json_wanted:
         click.echo(json.dumps(as_json(found), indent=1))
     else:
-        click.echo("\n".join(pair.as_text(found, (str(a), str(b)))))
+        click.echo("\n".join(objective.as_text(found, (str(a), str(b)))))
     return 0 if found.passed else 1
 
 
@@ -147,7 +147,7 @@ def run(
         jobs=jobs,
     )
     console = _Console(len(wanted.rows))
-    found = files.Files(wanted, folders, work / "files", None if offline else _fetch)
+    found = rows.Files(wanted, folders, work / "files", None if offline else _fetch)
     try:
         machine.keep_freed_memory()
         outcomes = runner.run_manifest(wanted, found, settings, console)
@@ -182,7 +182,7 @@ def run(
 def record_command(folder: Path, output: Path | None, tolerances: tuple[str, ...]) -> None:
     """Make a manifest from the pictures in FOLDER that have records: bless today's results."""
     path = output or folder / "manifest.json"
-    made = record.manifest_of(folder, path, manifest.parse_tolerances(tolerances))
+    made = making.manifest_of(folder, path, manifest.parse_tolerances(tolerances))
     manifest.write(made, path)
     process.echo(f"{path}: {len(made.rows)} rows. Compare with: {NAME} compare run {shlex.quote(str(path))}")
 

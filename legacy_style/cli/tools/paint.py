@@ -49,13 +49,14 @@ def paint(photo: str, out: str, style: str, size: int, tile: int, gpu: int | Non
       legacy-style paint photos/ painted/ --style tiny.t7
     """
     from legacy_style.errors import LegacyStyleError, UnsupportedError
-    from legacy_style.programs.fast_neural_style import loading, painter
+    from legacy_style.programs import devices
+    from legacy_style.programs.fast_neural_style import painter
     from legacy_style.torch7 import image, image_files
 
     jobs = list(_jobs(Path(photo), Path(out)))
     for source, _ in jobs[:1]:
         image_files.check(source)
-    device = loading.choose_device_or_any(gpu, partial(process.say, "legacy-style paint"))
+    device = devices.of_option(gpu, partial(process.say, "legacy-style paint"))
     brush = painter.load(style, device)
     failed = 0
     for source, target in jobs:

@@ -20,13 +20,14 @@ from torch import Tensor
 
 from legacy_style.engine import loadcaffe, network
 from legacy_style.engine.session import Session
-from legacy_style.errors import DivergenceError, LegacyStyleError, OptionError
+from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.formats import model_files
+from legacy_style.programs import devices
 from legacy_style.programs.artistic_video.settings import DescentSettings, LossSettings, ModelSettings
 from legacy_style.programs.artistic_video.temporal import TemporalLoss
 from legacy_style.programs.neural_style import pixels
-from legacy_style.programs.neural_style.building import build, check_layers
-from legacy_style.torch7 import optim
+from legacy_style.programs.neural_style.building import build, read_chain
+from legacy_style.torch7 import cmdline, optim
 
 Array = NDArray[np.float64]
 Log = Callable[[str], None]
@@ -64,7 +65,7 @@ class FramePainter:
         notice: Log,
     ) -> None:
         self.losses = losses
-        self.device = _device(gpu, notice)
+        self.device = devices.choose_one(gpu if gpu >= 0 else None, notice)
         self._chain = _load(model, log, notice)
         self._model, self._log, self._autotune = model, log, autotune
 
@@ -180,7 +181,7 @@ class FramePainter:
         return x
 
     def _print(self, losses: FrameEvaluation, iterations: float) -> None:
-        self._log(f"Iteration {losses.iteration} / {_integer(iterations)}\t")
+        self._log(f"Iteration {losses.iteration} / {cmdline.integer(iterations)}\t")
         for kind, values in (
             ("Content", losses.content),
             ("Temporal", losses.temporal),
@@ -207,40 +208,9 @@ def picture(image: Tensor) -> Array:
     return pixels.deprocess(image[0].cpu().numpy())
 
 
-def _integer(number: float) -> int:
-    """A double as Lua's %d prints it: truncated, and C's smallest integer for what does not fit."""
-    return int(number) if abs(number) < 2**63 else -(2**63)
-
-
-def _device(gpu: int, notice: Log) -> torch.device:
-    if gpu < 0:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        notice("No CUDA device here: running on the CPU (-gpu -1 says so beforehand)")
-        return torch.device("cpu")
-    if gpu >= torch.cuda.device_count():
-        raise OptionError(f"-gpu {gpu}: there is no such GPU, only 0 to {torch.cuda.device_count() - 1}")
-    return torch.device("cuda", gpu)
-
-
 def _load(model: ModelSettings, log: Log, notice: Log) -> list[loadcaffe.Module]:
     path = model.named
     if not model.explicit and not Path(path).exists():
         path = str(model_files.bundled())
         notice(f"No {model.named} here: using the bundled VGG-16 instead (-model_file names another model)")
-    try:
-        net = model_files.load(path)
-    except OSError as error:
-        log(f"Couldn't load {path}")
-        raise OptionError(
-            f"{path}: {error.strerror}; give -model_file a file that is there, or leave it out for the bundled network"
-        ) from error
-    except LegacyStyleError:
-        log(f"Couldn't load {path}")
-        raise
-    log(f"Successfully loaded {net.path or path}")
-    check_layers(loadcaffe.layer_names(net), list(model.content_layers), list(model.style_layers))
-    chain, lines = loadcaffe.modules(net, [*model.content_layers, *model.style_layers])
-    for line in lines:
-        log(line)
-    return chain
+    return read_chain(path, lambda: model_files.load(path), model.content_layers, model.style_layers, log)

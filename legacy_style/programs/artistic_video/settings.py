@@ -15,6 +15,7 @@ from legacy_style.programs.artistic_video import patterns
 from legacy_style.programs.artistic_video.masks import Method
 from legacy_style.programs.artistic_video.options import Values
 from legacy_style.programs.neural_style.settings import blend_weights, optimizer_name
+from legacy_style.torch7 import cmdline
 from legacy_style.torch7 import image as torch_image
 from legacy_style.torch7.cmdline import split_list, tonumber
 
@@ -275,10 +276,7 @@ def _number(values: Values, name: str) -> float:
 
 
 def _whole(values: Values, name: str, least: int) -> int:
-    number = _number(values, name)
-    if not math.isfinite(number) or number != int(number) or number < least:
-        raise OptionError(f"-{name} must be a whole number of {least} or more, not {number:.14g}")
-    return int(number)
+    return cmdline.whole(f"-{name}", _number(values, name), least)
 
 
 def _every(number: float) -> int:

@@ -278,11 +278,6 @@ class Descent:
         self._earlier = self.best, self.best_total = packed["best"], packed["best_total"]
 
 
-def device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def plan(net: Network, loaded: AthalyeImages, descent: Descent, tile: int) -> Plan:
     """What a run will need, with tiles of side `tile`, or, for 0, where it does not fit in one piece."""
     return Session(net).plan(

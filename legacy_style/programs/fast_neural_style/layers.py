@@ -9,7 +9,7 @@ ReLU, Tanh, Identity. Modules keep Torch7's structure, so that `model[10][0][0][
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -163,3 +163,23 @@ class View(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
+
+
+_TORCH7_NAMES: Mapping[type[torch.nn.Module], str] = {
+    torch.nn.Conv2d: "SpatialConvolution",
+    torch.nn.ConvTranspose2d: "SpatialFullConvolution",
+    torch.nn.BatchNorm2d: "SpatialBatchNormalization",
+    torch.nn.MaxPool2d: "SpatialMaxPooling",
+    torch.nn.AvgPool2d: "SpatialAveragePooling",
+    torch.nn.ReflectionPad2d: "SpatialReflectionPadding",
+    torch.nn.ReplicationPad2d: "SpatialReplicationPadding",
+    torch.nn.ZeroPad2d: "SpatialZeroPadding",
+    torch.nn.Upsample: "SpatialUpSamplingNearest",
+    torch.nn.Softmax: "SoftMax",
+}
+
+
+def torch7_name(module: torch.nn.Module) -> str:
+    """What Torch7's nn calls the class of a module."""
+    known = (_TORCH7_NAMES[kind] for kind in type(module).__mro__ if kind in _TORCH7_NAMES)
+    return next(known, type(module).__name__)

@@ -1,7 +1,7 @@
-"""What train.lua and slow_neural_style.lua load: devices and loss networks.
+"""What train.lua and slow_neural_style.lua load: loss networks and checkpoints.
 
-Ports jcjohnson/fast-neural-style 813c834, utils.lua (setup_gpu). Notes: besides a .t7 file, as in the original, every
-model file that neural_style.lua takes is a loss network; without CUDA everything runs on the CPU, and that is said.
+Notes: besides a .t7 file, as in the original, every
+model file that neural_style.lua takes is a loss network.
 """
 
 from __future__ import annotations
@@ -19,28 +19,6 @@ from legacy_style.programs.fast_neural_style.loss_network import from_netparamet
 DEFAULT_LOSS_NETWORK = "models/vgg16.t7"
 
 _HEAD = 8  # bytes that tell a .t7 file
-
-
-def choose_device_or_any(gpu: int | None, notice: Callable[[str], None]) -> torch.device:
-    """The device of --gpu: GPU 0 where there is one if `gpu` is None, the CPU if it is -1; else as `choose_device`."""
-    if gpu is None:
-        gpu = 0 if torch.cuda.is_available() else -1
-    return choose_device(gpu if gpu >= 0 else None, notice, "--gpu")
-
-
-def choose_device(gpu: int | None, notice: Callable[[str], None], option: str = "-gpu") -> torch.device:
-    """The GPU of that number, or the CPU; says so where there is no GPU. Raises OptionError for a wrong number.
-
-    `option`: what both are told of.
-    """
-    if gpu is None:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        notice(f"No CUDA device here: running on the CPU ({option} -1 says so beforehand)")
-        return torch.device("cpu")
-    if gpu >= torch.cuda.device_count():
-        raise OptionError(f"{option} {gpu}: there are {torch.cuda.device_count()} GPUs here, numbered from 0")
-    return torch.device("cuda", gpu)
 
 
 def loss_network(path: str, notice: Callable[[str], None]) -> torch.nn.Sequential:

@@ -1,4 +1,4 @@
-"""Torch7 networks as torch.nn modules, and back: the trees of a .t7 file, and nothing but data.
+"""Torch7 networks as torch.nn modules: the trees of a .t7 file, and nothing but data. `saving` is the way back.
 
 Ports the constructors of torch/nn 8726825 and of jcjohnson/fast-neural-style 813c834. Handles what checkpoints of
 fast-neural-style and the loss networks of scripts/convert_network.lua are made of, their cudnn.* twins, and what files
@@ -8,7 +8,7 @@ structure and order, so parameters come in the order of getParameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,7 @@ from torch import Tensor, nn
 from legacy_style.errors import FormatError, UnsupportedError
 from legacy_style.formats import t7
 from legacy_style.formats.t7 import TorchObject
-from legacy_style.programs.fast_neural_style import layers, preprocess, shapes
-
-FLOAT_TENSOR = "torch.FloatTensor"
+from legacy_style.programs.fast_neural_style import layers, preprocess
 
 _DEEPEST = 100  # nested modules; networks have about ten
 
@@ -67,24 +65,6 @@ def from_t7(tree: TorchObject, path: str = "network") -> nn.Module:
     file, for the messages.
     """
     return _build(tree, path, ()).eval()
-
-
-def to_t7(module: nn.Module) -> TorchObject:
-    """A network as train.lua saves it: cleared, in single precision, with empty gradients.
-
-    All weights are views of one array, as after getParameters. Raises UnsupportedError for a module that Torch7 lacks.
-    """
-    with torch.no_grad():
-        parameters = [each.detach().cpu().float().numpy() for each in module.parameters()]
-    flat = np.concatenate([each.ravel() for each in parameters]) if parameters else np.zeros(0, np.float32)
-    ends = np.cumsum([each.size for each in parameters])
-    views = [
-        flat[end - each.size : end].reshape(each.shape) for each, end in zip(parameters, ends, strict=True)
-    ]
-    return _NetworkWriter(iter(views)).write(module)
-
-
-# Reading
 
 
 def _build(tree: object, path: str, place: tuple[int, ...]) -> nn.Module:
@@ -285,110 +265,3 @@ _BUILDERS: Mapping[str, Callable[[TorchObject], nn.Module]] = {
     "Dropout": lambda tree: nn.Dropout(float(tree.get("p", 0.5))),
     "SoftMax": lambda tree: nn.Softmax(1),
 }
-
-
-# Writing
-
-
-class _NetworkWriter:
-    """Writes modules as Torch7 has them; `weights` gives the parameters in the order of getParameters."""
-
-    def __init__(self, weights: Iterator[np.ndarray[Any, Any]]) -> None:
-        self.weights = weights
-
-    def write(self, module: nn.Module) -> TorchObject:
-        if isinstance(module, nn.Sequential):
-            return _object("Sequential", modules=[self.write(each) for each in module])
-        if isinstance(module, layers.ConcatTable):
-            return _object("ConcatTable", output={}, modules=[self.write(each) for each in module])
-        weights = {name: next(self.weights) for name, _ in module.named_parameters()}
-        if set(weights) - {"weight", "bias"}:
-            raise UnsupportedError(f"{type(module).__name__} cannot be written as a Torch7 module")
-        gradients = {f"grad{name.title()}": _empty() for name in weights}
-        name, fields = _fields(module)
-        version = 2 if name == "SpatialBatchNormalization" else 1
-        return _object(name, version, **fields, **weights, **gradients)
-
-
-def _object(name: str, version: int = 1, **fields: Any) -> TorchObject:
-    common = {"_type": FLOAT_TENSOR, "output": _empty(), "gradInput": _empty(), "train": True}
-    return TorchObject(f"nn.{name}", {**common, **fields}, version)
-
-
-def _empty() -> np.ndarray[Any, Any]:
-    return np.zeros(0, np.float32)
-
-
-def _fields(module: nn.Module) -> tuple[str, dict[str, Any]]:
-    """The name of Torch7's class for a module, and the fields that it has besides weights and gradients."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        return _convolution_fields(module)
-    if isinstance(module, nn.BatchNorm2d):
-        return "SpatialBatchNormalization", _norm_fields(module)
-    if isinstance(module, layers.InstanceNormalization):
-        channels = module.channels
-        inner = _object(
-            "SpatialBatchNormalization",
-            2,
-            **_norm_fields(nn.BatchNorm2d(channels, module.eps)),
-            **_ones(channels),
-        )
-        return "InstanceNormalization", {"eps": module.eps, "nOutput": channels, "prev_N": 1, "bn": inner}
-    if isinstance(module, nn.ReLU):
-        return "ReLU", {"threshold": 0, "val": 0, "inplace": module.inplace}
-    if isinstance(module, layers.MulConstant):
-        return "MulConstant", {"constant_scalar": module.constant, "inplace": False}
-    if isinstance(module, layers.TotalVariation):
-        return "TotalVariation", {"strength": module.strength, "x_diff": _empty(), "y_diff": _empty()}
-    if isinstance(module, layers.ShaveImage):
-        return "ShaveImage", {"size": module.size}
-    if isinstance(module, nn.ReflectionPad2d | nn.ReplicationPad2d):
-        name = (
-            "SpatialReflectionPadding"
-            if isinstance(module, nn.ReflectionPad2d)
-            else "SpatialReplicationPadding"
-        )
-        return name, {f"pad_{side}": size for side, size in zip("lrtb", module.padding, strict=True)}
-    if isinstance(module, nn.Upsample) and module.mode == "nearest":
-        sizes = {name: np.ones(4, np.int64) for name in ("inputSize", "outputSize")}
-        return "SpatialUpSamplingNearest", {"scale_factor": shapes.upsampling(module), **sizes}
-    if isinstance(module, layers.CAddTable):
-        return "CAddTable", {"gradInput": {}}
-    if isinstance(module, nn.Identity | nn.Tanh):
-        return type(module).__name__, {}
-    raise UnsupportedError(f"{type(module).__name__} cannot be written as a Torch7 module")
-
-
-def _convolution_fields(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[str, dict[str, Any]]:
-    if module.groups != 1 or tuple(module.dilation) != (1, 1) or isinstance(module.padding, str):
-        raise UnsupportedError("a convolution with groups or dilation cannot be written as a Torch7 module")
-    fields: dict[str, Any] = {"nInputPlane": module.in_channels, "nOutputPlane": module.out_channels}
-    pairs = {"k": module.kernel_size, "d": module.stride, "pad": module.padding}
-    name = "SpatialConvolution"
-    if isinstance(module, nn.ConvTranspose2d):
-        name, pairs["adj"] = "SpatialFullConvolution", module.output_padding
-        fields["ones"] = _empty()
-    for key, (vertical, horizontal) in pairs.items():
-        fields[f"{key}H"], fields[f"{key}W"] = vertical, horizontal
-    return name, {**fields, "finput": _empty(), "fgradInput": _empty()}
-
-
-def _norm_fields(module: nn.BatchNorm2d) -> dict[str, Any]:
-    assert module.running_mean is not None and module.running_var is not None
-    statistics = {
-        "running_mean": module.running_mean.detach().cpu().float().numpy(),
-        "running_var": module.running_var.detach().cpu().float().numpy(),
-    }
-    return {
-        "eps": module.eps,
-        "momentum": module.momentum,
-        "affine": module.affine,
-        **statistics,
-        "save_mean": _empty(),
-        "save_std": _empty(),
-    }
-
-
-def _ones(channels: int) -> dict[str, np.ndarray[Any, Any]]:
-    zeros = {name: np.zeros(channels, np.float32) for name in ("bias", "gradWeight", "gradBias")}
-    return {"weight": np.ones(channels, np.float32), **zeros}

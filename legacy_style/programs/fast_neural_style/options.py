@@ -6,7 +6,6 @@ original rejects, so no old command line changes its meaning. Notes: no option i
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,8 +61,6 @@ OTHER_VERSIONS: Mapping[str, str] = {
 }
 """Options of other programs: what to use instead."""
 
-_ACTIONS = ("--version", "--print-options", "--list-layers")
-
 
 @dataclass(frozen=True)
 class FastSettings:
@@ -92,13 +89,7 @@ def parse(words: Sequence[str]) -> tuple[dict[str, Value], str] | None:
 
     Raises UsageError with the original's message.
     """
-    given = cmdline.parse(ORIGINAL + EXTENSIONS, words)
-    if given is None:
-        return None
-    action = next((key[2:] for key in _ACTIONS if given.get(key)), "run")
-    every = {option.key: option.default for option in ORIGINAL + EXTENSIONS if option.key not in _ACTIONS}
-    every.update({key: value for key, value in given.items() if key not in _ACTIONS})
-    return {key.lstrip("-").replace("-", "_"): value for key, value in every.items()}, action
+    return cmdline.parse_all(ORIGINAL, EXTENSIONS, words)
 
 
 def settings(options: Mapping[str, Value]) -> FastSettings:
@@ -128,15 +119,9 @@ def settings(options: Mapping[str, Value]) -> FastSettings:
         gpu=_gpu(number["gpu"]),
         backend=text["backend"],
         autotune=number["cudnn_benchmark"] == 1,
-        max_pixels=_max_pixels(number["max_pixels"]),
+        max_pixels=cmdline.whole("--max-pixels", number["max_pixels"], 1),
         exif_rotate=options["exif_rotate"] is True,
     )
-
-
-def as_json(options: Mapping[str, Value]) -> str:
-    """The original's options as one flat JSON object on one line; whole numbers without a point, others as text."""
-    shown = {option.key[1:]: options[option.key[1:]] for option in ORIGINAL}
-    return json.dumps({name: _plain(value) for name, value in shown.items()})
 
 
 def advice(word: str) -> str | None:
@@ -158,15 +143,3 @@ def _gpu(gpu: float) -> int | None:
     if gpu == math.inf:
         raise OptionError("-gpu inf: give the number of a GPU, from 0, or -1 for the CPU")
     return int(gpu)
-
-
-def _max_pixels(number: float) -> int:
-    if not (1 <= number < math.inf and number == int(number)):
-        raise OptionError(f"--max-pixels takes a whole number of 1 or more, not {number:.14g}.")
-    return int(number)
-
-
-def _plain(value: Value) -> Value | int:
-    if isinstance(value, float) and math.isfinite(value):
-        return int(value) if value.is_integer() and abs(value) <= 2**53 else value
-    return str(value) if isinstance(value, float) else value

@@ -11,18 +11,6 @@ from torch import nn
 
 from legacy_style.programs.fast_neural_style import layers
 
-_PADDINGS: dict[type[nn.Module], str] = {
-    nn.ReflectionPad2d: "SpatialReflectionPadding",
-    nn.ReplicationPad2d: "SpatialReplicationPadding",
-    nn.ZeroPad2d: "SpatialZeroPadding",
-}
-
-_NAMES: dict[type[nn.Module], str] = {
-    nn.Upsample: "SpatialUpSamplingNearest",
-    nn.Softmax: "SoftMax",
-}
-"""Torch7's names where PyTorch's are others."""
-
 
 def describe(module: nn.Module) -> str:
     """What print(module) shows, without the line end after it."""
@@ -30,28 +18,25 @@ def describe(module: nn.Module) -> str:
         return _sequential(module)
     if isinstance(module, layers.ConcatTable):
         return _concat_table(module)
+    name = f"nn.{layers.torch7_name(module)}"
     if isinstance(module, nn.Conv2d):
-        return f"nn.SpatialConvolution({_convolution(module)})"
+        return f"{name}({_convolution(module)})"
     if isinstance(module, nn.ConvTranspose2d):
         adjustment = _pair(module.output_padding)
-        return f"nn.SpatialFullConvolution({_convolution(module)}{f', {adjustment}' if adjustment != '0,0' else ''})"
+        return f"{name}({_convolution(module)}{f', {adjustment}' if adjustment != '0,0' else ''})"
     if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
-        kind = "Max" if isinstance(module, nn.MaxPool2d) else "Average"
-        pad = _pair(module.padding)
-        stride = _pair(module.stride)
-        return f"nn.Spatial{kind}Pooling({_size(module.kernel_size)}, {stride}{f', {pad}' if pad != '0,0' else ''})"
+        stride, pad = _pair(module.stride), _pair(module.padding)
+        return f"{name}({_size(module.kernel_size)}, {stride}{f', {pad}' if pad != '0,0' else ''})"
     if isinstance(module, nn.BatchNorm2d):
-        return f"nn.SpatialBatchNormalization (4D) ({module.num_features})"
+        return f"{name} (4D) ({module.num_features})"
     if isinstance(module, nn.ReflectionPad2d | nn.ReplicationPad2d | nn.ZeroPad2d):
         sides = ", ".join(f"{side}={size}" for side, size in zip("lrtb", module.padding, strict=True))
-        return f"nn.{_PADDINGS[type(module)]}({sides})"
+        return f"{name}({sides})"
     if isinstance(module, nn.Linear):
-        return f"nn.Linear({module.in_features} -> {module.out_features})"
+        return f"{name}({module.in_features} -> {module.out_features})"
     if isinstance(module, nn.Dropout):
-        return f"nn.Dropout({module.p:f})"
-    if isinstance(module, layers.View):
-        return "nn.View(-1)"
-    return f"nn.{_NAMES.get(type(module), type(module).__name__)}"
+        return f"{name}({module.p:f})"
+    return f"{name}(-1)" if isinstance(module, layers.View) else name
 
 
 def _sequential(module: nn.Sequential) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from legacy_style import files
 from legacy_style.errors import FormatError, OptionError, UnsupportedError
 from legacy_style.formats import model_files, t7
-from legacy_style.programs import examples
+from legacy_style.programs import devices, examples
 from legacy_style.programs.fast_neural_style import network, shapes
 from legacy_style.programs.fast_neural_style.forward import Forward
 from legacy_style.programs.fast_neural_style.median import median_filter
@@ -152,20 +152,10 @@ def _is_leaf(module: torch.nn.Module) -> bool:
 
 def choose_device(settings: FastSettings, notice: Log) -> torch.device:
     """Where the network runs; says so where that is not what the options ask for."""
-    if settings.gpu is None:
-        return torch.device("cpu")
-    if settings.backend != "cuda":
-        reason = f"-backend {settings.backend} is not served"
-    elif not torch.cuda.is_available():
-        reason = "No CUDA device here"
-    elif settings.gpu >= torch.cuda.device_count():
-        raise OptionError(
-            f"-gpu {settings.gpu}: there are {torch.cuda.device_count()} GPUs here, numbered from 0"
-        )
-    else:
-        return torch.device("cuda", settings.gpu)
-    notice(f"{reason}: running on the CPU")
-    return torch.device("cpu")
+    if settings.gpu is not None and settings.backend != "cuda":
+        notice(f"-backend {settings.backend} is not served: running on the CPU")
+        return devices.CPU
+    return devices.choose_one(settings.gpu, notice)
 
 
 def load_image(path: str, settings: FastSettings, notice: Log) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from legacy_style.engine import machine
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError
-from legacy_style.programs import examples
+from legacy_style.programs import devices, examples
 from legacy_style.programs.fast_neural_style import loading, printout
 from legacy_style.programs.fast_neural_style.layers import TotalVariation
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
@@ -45,7 +45,7 @@ def run(settings: SlowSettings, *, log: Log, notice: Log, check: Callable[[], No
         ("-style_image", settings.style_image),
     ):
         examples.check(option, path, defaults[option], "-content_image {china} -style_image {ink_wash}")
-    device = loading.choose_device(settings.device, notice)
+    device = devices.choose_one(settings.device, notice)
     try:
         modules = loading.loss_network(settings.loss_network, notice)
     except LegacyStyleError as error:

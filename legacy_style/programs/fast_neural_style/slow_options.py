@@ -13,7 +13,7 @@ from typing import get_args
 
 from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.programs.fast_neural_style import preprocess
-from legacy_style.programs.fast_neural_style.train_options import parse_layers, whole
+from legacy_style.programs.fast_neural_style.train_options import parse_layers
 from legacy_style.programs.fast_neural_style.values import Distance, Layers, StyleTarget
 from legacy_style.torch7 import cmdline, descent
 from legacy_style.torch7.cmdline import Option, Value
@@ -122,7 +122,7 @@ def settings(options: Mapping[str, Value]) -> SlowSettings:
         output_image=text["output_image"],
         print_every=number["print_every"],
         save_every=number["save_every"],
-        device=whole("-gpu", number["gpu"], 0) if number["gpu"] >= 0 else None,
-        seed=whole("--seed", number["seed"], 0) if number["seed"] != -1 else None,
+        device=cmdline.whole("-gpu", number["gpu"], 0) if number["gpu"] >= 0 else None,
+        seed=cmdline.whole("--seed", number["seed"], 0) if number["seed"] != -1 else None,
         exif_rotate=options["exif_rotate"] is True,
     )

@@ -18,12 +18,11 @@ import torch
 
 from legacy_style.engine import machine
 from legacy_style.errors import OptionError
-from legacy_style.programs import examples
+from legacy_style.programs import devices, examples
 from legacy_style.programs.fast_neural_style import (
     architecture,
     fitting,
     loading,
-    network,
     printout,
     saving,
     training_state,
@@ -60,7 +59,7 @@ def train(
     `log` takes the lines that the original prints, `notice` ours. Raises LegacyStyleError.
     """
     _check_files(settings, notice)
-    device = loading.choose_device(settings.device, notice)
+    device = devices.choose_one(settings.device, notice)
     machine.dtype(settings.precision, [device])  # raises where that would be slow
     state = training_state.read(settings.resume) if settings.resume else None
     if state is not None:
@@ -73,7 +72,7 @@ def train(
     ):
         model = _model(settings, seed, log)
         log(printout.describe(model))
-        network.to_t7(model)  # raises for what could not be written
+        saving.to_t7(model)  # raises for what could not be written
         criterion = _criterion(settings, device, notice) if settings.percep_loss_weight > 0 else None
         fitting.check(model, criterion, batches.sizes, settings)
         trainer = Trainer(settings, model, criterion, device, seed)

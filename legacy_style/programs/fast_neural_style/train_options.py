@@ -198,16 +198,16 @@ def settings(options: Mapping[str, Value]) -> TrainingSettings:
         upsample_factor=number["upsample_factor"],
         num_iterations=number["num_iterations"],
         max_train=number["max_train"],
-        batch_size=whole("-batch_size", number["batch_size"], 1),
+        batch_size=cmdline.whole("-batch_size", number["batch_size"], 1),
         learning_rate=number["learning_rate"],
         lr_decay_every=number["lr_decay_every"],
         lr_decay_factor=number["lr_decay_factor"],
         checkpoint_name=text["checkpoint_name"],
         checkpoint_every=number["checkpoint_every"],
         num_val_batches=number["num_val_batches"],
-        device=whole("-gpu", number["gpu"], 0) if number["gpu"] >= 0 else None,
+        device=cmdline.whole("-gpu", number["gpu"], 0) if number["gpu"] >= 0 else None,
         picture=text["picture"],
-        seed=whole("--seed", number["seed"], 0) if number["seed"] != -1 else None,
+        seed=cmdline.whole("--seed", number["seed"], 0) if number["seed"] != -1 else None,
         state=text["state"],
         resume=text["resume"],
         precision=text["precision"],
@@ -244,11 +244,4 @@ def _crops(size: float, scales: str) -> Crops:
     smallest, largest = (number or 0.0 for number in numbers)
     if not 1 <= smallest <= largest < math.inf:
         raise OptionError(f"--scales takes the smaller number first, and both at least 1, not {scales!r}.")
-    return Crops(whole("--crop", size, 1), smallest, largest)
-
-
-def whole(key: str, value: float, least: int) -> int:
-    """`value` as an integer; raises OptionError where it is none, or less than `least`."""
-    if not math.isfinite(value) or value != int(value) or value < least:
-        raise OptionError(f"{key} takes a whole number of {least} or more, not {value:.14g}.")
-    return int(value)
+    return Crops(cmdline.whole("--crop", size, 1), smallest, largest)

@@ -6,7 +6,10 @@ Ports 07c4b82, main() (loading and building).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+
+import torch
 
 from legacy_style.engine import loadcaffe, network, sizes
 from legacy_style.engine.loadcaffe import Module
@@ -21,6 +24,14 @@ from legacy_style.programs.neural_style.settings import Settings
 from legacy_style.torch7 import nn
 
 Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What every stage needs: the devices, and the model's layers, not built yet."""
+
+    devices: list[torch.device]
+    chain: list[Module]
 
 
 def build(
@@ -97,22 +108,38 @@ def load_model(settings: Settings, notice: Log) -> NetParameter:
     return model_files.load(settings.model_file, matconvnet_orientation=settings.orientation)
 
 
-def load_chain(settings: Settings, log: Log, notice: Log) -> list[loadcaffe.Module]:
+def load_chain(settings: Settings, log: Log, notice: Log) -> list[Module]:
     """The model's layers, not built yet; prints what loadcaffe prints."""
+    return read_chain(
+        settings.model_named,
+        lambda: load_model(settings, notice),
+        settings.content_layers,
+        settings.style_layers,
+        log,
+    )
+
+
+def read_chain(
+    named: str, load: Callable[[], NetParameter], content: Sequence[str], style: Sequence[str], log: Log
+) -> list[Module]:
+    """The layers of the model that `load` reads, up to the last of the `content` and `style` layers.
+
+    `named` is the model's file for what `log` takes and for errors: those of `load`, and OptionError for a file that is
+    not there and for layers that it has not.
+    """
     try:
-        net = load_model(settings, notice)
+        net = load()
     except OSError as error:
-        log(f"Couldn't load {settings.model_named}")
+        log(f"Couldn't load {named}")
         raise OptionError(
-            f"{settings.model_named}: {error.strerror}; give -model_file a file that is there, or leave it out for the"
-            " bundled network"
+            f"{named}: {error.strerror}; give -model_file a file that is there, or leave it out for the bundled network"
         ) from error
     except LegacyStyleError:
-        log(f"Couldn't load {settings.model_named}")
+        log(f"Couldn't load {named}")
         raise
-    log(f"Successfully loaded {net.path or settings.model_named}")
-    check_layers(loadcaffe.layer_names(net), settings.content_layers, settings.style_layers)
-    chain, lines = loadcaffe.modules(net, [*settings.content_layers, *settings.style_layers])
+    log(f"Successfully loaded {net.path or named}")
+    check_layers(loadcaffe.layer_names(net), content, style)
+    chain, lines = loadcaffe.modules(net, [*content, *style])
     for line in lines:
         log(line)
     return chain
@@ -123,7 +150,7 @@ def layer_names(settings: Settings) -> list[str]:
     return loadcaffe.usable_names(load_model(settings, lambda line: None))
 
 
-def build_network(settings: Settings, chain: Sequence[loadcaffe.Module], log: Log) -> Network:
+def build_network(settings: Settings, chain: Sequence[Module], log: Log) -> Network:
     return build(
         chain,
         settings.content_layers,

@@ -86,8 +86,8 @@ class Options:
 
     def __post_init__(self, given: frozenset[str]) -> None:
         vars(self)["given"] = given  # where `dataclasses.replace` finds it
-        self.max_pixels = _whole("max-pixels", self.max_pixels, least=1)
-        self.tile = _whole("tile", self.tile, least=0)
+        self.max_pixels = cmdline.whole("--max-pixels", self.max_pixels, 1)
+        self.tile = cmdline.whole("--tile", self.tile, 0)
         _choice("precision", self.precision, ("float32", "tf32", "bfloat16"))
         _choice("matconvnet-orientation", self.matconvnet_orientation, ("hw", "wh"))
         if not 0 <= self.mask_feather <= 100:
@@ -214,7 +214,7 @@ def parse(words: Sequence[str]) -> CommandLine | None:
     progress = not values.pop("no_progress", False)
     texts = {name: str(values.pop(name, "")) for name in ("plot", "batch", "output_dir")}
     watch = values.pop("watch", None)
-    port = None if watch in (None, -1) else _whole("watch", float(watch or 0), 0)
+    port = None if watch in (None, -1) else cmdline.whole("--watch", float(watch or 0), 0)
     options = Options(**values, given=frozenset(values))  # type: ignore[arg-type]  # each has its default's type
     return CommandLine(options, action, progress, port, **texts)
 
@@ -259,12 +259,6 @@ def _json(value: Value) -> str:
 
 def _field(key: str) -> str:
     return key.lstrip("-").replace("-", "_")
-
-
-def _whole(name: str, value: float, least: int) -> int:
-    if not math.isfinite(value) or value != int(value) or value < least:
-        raise OptionError(f"--{name} takes a whole number of {least} or more, not {value:.14g}.")
-    return int(value)
 
 
 def _choice(name: str, value: str, choices: Sequence[str]) -> None:

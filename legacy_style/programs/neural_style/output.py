@@ -17,6 +17,7 @@ from legacy_style.engine.optimise import Losses, Progress
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.programs.neural_style import pixels
 from legacy_style.programs.neural_style.settings import Settings
+from legacy_style.torch7 import cmdline
 from legacy_style.torch7 import image as torch_image
 
 Log = Callable[[str], None]
@@ -76,7 +77,7 @@ class Output:
         every = self.settings.print_iter
         if not (every > 0 and iteration % every == 0):
             return
-        self.log(f"Iteration {iteration} / {_lua_integer(self.settings.num_iterations)}\t")
+        self.log(f"Iteration {iteration} / {cmdline.integer(self.settings.num_iterations)}\t")
         for kind, values in (("Content", losses.content), ("Style", losses.style)):
             for number, value in enumerate(values, 1):
                 self.log(f"  {kind} {number} loss: {value:f}\t")
@@ -120,8 +121,3 @@ class Output:
     def picture(self, image: Tensor) -> Array:
         """An image in Caffe units, (1, 3, H, W), as RGB, (3, H, W), as it is saved."""
         return self.finish(pixels.deprocess(image[0].numpy()))
-
-
-def _lua_integer(number: float) -> int:
-    """A double as Lua's %d prints it: truncated, and C's smallest integer for what does not fit."""
-    return int(number) if abs(number) < 2**63 else -(2**63)

@@ -14,44 +14,44 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from legacy_style.engine import checkpoint, machine, memory, network
+from legacy_style.engine import checkpoint, machine, memory
 from legacy_style.engine.checkpoint import Checkpoint
-from legacy_style.engine.loadcaffe import Module
-from legacy_style.engine.memory import Plan
-from legacy_style.engine.network import Network
-from legacy_style.engine.optimise import Finished, Losses, Optimisation, Progress
-from legacy_style.engine.optimisers import Adam, Lbfgs
-from legacy_style.engine.processes import group, parts
+from legacy_style.engine.optimise import Conditions, Finished, Losses, Optimisation, Progress
+from legacy_style.engine.processes import group
 from legacy_style.engine.processes.group import Ranks
-from legacy_style.engine.session import Session, weights_digest
 from legacy_style.errors import DivergenceError
 from legacy_style.formats.caffe.netparam import NetParameter
-from legacy_style.programs.neural_style import building, pixels, record, regions, stages
-from legacy_style.programs.neural_style.devices import choose_devices
-from legacy_style.programs.neural_style.images import Images, finish, share_images
+from legacy_style.programs import devices
+from legacy_style.programs.neural_style import building, pixels, record, stages
+from legacy_style.programs.neural_style.building import Loaded
 from legacy_style.programs.neural_style.images import check as check_images
+from legacy_style.programs.neural_style.images import finish
 from legacy_style.programs.neural_style.kept import KeptNetwork, style_targets
 from legacy_style.programs.neural_style.options import Options, as_words
 from legacy_style.programs.neural_style.output import Array, Log, OnPainting, Output, Painting, Result
+from legacy_style.programs.neural_style.preparing import (
+    capture,
+    digests,
+    ignore,
+    initial_image,
+    make_optimizer,
+    make_plan,
+    prepare,
+)
 from legacy_style.programs.neural_style.settings import Settings, read
 from legacy_style.programs.notices import once
 
 __all__ = ["Losses", "Progress", "Result", "stylize"]
 
 
-def _ignore(line: str) -> None:
-    pass
-
-
 def stylize(
     options: Options,
     *,
-    log: Log = _ignore,
-    notice: Log = _ignore,
+    log: Log = ignore,
+    notice: Log = ignore,
     on_progress: OnPainting | None = None,
-    on_saved: Callable[[str], None] = _ignore,
+    on_saved: Callable[[str], None] = ignore,
     save: bool = True,
     kept: KeptNetwork | None = None,
 ) -> Result:
@@ -68,7 +68,7 @@ def stylize(
     """
     with torch.no_grad(), group.joined() as ranks:
         if ranks.rank > 0:
-            log, notice, on_progress = _ignore, _ignore, None
+            log, notice, on_progress = ignore, ignore, None
         staged = _staged(options, ranks, save=save)
         first, last = staged[0], staged[-1]
         if save and not last.is_whole:
@@ -144,14 +144,6 @@ def _staged(options: Options, ranks: Ranks, *, save: bool) -> list[Settings]:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What every stage needs: the devices, and the model's layers, not built yet."""
-
-    devices: list[torch.device]
-    chain: list[Module]
-
-
-@dataclass(frozen=True)
 class Painted:
     """A run, or a stage of one; `image`: the last image as it was painted, RGB in [0,1], (3, H, W).
 
@@ -166,20 +158,20 @@ class Painted:
 
 def load(
     settings: Settings,
-    log: Log = _ignore,
-    notice: Log = _ignore,
+    log: Log = ignore,
+    notice: Log = ignore,
     ranks: Ranks | None = None,
     kept: KeptNetwork | None = None,
 ) -> Loaded:
     """Choose the devices, look at the images, and read the model."""
     if ranks is None or ranks.rank == 0:  # which reads the images for all
         check_images(settings)
-    devices = choose_devices(settings.gpus, notice)
-    machine.dtype(settings.precision, devices)  # which may refuse it
+    chosen = devices.choose(settings.gpus, notice)
+    machine.dtype(settings.precision, chosen)  # which may refuse it
     if ranks is not None:
-        ranks.use(devices[0])
+        ranks.use(chosen[0])
     read_chain = partial(building.load_chain, settings, log, notice)
-    return Loaded(devices, kept.chain(settings, read_chain) if kept else read_chain())
+    return Loaded(chosen, kept.chain(settings, read_chain) if kept else read_chain())
 
 
 def paint(
@@ -229,9 +221,7 @@ def paint(
     )
     del images, planned  # for a large image, a good part of the memory
     bound = {**settings.binding, "tile": tile}
-    run = session.optimisation(
-        start,
-        optimizer,
+    conditions = Conditions(
         precision=precision,
         tf32=settings.precision == "tf32",
         checkpoint=Checkpoint(settings.checkpoint, output.is_due, bound, inputs)
@@ -240,8 +230,8 @@ def paint(
         on_losses=output.print_losses,
         on_progress=output.report,
         notice=notice,
-        on_host=chosen.pairs_on_host,
     )
+    run = session.optimisation(start, optimizer, conditions, on_host=chosen.pairs_on_host)
     if saved:
         run.resume(settings.resume, saved)
     finished = optimise(run, output, settings)
@@ -256,35 +246,6 @@ def paint(
         time.monotonic() - run.began,
         output.finished or (finished.stopped and save),
     )
-
-
-def prepare(
-    settings: Settings,
-    loaded: Loaded,
-    log: Log = _ignore,
-    notice: Log = _ignore,
-    ranks: Ranks | None = None,
-    before: Array | None = None,
-    ready: Network | None = None,
-) -> tuple[Network, Images]:
-    """The network on its devices, `ready` where it is, and the images."""
-    ranks = ranks or Ranks()
-    images = share_images(settings, ranks, notice, before)
-    if ready is None:
-        net = building.build_network(settings, loaded.chain, log)
-        net.autotune = settings.autotune
-        network.place(net, loaded.devices, settings.splits, [gpu + 1 for gpu in settings.gpus])
-    else:
-        net = ready
-    building.check_sizes(net, images)
-    parts.check(net, images.content.shape[2], images.content.shape[3], ranks)
-    return net, images
-
-
-def make_optimizer(settings: Settings, log: Log, ranks: Ranks) -> Lbfgs | Adam:
-    if settings.optimizer == "adam":
-        return Adam(settings.num_iterations, settings.learning_rate)
-    return Lbfgs(settings.num_iterations, settings.correction, log=log, ranks=ranks)
 
 
 def optimise(run: Optimisation, output: Output, settings: Settings) -> Finished:
@@ -325,35 +286,6 @@ def keep_record(
     record.attach(settings.output_image, described)
 
 
-def make_plan(settings: Settings, net: Network, images: Images, ranks: Ranks) -> Plan:
-    """What the run will need in this process; with tiles where its part does not fit in one piece."""
-    vectors = make_optimizer(settings, _ignore, Ranks()).vectors
-    if images.guidance is not None:
-        # The maps at the image's size, and for the losses at about twice that.
-        vectors = {**vectors, "guidance maps of the regions": len(images.guidance.content) + 1}
-    ways = ["a smaller -image_size"]
-    if settings.optimizer == "lbfgs" and vectors["L-BFGS's correction pairs"] > 10:
-        ways.insert(0, "-lbfgs_num_correction 5 or -optimizer adam")
-    # Images go once their targets are taken, before the passes that take most.
-    loaded = [image for image in (images.content, *images.styles, images.init) if image is not None]
-    return Session(net, ranks=ranks).plan(
-        _size(images.content),
-        [_size(style) for style in images.styles],
-        vectors,
-        ways=ways,
-        images=sum(image.nbytes for image in loaded if image.device.type == "cpu"),
-        tile=settings.tile,
-        may_move=True,
-    )
-
-
-def _size(image: Tensor) -> tuple[int, int]:
-    return image.shape[2], image.shape[3]
-
-
-# ---- what a command line may ask for instead of a run
-
-
 def plan(options: Options) -> str:
     """What a run with `options` would do and need, as text; model and images are loaded, nothing is run."""
     with torch.no_grad():
@@ -372,72 +304,6 @@ def list_layers(options: Options) -> list[str]:
     return building.layer_names(read(options, save=False))
 
 
-def load_model(options: Options, notice: Log = _ignore) -> NetParameter:
+def load_model(options: Options, notice: Log = ignore) -> NetParameter:
     """The model that a run with `options` would read."""
     return building.load_model(read(options, save=False), notice)
-
-
-# ---- targets and start
-
-
-def digests(net: Network, images: Images) -> dict[str, str]:
-    """Digests of what the settings only name."""
-    inputs = weights_digest(net)
-    if images.guidance is not None:
-        guidance = images.guidance
-        inputs["the regions or the mask"] = checkpoint.digest(
-            guidance.content, guidance.weights, *guidance.styles
-        )
-    if images.content.device.type == "meta":  # only the first process has them
-        return inputs
-    inputs |= {
-        "the content image": checkpoint.digest(images.content),
-        "the style images": checkpoint.digest(*images.styles),
-    }
-    return inputs if images.init is None else {**inputs, "the init image": checkpoint.digest(images.init)}
-
-
-def capture(
-    net: Network,
-    images: Images,
-    settings: Settings,
-    log: Log = _ignore,
-    ranks: Ranks | None = None,
-    *,
-    tile: int = 0,
-    styled: bool = False,
-) -> Session:
-    """A session with the targets of content and style images, in tiles of side `tile` if not 0.
-
-    `styled`: the network has those of the style images.
-    """
-    session = Session(net, tile=tile, ranks=ranks)
-    log("Capturing content targets\t")
-    for line in str(net).split("\n"):
-        log(line)
-    guidance = images.guidance
-    if guidance is not None:
-        regions.guide(net, guidance.content, guidance.weights)
-    session.set_content(images.content)
-    if styled:
-        return session
-    for loss in net.losses_from("style"):
-        loss.forget()
-    for number, (style, weight) in enumerate(zip(images.styles, settings.blend_weights, strict=True), 1):
-        log(f"Capturing style target {number}\t")
-        if guidance is not None:
-            regions.guide(net, guidance.styles[number - 1])
-        session.add_style(style, weight)
-    if guidance is not None:
-        regions.guide(net, guidance.content)
-    return session
-
-
-def initial_image(settings: Settings, images: Images, session: Session) -> Tensor:
-    """Where the optimisation starts, (1, 3, H, W): noise of deviation 0.001 in Caffe units, or an image.
-
-    Where processes share the session, what this one owns of the image.
-    """
-    if settings.init == "image":
-        return session.scatter(images.content if images.init is None else images.init)
-    return session.noise(settings.seed).mul_(0.001)

@@ -29,6 +29,7 @@ from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
 from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError, OptionError
+from legacy_style.programs import devices
 from legacy_style.programs.neural_style import pixels
 from legacy_style.torch7 import image_files, nn
 from legacy_style.torch7.image_files import Notice
@@ -113,8 +114,7 @@ def build_network(
     pooling = network.pool_rounding_up(nn.SpatialAveragePooling)
     net = network.build(network.replace_pooling(chain, pooling), losses)
     net.dtype = dtype
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.place(net, [device])
+    network.place(net, [devices.default()])
     return net
 
 

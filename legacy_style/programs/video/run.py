@@ -24,6 +24,7 @@ import torch
 from legacy_style.errors import OptionError
 from legacy_style.files import sha256
 from legacy_style.formats import model_files
+from legacy_style.programs import devices
 from legacy_style.programs.artistic_video.painter import (
     FrameEvaluation,
     FramePainter,
@@ -33,7 +34,6 @@ from legacy_style.programs.artistic_video.painter import (
 )
 from legacy_style.programs.artistic_video.settings import DescentSettings, LossSettings, ModelSettings
 from legacy_style.programs.artistic_video.warp import Array, warp
-from legacy_style.programs.fast_neural_style import loading
 from legacy_style.programs.video import fast, motion, sink, source, steadiness, work
 from legacy_style.programs.video.source import Frame, Picture
 from legacy_style.torch7 import image as torch_image
@@ -130,7 +130,7 @@ class Story:
     def __init__(self, settings: VideoSettings, notice: Notice, on_progress: OnProgress | None) -> None:
         self.settings, self.notice, self.on_progress = settings, notice, on_progress
         check(settings)
-        self.device = loading.choose_device_or_any(settings.gpu, notice)
+        self.device = devices.of_option(settings.gpu, notice)
         self.source = source.open_source(
             settings.input,
             Fraction(settings.rate).limit_denominator(1001),

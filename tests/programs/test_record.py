@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from legacy_style.errors import FormatError
-from legacy_style.programs.neural_style import record as metadata
+from legacy_style.programs.neural_style import record
 from legacy_style.programs.neural_style.options import Options
 
 
@@ -39,10 +39,10 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def record(tmp_path: Path, count: int = 3) -> metadata.Record:
+def some_record(tmp_path: Path, count: int = 3) -> record.Record:
     model = tmp_path / "model.caffemodel"
     model.write_bytes(b"weights")
-    return metadata.describe(
+    return record.describe(
         Options(content_image="große katze.png"),
         command=["th", "neural_style.lua", "-content_image", "große katze.png"],
         model=model,
@@ -53,10 +53,10 @@ def record(tmp_path: Path, count: int = 3) -> metadata.Record:
 
 
 def test_numbers_that_json_has_not_are_text(picture: Path, tmp_path: Path) -> None:
-    made = metadata.describe(
+    made = record.describe(
         Options(print_iter=math.inf, seed=-math.inf), command=[], model=picture, losses=losses(1)
     )
-    sidecar = metadata.attach(picture, made)
+    sidecar = record.attach(picture, made)
 
     def refuse(word: str) -> None:
         raise AssertionError(word)
@@ -67,7 +67,7 @@ def test_numbers_that_json_has_not_are_text(picture: Path, tmp_path: Path) -> No
 
 def test_pixels_and_all_other_chunks_stay_byte_for_byte(picture: Path, tmp_path: Path) -> None:
     before = picture.read_bytes()
-    metadata.attach(picture, record(tmp_path))
+    record.attach(picture, some_record(tmp_path))
     after = picture.read_bytes()
     start = before.index(b"IDAT") - 4
     assert after.startswith(before[:start])
@@ -76,8 +76,8 @@ def test_pixels_and_all_other_chunks_stay_byte_for_byte(picture: Path, tmp_path:
 
 def test_other_readers_find_the_record(picture: Path, tmp_path: Path) -> None:
     expected = np.asarray(Image.open(picture))
-    made = record(tmp_path)
-    metadata.attach(picture, made)
+    made = some_record(tmp_path)
+    record.attach(picture, made)
     with Image.open(picture) as image:
         assert json.loads(image.text["legacy-style"]) == made  # type: ignore[attr-defined]  # of PngImageFile
         assert image.text["Software"].startswith("legacy-style ")  # type: ignore[attr-defined]  # the same
@@ -87,7 +87,7 @@ def test_other_readers_find_the_record(picture: Path, tmp_path: Path) -> None:
 
 
 def test_the_record_says_how_the_picture_was_made(tmp_path: Path) -> None:
-    made = record(tmp_path)
+    made = some_record(tmp_path)
     assert made["command"][0] == "th"
     assert made["options"]["content_image"] == "große katze.png"
     assert made["options"]["content_weight"] == 5
@@ -105,63 +105,63 @@ def test_the_record_says_how_the_picture_was_made(tmp_path: Path) -> None:
 
 def test_the_sidecar_alone_without_chunks(picture: Path, tmp_path: Path) -> None:
     before = picture.read_bytes()
-    made = record(tmp_path)
-    assert metadata.attach(picture, made, chunks=False) == picture.with_name("out.png.json")
+    made = some_record(tmp_path)
+    assert record.attach(picture, made, chunks=False) == picture.with_name("out.png.json")
     assert picture.read_bytes() == before
-    assert metadata.read(picture) == made
+    assert record.read(picture) == made
 
 
 def test_the_chunk_serves_where_the_sidecar_was_lost(picture: Path, tmp_path: Path) -> None:
-    made = record(tmp_path)
-    metadata.attach(picture, made).unlink()
-    assert metadata.read(picture) == made
+    made = some_record(tmp_path)
+    record.attach(picture, made).unlink()
+    assert record.read(picture) == made
 
 
 def test_a_jpeg_gets_its_sidecar(tmp_path: Path) -> None:
     path = tmp_path / "out.jpg"
     Image.new("RGB", (20, 20)).save(path)
     before = path.read_bytes()
-    made = record(tmp_path)
-    metadata.attach(path, made)
+    made = some_record(tmp_path)
+    record.attach(path, made)
     assert path.read_bytes() == before
-    assert metadata.read(path) == made
+    assert record.read(path) == made
 
 
 def test_the_record_of_another_picture_is_refused(picture: Path, tmp_path: Path) -> None:
-    metadata.attach(picture, record(tmp_path))
+    record.attach(picture, some_record(tmp_path))
     Image.new("RGB", (20, 20)).save(picture)  # as a run without --metadata would
     with pytest.raises(FormatError, match=r"out\.png\.json: the record of another picture than out\.png"):
-        metadata.read(picture)
+        record.read(picture)
 
 
 def test_a_picture_that_was_made_again_has_the_record_inside_it(picture: Path, tmp_path: Path) -> None:
     before = picture.read_bytes()
-    old = metadata.attach(picture, record(tmp_path)).read_bytes()
+    old = record.attach(picture, some_record(tmp_path)).read_bytes()
     picture.write_bytes(before)
-    made = record(tmp_path, 4)
-    metadata.attach(picture, made).write_bytes(old)  # as if killed before the sidecar was written
-    assert metadata.read(picture) == made
+    made = some_record(tmp_path, 4)
+    record.attach(picture, made).write_bytes(old)  # as if killed before the sidecar was written
+    assert record.read(picture) == made
 
 
 def test_a_plain_picture_has_no_record(picture: Path) -> None:
-    assert metadata.read(picture) is None
+    assert record.read(picture) is None
 
 
 def test_a_long_run_keeps_its_first_and_last_losses_and_stays_readable(picture: Path, tmp_path: Path) -> None:
-    made = record(tmp_path, 12_001)
+    made = some_record(tmp_path, 12_001)
     assert made["losses"]["evaluation"][0] == 1
     assert made["losses"]["evaluation"][-1] == 12_001
     assert len(made["losses"]["total"]) <= 5001
-    metadata.attach(picture, made)
+    record.attach(picture, made)
     with Image.open(picture) as image:  # refuses text of more than 1 MiB
         assert json.loads(image.text["legacy-style"]) == made  # type: ignore[attr-defined]  # of PngImageFile
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b'{"format": "other"}', b"\xff"])
 def test_what_is_no_record_is_refused(picture: Path, text: bytes) -> None:
-    metadata.sidecar_path(picture).write_bytes(text)
+    record.sidecar_path(picture).write_bytes(text)
     with pytest.raises(FormatError, match=r"out\.png\.json"):
-        metadata.read(picture)
+        record.read(picture)
 
 
 @given(st.text(), st.integers(0, 3))
@@ -173,7 +173,7 @@ def test_any_text_goes_through_a_chunk(text: str, idats: int) -> None:
         + chunk(b"IDAT", b"x") * (idats + 1)
         + chunk(b"IEND", b"")
     )
-    assert metadata.read_png(metadata.annotate_png(png, {"legacy-style": text})) == {"legacy-style": text}
+    assert record.read_png(record.annotate_png(png, {"legacy-style": text})) == {"legacy-style": text}
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -184,7 +184,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 def test_broken_pngs_are_refused_in_a_sentence(tail: bytes) -> None:
     data = b"\x89PNG\r\n\x1a\n" + tail
     try:
-        metadata.annotate_png(data, {"a": "b"})
+        record.annotate_png(data, {"a": "b"})
     except FormatError as error:
         assert "PNG" in str(error)
 
@@ -205,17 +205,17 @@ def test_a_broken_chunk_of_ours_is_refused_and_one_of_others_passed_over(body: b
 
     if body.startswith(b"legacy-style\0"):
         with pytest.raises(FormatError, match="iTXt"):
-            metadata.read_png(png(body))
-    assert metadata.read_png(png(body.replace(b"legacy-style", b"others"))) == {}
+            record.read_png(png(body))
+    assert record.read_png(png(body.replace(b"legacy-style", b"others"))) == {}
 
 
 def test_a_chunk_that_swells_without_end_is_refused() -> None:
-    body = b"legacy-style\0\1\0\0\0" + zlib.compress(b" " * (metadata.MAX_TEXT + 1))
+    body = b"legacy-style\0\1\0\0\0" + zlib.compress(b" " * (record.MAX_TEXT + 1))
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"iTXt", body) + chunk(b"IEND", b"")
     with pytest.raises(FormatError, match="more than"):
-        metadata.read_png(png)
+        record.read_png(png)
 
 
 def test_what_is_no_png_is_not_annotated() -> None:
     with pytest.raises(FormatError, match="not a PNG"):
-        metadata.annotate_png(b"GIF89a", {})
+        record.annotate_png(b"GIF89a", {})
