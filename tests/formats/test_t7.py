@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import torchfile
 from recordings import SHARED, needs_shared
+from t7_encodings import Ascii, ShortLongs, dump
 
 from legacy_style.errors import FormatError, UnsupportedError
 from legacy_style.formats import t7
 from legacy_style.formats.t7 import Function, Pairs, Storage, TorchObject
+from legacy_style.formats.t7.writer import Binary
 
 DATA = Path(__file__).parents[1] / "data" / "t7"
 EVERYTHING = ["everything_binary", "everything_longs_of_32_bits", "everything_ascii"]
@@ -122,8 +124,8 @@ def test_objects(name: str) -> None:
 def test_what_was_read_is_written_in_every_encoding(name: str) -> None:
     read = fixture(name)
     written = t7.dump(read)
-    assert t7.dump(t7.parse(t7.dump(read, ascii=True))) == written
-    assert t7.dump(t7.parse(t7.dump(read, long_size=4))) == written
+    assert t7.dump(t7.parse(dump(read, Ascii))) == written
+    assert t7.dump(t7.parse(dump(read, ShortLongs))) == written
     assert t7.dump(fixture(EVERYTHING[0])) == written
 
 
@@ -191,16 +193,16 @@ def test_numbers_survive() -> None:
     assert [str(value) for value in read] == [
         "0", "-0.0", "1e+300", "9007199254740992", "0.1", "-7", "inf", "0.10000000149011612", "3"
     ]  # fmt: skip
-    (nan,) = t7.parse(t7.dump([float("nan")], ascii=True))
+    (nan,) = t7.parse(dump([float("nan")], Ascii))
     assert nan != nan
 
 
-@pytest.mark.parametrize("options", [{}, {"ascii": True}])
-def test_long_tables_of_numbers(options: Any) -> None:
+@pytest.mark.parametrize("encoding", [Binary, Ascii])
+def test_long_tables_of_numbers(encoding: type[Binary]) -> None:
     losses = [0.5 * number for number in range(100)]
     mixed = {number: number / 3 for number in range(-20, 40)} | {"x": 1, 50: "y", 51: 2.5, 0.25: -0.0}
     broken = [*losses, "text", *losses, True, None, 3.0]
-    read = t7.parse(t7.dump([losses, mixed, broken, losses], **options))
+    read = t7.parse(dump([losses, mixed, broken, losses], encoding))
     assert read[0] == losses and [type(value) for value in read[0][:3]] == [int, float, int]
     assert read[1] == mixed and list(read[1]) == list(mixed)
     assert read[2] == {**{place + 1: value for place, value in enumerate(broken) if value is not None}}

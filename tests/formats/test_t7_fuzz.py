@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from t7_encodings import Ascii, ShortLongs, dump
 from test_model_files_fuzz import damaged, resident
 
 from legacy_style.errors import FormatError, LegacyStyleError
 from legacy_style.formats import t7
 from legacy_style.formats.t7 import Function, Pairs, Storage, TorchObject, network, nn
+from legacy_style.formats.t7.writer import Binary
 
 DATA = Path(__file__).parents[1] / "data" / "t7"
 
@@ -74,9 +76,9 @@ def rearranged(rng: random.Random, payload: bytes) -> bytes:
             fields[rng.choice(keys)] = strange(rng, graph)
         elif fields:
             fields[rng.randrange(len(fields))] = strange(rng, graph)
-    options: Any = rng.choice([{}, {}, {"ascii": True}, {"long_size": 4}])
+    encoding = rng.choice([Binary, Binary, Ascii, ShortLongs])
     try:
-        return t7.dump(content, **options)
+        return dump(content, encoding)
     except LegacyStyleError:
         return payload  # a tds object whose entries are no table, a number too large for a long
 
@@ -87,8 +89,8 @@ def corpus() -> list[bytes]:
     assert len(whole) == 4
     everything, modules = t7.parse(whole[1]), t7.parse(whole[3]).fields["modules"]
     pieces = [value for key, value in everything.items() if key != "itself"]
-    options: list[Any] = [{}, {}, {"long_size": 4}, {"ascii": True}]
-    return whole + [t7.dump(piece, **each) for piece in pieces + modules for each in options]
+    encodings = [Binary, Binary, ShortLongs, Ascii]
+    return whole + [dump(piece, each) for piece in pieces + modules for each in encodings]
 
 
 def try_one(payload: bytes, write: bool) -> bool:

@@ -13,7 +13,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,28 +45,24 @@ _Steps = Iterator[Any]
 Put = Callable[[bytes | memoryview], Any]
 
 
-def write(path: str | os.PathLike[str], value: Any, *, ascii: bool = False, long_size: int = 8) -> None:
+def write(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` to `path`, which appears whole or not at all.
 
-    `ascii`: in Torch7's ASCII encoding. `long_size`: 8, or 4 for a Torch7 with longs of 32 bits (Windows).
     Raises UnsupportedError where `value` holds something that Torch7 has no type for.
     """
     with files.replacing(path) as file:
-        emit(value, file.write, ascii=ascii, long_size=long_size)
+        emit(value, Binary(file.write))
 
 
-def dump(value: Any, *, ascii: bool = False, long_size: int = 8) -> bytes:
+def dump(value: Any) -> bytes:
     """The bytes that `write` writes."""
     parts: list[bytes | memoryview] = []
-    emit(value, parts.append, ascii=ascii, long_size=long_size)
+    emit(value, Binary(parts.append))
     return b"".join(parts)
 
 
-def emit(value: Any, put: Put, *, ascii: bool = False, long_size: int = 8) -> None:
-    """Hand the bytes of `value` to `put`, piece by piece."""
-    if long_size not in (4, 8):
-        raise ValueError(f"long_size is {long_size}, expected 8 or 4")
-    encoder: _Encoder = _Ascii(put) if ascii else _Binary(put, long_size)
+def emit(value: Any, encoder: Binary) -> None:
+    """Hand `value` to the encoder, piece by piece."""
     writer = _Writer(encoder)
     # A stack of what is still to be written at each depth, since a deep object would overflow Python's.
     stack: list[_Steps] = [iter((value,))]
@@ -78,28 +74,17 @@ def emit(value: Any, put: Put, *, ascii: bool = False, long_size: int = 8) -> No
             stack.pop()
 
 
-class _Encoder(Protocol):
-    def ints(self, *values: int) -> None: ...
-    def longs(self, *values: int) -> None: ...
-    def double(self, value: float) -> None: ...
-    def number_pairs(self, keys: list[float], values: list[float]) -> None: ...
-    def characters(self, text: bytes) -> None: ...
-    def elements(self, values: NDArray[Any]) -> None: ...
+class Binary:
+    """DiskFile.c's binary encoding, with longs of 8 bytes; hands the bytes to `put`."""
 
-
-class _Binary:
-    def __init__(self, put: Put, long_size: int) -> None:
+    def __init__(self, put: Put) -> None:
         self.put = put
-        self.long = "i" if long_size == 4 else "q"
 
     def ints(self, *values: int) -> None:
         self.put(struct.pack(f"<{len(values)}i", *values))
 
     def longs(self, *values: int) -> None:
-        try:
-            self.put(struct.pack(f"<{len(values)}{self.long}", *values))
-        except struct.error as error:
-            raise UnsupportedError(f"longs of 32 bits cannot hold all of {values}") from error
+        self.put(struct.pack(f"<{len(values)}q", *values))
 
     def double(self, value: float) -> None:
         self.put(struct.pack("<d", value))
@@ -113,53 +98,14 @@ class _Binary:
         self.put(text)
 
     def elements(self, values: NDArray[Any]) -> None:
-        if values.dtype == np.int64 and self.long == "i":
-            self.longs(*values.tolist())
-        elif values.size:
+        if values.size:
             self.put(values.data.cast("B"))
-
-
-class _Ascii:
-    """DiskFile.c's formats: %d, %.9g for float, %.17g for double, a line break after every run of values."""
-
-    def __init__(self, put: Put) -> None:
-        self.put = put
-
-    def ints(self, *values: int) -> None:
-        for value in values:
-            self.put(b"%d\n" % value)
-
-    def longs(self, *values: int) -> None:
-        if values:
-            self.put(b" ".join(b"%d" % value for value in values) + b"\n")
-
-    def double(self, value: float) -> None:
-        self.put(b"%.17g\n" % value)
-
-    def number_pairs(self, keys: list[float], values: list[float]) -> None:
-        for pair in zip(keys, values, strict=True):
-            for value in pair:
-                self.ints(NUMBER)
-                self.double(value)
-
-    def characters(self, text: bytes) -> None:
-        if text:
-            self.put(text + b"\n")
-
-    def elements(self, values: NDArray[Any]) -> None:
-        if values.dtype.kind == "f":
-            digits = "%.17g" if values.dtype == np.float64 else "%.9g"
-            self.characters(" ".join(digits % value for value in values.tolist()).encode())
-        elif values.itemsize == 1:
-            self.characters(values.tobytes())
-        else:
-            self.longs(*values.tolist())
 
 
 class _Writer:
     """The numbers of the objects written so far, by their place in memory."""
 
-    def __init__(self, encoder: _Encoder) -> None:
+    def __init__(self, encoder: Binary) -> None:
         self.to = encoder
         self.numbers: dict[tuple[str, int], int] = {}
         self.kept: list[Any] = []  # what has a number stays alive, or its place could be another's
