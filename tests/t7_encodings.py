@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from legacy_style.errors import UnsupportedError
 from legacy_style.formats.t7.objects import NUMBER
-from legacy_style.formats.t7.writer import Binary, emit
+from legacy_style.formats.t7.writer import Encoder, emit
 
 
-class ShortLongs(Binary):
+class ShortLongs(Encoder):
     """The binary encoding with longs of 4 bytes."""
 
     def longs(self, *values: int) -> None:
@@ -29,7 +29,7 @@ class ShortLongs(Binary):
             super().elements(values)
 
 
-class Ascii(Binary):
+class Ascii(Encoder):
     """DiskFile.c's formats: %d, %.9g for float, %.17g for double, a line break after every run of values."""
 
     def ints(self, *values: int) -> None:
@@ -63,7 +63,7 @@ class Ascii(Binary):
             self.longs(*values.tolist())
 
 
-def dump(value: Any, encoding: type[Binary]) -> bytes:
+def dump(value: Any, encoding: type[Encoder]) -> bytes:
     """The bytes of `value` in that encoding."""
     parts: list[bytes | memoryview] = []
     emit(value, encoding(parts.append))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from legacy_style.compare.verdicts import number
+from legacy_style.toolkit.lossplot import iteration_ticks, log_ticks
 
 WIDTH = 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 34
@@ -59,7 +60,7 @@ def loss_plot(
     parts = [_grid_y(scale_y, right)]
     parts += [
         f'<text class="tick" x="{x(at):.1f}" y="{height - 16}" text-anchor="middle">{at}</text>'
-        for at in _iteration_ticks(last)
+        for at in iteration_ticks(1, last)
     ]
     parts.append(
         f'<text class="axis" x="{(_LEFT + right) / 2}" y="{height - 2}" text-anchor="middle">iteration</text>'
@@ -159,21 +160,8 @@ class _Log:
         part = (math.log10(value) - self.low) / (self.high - self.low)
         return self.start + (self.end - self.start) * part
 
-    def ticks(self, at_most: int) -> list[float]:
-        """Powers of ten; 1, 2, 5 times them, or finer, where there would be too few."""
-        decades = range(math.floor(self.low), math.ceil(self.high) + 1)
-        for steps in (
-            (1.0,),
-            (1.0, 3.0),
-            (1.0, 2.0, 5.0),
-            (1, 1.5, 2, 3, 4, 5, 7),
-            tuple(1 + i / 10 for i in range(90)),
-        ):
-            found = [step * 10.0**decade for decade in decades for step in steps]
-            found = [tick for tick in found if self.low - 1e-9 <= math.log10(tick) <= self.high + 1e-9]
-            if len(found) >= 2:
-                break
-        return found[:: -(-len(found) // at_most)]
+    def ticks(self, most: int) -> list[float]:
+        return [10**tick for tick in log_ticks(self.low, self.high, most)]
 
 
 def _grid_y(scale: _Log, right: float) -> str:
@@ -185,18 +173,6 @@ def _grid_y(scale: _Log, right: float) -> str:
             f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(tick)}</text>'
         )
     return "".join(parts)
-
-
-def _iteration_ticks(last: int) -> list[int]:
-    if last <= 1:
-        return [1]
-    rough = last / 4
-    unit = 10 ** math.floor(math.log10(rough)) if rough >= 1 else 1
-    step = next(unit * each for each in (1, 2, 5, 10) if unit * each >= rough)
-    ticks = [1, *range(int(step), last + 1, int(step))]
-    if last - ticks[-1] < step / 2 and ticks[-1] != 1:
-        ticks.pop()
-    return [tick for tick in ticks if tick == 1 or tick - 1 > step / 3] + [last]
 
 
 def _thinned(points: Sequence[tuple[int, float]], at_most: int = _MAX_POINTS) -> list[tuple[int, float]]:

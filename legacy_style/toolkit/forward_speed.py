@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from legacy_style.engine import machine
 from legacy_style.formats import t7
-from legacy_style.programs.fast_neural_style import layers, network
+from legacy_style.programs.fast_neural_style import architecture, network
 from legacy_style.programs.fast_neural_style.forward import Forward
+from legacy_style.programs.fast_neural_style.values import Architecture
 
 
 @dataclass(frozen=True)
@@ -32,31 +33,9 @@ class Speed:
 
 
 def default_network() -> nn.Module:
-    """The network of train.lua's default -arch and -padding_type, with random weights."""
-
-    def chain(*modules: nn.Module) -> list[nn.Module]:
-        channels = modules[0].out_channels
-        assert isinstance(channels, int)
-        return [*modules, layers.InstanceNormalization(channels), nn.ReLU(inplace=True)]
-
-    def residual() -> nn.Module:
-        inside = [*chain(nn.Conv2d(128, 128, 3)), *chain(nn.Conv2d(128, 128, 3))[:-1]]
-        return nn.Sequential(
-            layers.ConcatTable([nn.Sequential(*inside), layers.ShaveImage(2)]), layers.CAddTable()
-        )
-
-    return nn.Sequential(
-        nn.ReflectionPad2d(40),
-        *chain(nn.Conv2d(3, 32, 9, padding=4)),
-        *chain(nn.Conv2d(32, 64, 3, 2, 1)),
-        *chain(nn.Conv2d(64, 128, 3, 2, 1)),
-        *(residual() for _ in range(5)),
-        *chain(nn.ConvTranspose2d(128, 64, 3, 2, 1, 1)),
-        *chain(nn.ConvTranspose2d(64, 32, 3, 2, 1, 1)),
-        nn.Conv2d(32, 3, 9, padding=4),
-        nn.Tanh(),
-        layers.MulConstant(150),
-    ).eval()
+    """The network of train.lua's defaults, with random weights."""
+    # Padded by what five residual blocks crop, at a quarter of the size.
+    return nn.Sequential(nn.ReflectionPad2d(40), *architecture.build(Architecture())).eval()
 
 
 def measure(model: str | None, height: int, width: int, rounds: int) -> Speed:
@@ -72,7 +51,7 @@ def measure(model: str | None, height: int, width: int, rounds: int) -> Speed:
     rows = []
     with torch.no_grad():
         for _ in range(rounds + 1):
-            rows.append([_seconds(way) for way in ways])
+            rows.append([seconds(way) for way in ways])
     rows = rows[1:]  # the first round warms up caches and allocators
     ours, plain, channels_last = (statistics.median(column) for column in zip(*rows, strict=True))
     times = [statistics.median(row[other] / row[0] for row in rows) for other in (1, 2)]
@@ -83,7 +62,8 @@ def _pass(way: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:
     return lambda: way(x)
 
 
-def _seconds(action: Callable[[], Tensor]) -> float:
+def seconds(action: Callable[[], object]) -> float:
+    """How long one call takes."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began

@@ -111,10 +111,10 @@ def _layout(curves: Sequence[LossCurve]) -> tuple[list[_Line], list[_Text]]:
         return bottom - (bottom - _TOP) * (value - low) / (high - low)
 
     lines, texts = [], []
-    for tick in _log_ticks(low, high):
+    for tick in log_ticks(low, high):
         lines.append(_Line([(_LEFT, y(tick)), (right, y(tick))], _GRID, 1))
         texts.append(_Text(_LEFT - 8, y(tick) + 5, "end", f"{10**tick:.3g}"))
-    for tick in _ticks(first, last):
+    for tick in iteration_ticks(first, last):
         texts.append(_Text(x(tick), bottom + 22, "middle", str(tick)))
     texts.append(_Text((_LEFT + right) / 2, HEIGHT - 12, "middle", "iteration"))
     texts.append(_Text(_LEFT, _TOP - 10, "start", "weighted loss, logarithmic"))
@@ -127,7 +127,7 @@ def _layout(curves: Sequence[LossCurve]) -> tuple[list[_Line], list[_Text]]:
     return lines, texts
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
     """Logarithms of round numbers between two logarithms: powers of ten, then with 2 and 5, then finer."""
     decades = range(math.floor(low), math.ceil(high) + 1)
     found: list[float] = []
@@ -138,13 +138,14 @@ def _log_ticks(low: float, high: float) -> list[float]:
         tuple(1 + i / 20 for i in range(180)),
     ):
         found = [decade + math.log10(step) for decade in decades for step in steps]
-        found = [tick for tick in found if low <= tick <= high]
+        found = [tick for tick in found if low - 1e-9 <= tick <= high + 1e-9]
         if len(found) >= 3:
             break
-    return found[:: max(1, len(found) // 8)]
+    return found[:: -(-len(found) // most)]
 
 
-def _ticks(first: int, last: int) -> list[int]:
+def iteration_ticks(first: int, last: int) -> list[int]:
+    """The first iteration, and round numbers of iterations after it."""
     if last == first:
         return [first]
     rough = (last - first) / 5

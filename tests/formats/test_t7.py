@@ -21,7 +21,7 @@ from t7_encodings import Ascii, ShortLongs, dump
 from legacy_style.errors import FormatError, UnsupportedError
 from legacy_style.formats import t7
 from legacy_style.formats.t7 import Function, Pairs, Storage, TorchObject
-from legacy_style.formats.t7.writer import Binary
+from legacy_style.formats.t7.writer import Encoder
 
 DATA = Path(__file__).parents[1] / "data" / "t7"
 EVERYTHING = ["everything_binary", "everything_longs_of_32_bits", "everything_ascii"]
@@ -197,8 +197,8 @@ def test_numbers_survive() -> None:
     assert nan != nan
 
 
-@pytest.mark.parametrize("encoding", [Binary, Ascii])
-def test_long_tables_of_numbers(encoding: type[Binary]) -> None:
+@pytest.mark.parametrize("encoding", [Encoder, Ascii])
+def test_long_tables_of_numbers(encoding: type[Encoder]) -> None:
     losses = [0.5 * number for number in range(100)]
     mixed = {number: number / 3 for number in range(-20, 40)} | {"x": 1, 50: "y", 51: 2.5, 0.25: -0.0}
     broken = [*losses, "text", *losses, True, None, 3.0]

@@ -23,7 +23,7 @@ from test_model_files_fuzz import damaged, resident
 from legacy_style.errors import FormatError, LegacyStyleError
 from legacy_style.formats import t7
 from legacy_style.formats.t7 import Function, Pairs, Storage, TorchObject, network, nn
-from legacy_style.formats.t7.writer import Binary
+from legacy_style.formats.t7.writer import Encoder
 
 DATA = Path(__file__).parents[1] / "data" / "t7"
 
@@ -76,7 +76,7 @@ def rearranged(rng: random.Random, payload: bytes) -> bytes:
             fields[rng.choice(keys)] = strange(rng, graph)
         elif fields:
             fields[rng.randrange(len(fields))] = strange(rng, graph)
-    encoding = rng.choice([Binary, Binary, Ascii, ShortLongs])
+    encoding = rng.choice([Encoder, Encoder, Ascii, ShortLongs])
     try:
         return dump(content, encoding)
     except LegacyStyleError:
@@ -89,7 +89,7 @@ def corpus() -> list[bytes]:
     assert len(whole) == 4
     everything, modules = t7.parse(whole[1]), t7.parse(whole[3]).fields["modules"]
     pieces = [value for key, value in everything.items() if key != "itself"]
-    encodings = [Binary, Binary, ShortLongs, Ascii]
+    encodings = [Encoder, Encoder, ShortLongs, Ascii]
     return whole + [dump(piece, each) for piece in pieces + modules for each in encodings]
 
 

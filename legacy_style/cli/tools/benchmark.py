@@ -13,7 +13,6 @@ Examples:
   legacy-style benchmark precision
   legacy-style benchmark start
   legacy-style benchmark tiles --size 4096
-  legacy-style benchmark load
   legacy-style benchmark forward --size 512
 """
 
@@ -26,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -43,14 +42,8 @@ from legacy_style.engine.optimisers import Adam
 from legacy_style.engine.session import Session
 from legacy_style.errors import OptionError
 from legacy_style.formats import model_files
-from legacy_style.toolkit import card_speed, forward_speed, reading_speed, turns
+from legacy_style.toolkit import card_speed, forward_speed, turns
 from legacy_style.torch7 import optim
-
-
-def _seconds(action: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 @click.group(help=__doc__)
@@ -179,7 +172,12 @@ def precision(size: int, rounds: int, model: str | None, as_json: bool) -> None:
             objective.capture(style, objective.network.losses_from("style"))
         objectives["bfloat16"].network.compute_in(coarse)
         for _ in range(rounds + 1):
-            rows.append([_seconds(partial(objective, content + style)) for objective in objectives.values()])
+            rows.append(
+                [
+                    forward_speed.seconds(partial(objective, content + style))
+                    for objective in objectives.values()
+                ]
+            )
     rows = rows[1:]  # the first round warms up caches and allocators
     result = {
         "size": f"{width}x{height}",
@@ -265,12 +263,12 @@ def tiles(size: int, tile: int, memory: float, as_json: bool) -> None:
         # Moments that have their memory already, as in every iteration but the first.
         moments = (torch.empty(image.numel()).zero_() for _ in range(2))
         state = optim.AdamState(0, *moments)
-        seconds = _seconds(lambda: optim.adam(feval, image, state, learning_rate=10))
+        seconds = forward_speed.seconds(lambda: optim.adam(feval, image, state, learning_rate=10))
         peak = turns.peak_memory()
         whole = Objective(net)
         whole.capture(small, net.losses_from("content"))
         whole(small)
-        rate = small.numel() / min(_seconds(lambda: whole(small)) for _ in range(3))
+        rate = small.numel() / min(forward_speed.seconds(lambda: whole(small)) for _ in range(3))
     result = {
         "size": f"{size}x{size}",
         "tile": plan.tile,
@@ -304,23 +302,6 @@ def forward(size: int, rounds: int, model: str | None, as_json: bool) -> None:
         },
         "times as fast as plain": round(speed.times, 2),
         "times as fast as channels-last": round(speed.times_channels_last, 2),
-    }
-    _print(result, as_json)
-
-
-@main.command(
-    help="Hand over the convolutions of a full VGG-19 .caffemodel, against Google's protobuf (development only)."
-)
-@click.option("--rounds", default=3, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def load(rounds: int, as_json: bool) -> None:
-    size, ours, protobuf, times = reading_speed.measure(rounds)
-    result = {
-        "file MB": round(size / 1e6),
-        "seconds": {"ours": round(ours.seconds, 3), "protobuf": round(protobuf.seconds, 3)},
-        "times as fast": round(times, 1),
-        "grows by MB": {"ours": round(ours.grown / 1e6), "protobuf": round(protobuf.grown / 1e6)},
-        "of the layers used": round(ours.grown / ours.used, 2),
     }
     _print(result, as_json)
 

@@ -51,17 +51,17 @@ def write(path: str | os.PathLike[str], value: Any) -> None:
     Raises UnsupportedError where `value` holds something that Torch7 has no type for.
     """
     with files.replacing(path) as file:
-        emit(value, Binary(file.write))
+        emit(value, Encoder(file.write))
 
 
 def dump(value: Any) -> bytes:
     """The bytes that `write` writes."""
     parts: list[bytes | memoryview] = []
-    emit(value, Binary(parts.append))
+    emit(value, Encoder(parts.append))
     return b"".join(parts)
 
 
-def emit(value: Any, encoder: Binary) -> None:
+def emit(value: Any, encoder: Encoder) -> None:
     """Hand `value` to the encoder, piece by piece."""
     writer = _Writer(encoder)
     # A stack of what is still to be written at each depth, since a deep object would overflow Python's.
@@ -74,7 +74,7 @@ def emit(value: Any, encoder: Binary) -> None:
             stack.pop()
 
 
-class Binary:
+class Encoder:
     """DiskFile.c's binary encoding, with longs of 8 bytes; hands the bytes to `put`."""
 
     def __init__(self, put: Put) -> None:
@@ -105,7 +105,7 @@ class Binary:
 class _Writer:
     """The numbers of the objects written so far, by their place in memory."""
 
-    def __init__(self, encoder: Binary) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self.to = encoder
         self.numbers: dict[tuple[str, int], int] = {}
         self.kept: list[Any] = []  # what has a number stays alive, or its place could be another's

@@ -22,18 +22,18 @@ from legacy_style.torch7 import cmdline
 from legacy_style.torch7.cmdline import Option, Value, split_list, tonumber
 
 ORIGINAL = (
-    Option("-arch", "c9s1-32,d64,d128,R128,R128,R128,R128,R128,u64,u32,c9s1-3"),
+    Option("-arch", Architecture.arch),
     Option("-use_instance_norm", 1.0),
     Option("-task", "style", "style|upsample"),
     Option("-h5_file", "data/ms-coco-256.h5"),
-    Option("-padding_type", "reflect-start"),
-    Option("-tanh_constant", 150.0),
+    Option("-padding_type", Architecture.padding_type),
+    Option("-tanh_constant", Architecture.tanh_constant),
     Option("-preprocessing", "vgg"),
     Option("-resume_from_checkpoint", ""),
     Option("-pixel_loss_type", "L2", "L2|L1|SmoothL1"),
     Option("-pixel_loss_weight", 0.0),
     Option("-percep_loss_weight", 1.0),
-    Option("-tv_strength", 1e-6),
+    Option("-tv_strength", Architecture.tv_strength),
     Option("-content_weights", "1.0"),
     Option("-content_layers", "16"),
     Option("-loss_network", "models/vgg16.t7"),

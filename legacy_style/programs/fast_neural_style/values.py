@@ -21,7 +21,7 @@ class Layers:
 class Architecture:
     """What `architecture.build` makes a network from: the options of train.lua of the same names."""
 
-    arch: str
+    arch: str = "c9s1-32,d64,d128,R128,R128,R128,R128,R128,u64,u32,c9s1-3"
     padding_type: str = "reflect-start"
     use_instance_norm: bool = True
     tanh_constant: float = 150.0
