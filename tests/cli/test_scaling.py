@@ -32,12 +32,12 @@ def test_an_evaluation_of_two_processes_takes_the_bytes_that_are_computed(optimi
     expected = scaling.share(net, 64, 96, 2, 1536)
     # L-BFGS, docs/scaling.md: y.s and y.y; four products a pair, of which there are as many as steps; g.d.
     vectors = 8 * (2 + 4 * (ITERATIONS - 3) + 1) if optimizer == "lbfgs" else 0
-    assert evaluation == {"summed": expected.summed + vectors, "halo": expected.sent}
-    assert calls == {"summed": 4 if optimizer == "lbfgs" else 1, "halo": 2}
+    assert evaluation == {"all-reduce": expected.summed + vectors, "halo": expected.sent}
+    assert calls == {"all-reduce": 4 if optimizer == "lbfgs" else 1, "halo": 2}
     # Whole images in float32: process 0 deals out half of the content with its halo, and of what the run starts
     # from without, and of the style; it gathers the other half to save it, and again for the result.
-    assert run["gathered"] == 2 * (4 * 3 * 64 * 96 // 2)
-    assert run["dealt"] > 3 * run["gathered"] / 2
+    assert run["gather"] == 2 * (4 * 3 * 64 * 96 // 2)
+    assert run["scatter"] > 3 * run["gather"] / 2
 
 
 def test_sums_are_those_of_vgg_16(net):

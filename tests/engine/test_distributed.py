@@ -150,7 +150,7 @@ def test_losses_and_gradient_are_those_of_one_process(size, architecture, normal
 @pytest.mark.parametrize(("height", "width"), [(97, 61), (33, 240), (64, 64)])
 def test_parts_cover_the_image_once_and_hold_what_their_tiles_need(size, height, width):
     net = build(like_vgg, False)
-    layout = parts.lay_out(net, height, width, size)
+    layout = parts.partition(net, height, width, size)
     count = np.zeros((height, width), int)
     for number, ((top, bottom), (left, right)) in enumerate(layout.owned):
         count[top:bottom, left:right] += 1
@@ -163,15 +163,15 @@ def test_parts_cover_the_image_once_and_hold_what_their_tiles_need(size, height,
 
 def test_parts_are_the_shape_that_holds_the_least():
     net = build(like_vgg, False)
-    assert {top for (top, _), _ in parts.lay_out(net, 64, 64, 4).owned} == {0, 32}
-    assert [columns for _, columns in parts.lay_out(net, 240, 33, 4).owned] == [(0, 33)] * 4
-    assert [rows for rows, _ in parts.lay_out(net, 33, 240, 4).owned] == [(0, 33)] * 4
+    assert {top for (top, _), _ in parts.partition(net, 64, 64, 4).owned} == {0, 32}
+    assert [columns for _, columns in parts.partition(net, 240, 33, 4).owned] == [(0, 33)] * 4
+    assert [rows for rows, _ in parts.partition(net, 33, 240, 4).owned] == [(0, 33)] * 4
 
 
 def test_a_thousand_parts_of_a_gigapixel_are_found_at_once_and_hold_little_twice():
     net = build(like_vgg, False)
     began = time.monotonic()
-    layout = parts.lay_out(net, 31623, 31623, 1000)
+    layout = parts.partition(net, 31623, 31623, 1000)
     assert time.monotonic() - began < 20
     owned, held = (
         max((rows[1] - rows[0]) * (columns[1] - columns[0]) for rows, columns in rectangles)
@@ -187,7 +187,7 @@ def test_a_thousand_parts_of_a_gigapixel_are_found_at_once_and_hold_little_twice
 def start_of(seed, height, width, entropy):
     with joined() as ranks, mock.patch("os.urandom", return_value=bytes([ranks.rank + entropy, 0, 0, 0])):
         net = build(like_vgg, False)
-        part = parts.Part(ranks, parts.lay_out(net, height, width, ranks.size))
+        part = parts.Part(ranks, parts.partition(net, height, width, ranks.size))
         return part.gather(part.noise(seed)).numpy()
 
 
@@ -255,7 +255,7 @@ def descend_together():
         def feval(x):
             whole = torch.zeros(3000, dtype=x.dtype)
             whole[own] = x
-            (whole,) = ranks.add_up([whole])
+            (whole,) = ranks.all_reduce([whole])
             f, g = well(whole)
             return f, g[own]
 
@@ -408,7 +408,7 @@ def test_parts_of_different_checkpoints_are_refused(tmp_path):
 def lose(rank, how):
     """A process dies, hangs, or is told to end, while the others wait for it."""
     with mock.patch.dict(os.environ, LEGACY_STYLE_TIMEOUT="4"), joined() as ranks:
-        ranks.add_up([torch.ones(3)])
+        ranks.all_reduce([torch.ones(3)])
         if ranks.rank == rank:
             if how == "hang":
                 time.sleep(12)
@@ -416,8 +416,8 @@ def lose(rank, how):
                 raise KeyboardInterrupt
             else:
                 os.kill(os.getpid(), how)
-        ranks.add_up([torch.ones(3)])
-        ranks.wait()
+        ranks.all_reduce([torch.ones(3)])
+        ranks.barrier()
 
 
 @pytest.mark.parametrize(
@@ -440,7 +440,7 @@ def test_an_interrupt_of_one_process_ends_all():
 
 def raise_everywhere():
     with joined() as ranks:
-        ranks.wait()
+        ranks.barrier()
         raise LegacyStyleError(f"process {ranks.rank}")
 
 
@@ -547,7 +547,7 @@ def test_one_process_alone_needs_no_others(monkeypatch):
     for name, value in environment(0, 1, 1).items():
         monkeypatch.setenv(name, value)
     with joined() as ranks:
-        assert ranks.total([3.0]) == [3.0]
+        assert ranks.all_reduce([torch.tensor([3.0])]) == [torch.tensor([3.0])]
         assert ranks.broadcast([2.0]) == [2.0]
         assert ranks.minimum(1.0) == 1.0
 

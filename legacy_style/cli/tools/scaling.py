@@ -57,10 +57,10 @@ class Wire:
 
     def tap(self) -> None:
         """Put the counting in front of torch.distributed's functions, for the rest of the process."""
-        self._wrap("all_reduce", lambda tensor, *_: ("summed", tensor.nbytes))
-        self._wrap("broadcast", lambda tensor, *_: ("told", tensor.nbytes))
-        self._wrap("send", lambda tensor, *_: ("dealt", tensor.nbytes))
-        self._wrap("recv", lambda tensor, *_: ("gathered", tensor.nbytes))
+        self._wrap("all_reduce", lambda tensor, *_: ("all-reduce", tensor.nbytes))
+        self._wrap("broadcast", lambda tensor, *_: ("broadcast", tensor.nbytes))
+        self._wrap("send", lambda tensor, *_: ("scatter", tensor.nbytes))
+        self._wrap("recv", lambda tensor, *_: ("gather", tensor.nbytes))
         self._wrap(
             "batch_isend_irecv",
             lambda talks: ("halo", sum(each.tensor.nbytes for each in talks if each.op is dist.isend)),
@@ -151,7 +151,7 @@ class Share:
 
 def share(net: Network, height: int, width: int, count: int, side: int) -> Share:
     """The busiest part of an image of height x width that `count` processes share in tiles of `side`."""
-    layout = parts.lay_out(net, height, width, count)
+    layout = parts.partition(net, height, width, count)
     areas = [math.prod(b - a for a, b in rectangle) for rectangle in layout.held]
     busiest = areas.index(max(areas))
     rows, columns = layout.owned[busiest]
@@ -214,7 +214,7 @@ def measure_command(size: int, num_iterations: int, optimizer: str) -> None:
     for kind in sorted(found.run):
         calls = found.calls[kind]
         process.echo(
-            f"{kind:9} {found.evaluation[kind]:>10} B an evaluation, {calls} calls; {found.run[kind]} B in all"
+            f"{kind:10} {found.evaluation[kind]:>10} B an evaluation, {calls} calls; {found.run[kind]} B in all"
         )
 
 

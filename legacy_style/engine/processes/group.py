@@ -57,7 +57,7 @@ class Ranks:
         if device.type == "cuda" and self.size > 1:
             torch.cuda.set_device(device)
 
-    def add_up(self, tensors: list[Tensor]) -> list[Tensor]:
+    def all_reduce(self, tensors: list[Tensor]) -> list[Tensor]:
         """The sum of each tensor over all processes, float64; the same bits in every process."""
         if self.size == 1 or not tensors:
             return tensors
@@ -69,16 +69,9 @@ class Ranks:
             part.view(tensor.shape).to(tensor.device) for part, tensor in zip(parts, tensors, strict=True)
         ]
 
-    def total(self, numbers: list[float]) -> list[float]:
-        """The sum of each number over all processes."""
-        if self.size == 1:
-            return numbers
-        sums: list[float] = self.add_up([torch.tensor(numbers, dtype=torch.float64)])[0].tolist()
-        return sums
-
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until all processes have come here."""
-        self.total([0.0])
+        self.all_reduce([torch.zeros(1)])
 
     def broadcast(self, numbers: list[float]) -> list[float]:
         """The numbers of process 0, however many; those of the others do not matter."""
@@ -112,7 +105,7 @@ class Ranks:
             dist.recv(tensor, source)
         return tensor
 
-    def swap(self, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]) -> None:
+    def exchange(self, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]) -> None:
         """Send and receive at once: contiguous tensors by the number of the other process."""
         talks = [dist.P2POp(dist.isend, tensor, peer) for peer, tensor in outgoing.items()]
         talks += [dist.P2POp(dist.irecv, tensor, peer) for peer, tensor in incoming.items()]
@@ -212,7 +205,7 @@ def write_together(ranks: Ranks, path: str, write: Callable[[str], None]) -> Non
         write(path)
         return
     write(path + _NEW)
-    ranks.wait()
+    ranks.barrier()
     Path(path + _NEW).replace(path)
 
 

@@ -43,7 +43,7 @@ class Layout:
     held: list[Rectangle]
 
 
-def lay_out(net: Network, height: int, width: int, count: int) -> Layout:
+def partition(net: Network, height: int, width: int, count: int) -> Layout:
     """Cut an image into as many rectangles as can be, `count` at most, with the least that is held twice."""
     if not tiles.local(net.steps):
         whole = ((0, height), (0, width))
@@ -137,7 +137,7 @@ class Part:
             peer: _cut(owned, common, within=self.owned).contiguous() for peer, common in self._lent()
         }
         incoming = {peer: owned.new_empty(1, 3, *_size(common)) for peer, common in self._borrowed()}
-        self.ranks.swap(outgoing, incoming)
+        self.ranks.exchange(outgoing, incoming)
         for peer, common in self._borrowed():
             _cut(held, common, within=self.held).copy_(incoming[peer])
         return held
@@ -149,7 +149,7 @@ class Part:
             peer: _cut(grad, common, within=self.held).contiguous() for peer, common in self._borrowed()
         }
         incoming = {peer: grad.new_empty(1, 3, *_size(common)) for peer, common in self._lent()}
-        self.ranks.swap(outgoing, incoming)
+        self.ranks.exchange(outgoing, incoming)
         for peer, common in self._lent():
             _cut(owned, common, within=self.owned).add_(incoming[peer])
         return owned
@@ -219,7 +219,7 @@ class SharedObjective(Objective):
                 replace(tile, vertical=tile.vertical.moved(-top), horizontal=tile.horizontal.moved(-left))
                 for tile in own_tiles
             ],
-            reduce=part.ranks.add_up,
+            reduce=part.ranks.all_reduce,
             own=part.owned,
             held=part.held,
         )
@@ -240,7 +240,7 @@ class SharedObjective(Objective):
 
 def objective(net: Network, height: int, width: int, side: int, ranks: Ranks) -> SharedObjective:
     """The function to minimise, for images of height x width; each part in tiles of `side` if not 0."""
-    layout = lay_out(net, height, width, ranks.size)
+    layout = partition(net, height, width, ranks.size)
     return SharedObjective(net, Part(ranks, layout), own_tiles(net, layout, ranks.rank, side))
 
 
@@ -255,7 +255,7 @@ def held(net: Network, height: int, width: int, ranks: Ranks) -> tuple[int, int]
     """Height and width of what this process holds of an image; of the first part where it holds nothing."""
     if ranks.size == 1:
         return height, width
-    parts = lay_out(net, height, width, ranks.size).held
+    parts = partition(net, height, width, ranks.size).held
     return _size(parts[min(ranks.rank, len(parts) - 1)])
 
 
@@ -263,7 +263,7 @@ def check(net: Network, height: int, width: int, ranks: Ranks) -> None:
     """Raise OptionError where there are more processes than parts that the content image can be cut into."""
     if ranks.size == 1:
         return
-    layout = lay_out(net, height, width, ranks.size)
+    layout = partition(net, height, width, ranks.size)
     if len(layout.owned) == ranks.size:
         return
     if not tiles.local(net.steps):

@@ -42,7 +42,7 @@ class VectorFreeRecursion:
 
     def _with_all(self, s: Tensor, y: Tensor, vectors: Tensor) -> Tensor:
         """The products of all s with both `vectors` (2, N), then those of all y: (4, rows) on the CPU."""
-        (total,) = self.ranks.add_up(
+        (total,) = self.ranks.all_reduce(
             [torch.stack([products.products(s, vectors), products.products(y, vectors)])]  # (2, rows, 2)
         )
         return total.transpose(1, 2).reshape(4, -1).cpu()

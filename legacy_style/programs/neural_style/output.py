@@ -114,7 +114,7 @@ class Output:
     def write(self, name: str, image: Tensor) -> None:
         if self.ranks.rank == 0:
             torch_image.save(name, self.picture(image))
-        self.ranks.wait()  # until it is there
+        self.ranks.barrier()  # until it is there
         self.finished = name == self.settings.output_image
         self.on_saved(name)
 
