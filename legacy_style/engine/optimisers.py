@@ -60,7 +60,7 @@ class Lbfgs:
             log=self.log,
             state=self.state,
             done=done,
-            total=self.ranks.total,
+            total=self.ranks.all_reduce_numbers,
             recursion=self.recursion,
         )
 

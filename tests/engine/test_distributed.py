@@ -547,7 +547,7 @@ def test_one_process_alone_needs_no_others(monkeypatch):
     for name, value in environment(0, 1, 1).items():
         monkeypatch.setenv(name, value)
     with joined() as ranks:
-        assert ranks.all_reduce([torch.tensor([3.0])]) == [torch.tensor([3.0])]
+        assert ranks.all_reduce_numbers([3.0]) == [3.0]
         assert ranks.broadcast([2.0]) == [2.0]
         assert ranks.minimum(1.0) == 1.0
 

@@ -69,9 +69,16 @@ class Ranks:
             part.view(tensor.shape).to(tensor.device) for part, tensor in zip(parts, tensors, strict=True)
         ]
 
+    def all_reduce_numbers(self, numbers: list[float]) -> list[float]:
+        """The sum of each number over all processes."""
+        if self.size == 1:
+            return numbers
+        sums: list[float] = self.all_reduce([torch.tensor(numbers, dtype=torch.float64)])[0].tolist()
+        return sums
+
     def barrier(self) -> None:
         """Wait until all processes have come here."""
-        self.all_reduce([torch.zeros(1)])
+        self.all_reduce_numbers([0.0])
 
     def broadcast(self, numbers: list[float]) -> list[float]:
         """The numbers of process 0, however many; those of the others do not matter."""
