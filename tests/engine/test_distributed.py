@@ -266,7 +266,7 @@ def descend_together():
             max_iter=30,
             tol_fun=-1,
             tol_x=-1,
-            total=ranks.total,
+            total=ranks.all_reduce_numbers,
             recursion=VectorFreeRecursion(ranks),
         )
         return x.numpy()
