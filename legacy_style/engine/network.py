@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from legacy_style.engine import tiles
-from legacy_style.engine.kernels import convolution
+from legacy_style.engine.kernels import convolution, fused
 from legacy_style.engine.loadcaffe import Module
 from legacy_style.engine.losses import Loss
 from legacy_style.engine.tiles import Rectangle, Tile
@@ -99,6 +99,8 @@ class Network:
         layer.to(device, self.dtype_of(layer))
         if isinstance(layer, nn.SpatialConvolution):
             convolution.install(layer, tf32=self.tf32)
+        elif isinstance(layer, nn.SpatialMaxPooling):
+            fused.install(layer)
 
     def dtype_of(self, layer: nn.Layer) -> torch.dtype:
         """What `layer` computes in. The first: float32 at least, for the image's 0..255 need more than the 8 bits of

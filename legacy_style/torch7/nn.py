@@ -77,7 +77,8 @@ class SpatialConvolution(Layer):
             Window(weight.shape[2], stride[0], pad[0], dilation[0]),
             Window(weight.shape[3], stride[1], pad[1], dilation[1]),
         )
-        self.forwards: Callable[[Tensor], Tensor] | None = None
+        # The second argument is whether to rectify.
+        self.forwards: Callable[[Tensor, bool], Tensor] | None = None
         # The second argument is y where the gradient counts only where y > 0.
         self.backwards: Callable[[Tensor, Tensor | None], Tensor] | None = None
 
@@ -91,9 +92,8 @@ class SpatialConvolution(Layer):
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.weight.dtype)
         if self.forwards is not None:
-            y = self.forwards(x)
-        else:
-            y = F.conv2d(x, self.weight, self.bias, self.stride, self.pad, self.dilation, self.groups)
+            return self.forwards(x, self.rectify)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.pad, self.dilation, self.groups)
         return y.relu_() if self.rectify else y
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
@@ -220,15 +220,22 @@ class Pooling(Layer):
 
 
 class SpatialMaxPooling(Pooling):
-    """The largest value of each window; among equals the first counts for the gradient."""
+    """The largest value of each window; among equals the first counts for the gradient.
+
+    Whoever knows a faster way back on a device sets `backwards`, which takes x and the gradient by y.
+    """
 
     kind = "Max"
+    backwards: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         return self._pool(x)[0]
 
     def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
-        # Which element was the largest is found again: to remember it would take a quarter of all memory.
+        return (self.backwards or self.by_indices)(x, grad)
+
+    def by_indices(self, x: Tensor, grad: Tensor) -> Tensor:
+        """`backward`. Which element was largest is found again: to remember it would take a quarter of all memory."""
         result: Tensor = aten.max_pool2d_with_indices_backward(
             grad, x, self.kernel, self.stride, self.pad, (1, 1), self.ceil, self._pool(x)[1]
         )

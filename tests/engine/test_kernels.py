@@ -28,7 +28,8 @@ def test_winograd_is_float32_and_of_the_cpu(monkeypatch):
     assert convolution.choose(CPU, torch.bfloat16, shape, pad=pad) == "direct"
     monkeypatch.setattr(split, "has_units", lambda device: False)
     assert convolution.choose(torch.device("cuda"), torch.float32, shape, pad=pad) == "direct"
-    assert convolution.choose(torch.device("cuda"), torch.float32, (64, 3, 3, 3), pad=pad) == "direct"
+    assert convolution.choose(torch.device("cuda"), torch.float32, (64, 3, 3, 3), pad=pad) == "columns"
+    assert convolution.choose(torch.device("cuda"), torch.float64, (64, 3, 3, 3), pad=pad) == "direct"
 
 
 @pytest.mark.parametrize(("shape", "more", "way"), WAYS)

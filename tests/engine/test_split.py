@@ -6,6 +6,7 @@ import pytest
 import thin_networks as thin
 import torch
 import torch.nn.functional as F
+from tf32_units import cut_off, to_nearest
 
 from legacy_style.engine import machine
 from legacy_style.engine.kernels import convolution, split
@@ -16,23 +17,12 @@ from legacy_style.toolkit import turns
 CUDA = torch.device("cuda")
 
 
-def cut_off(x):
-    """The 10 bits of a mantissa that TF32 has, as the units see a float32."""
-    return torch.bitwise_and(x.view(torch.int32), -(1 << 13)).view(torch.float32)
-
-
-def to_nearest(x):
-    """The nearest TF32, ties away from zero, as cuDNN may convert it before."""
-    return torch.bitwise_and(x.view(torch.int32) + (1 << 12), -(1 << 13)).view(torch.float32)
-
-
 @pytest.fixture(params=[cut_off, to_nearest], ids=["cut off", "to nearest"])
 def rounding(request, monkeypatch):
     """Convolutions that may round to TF32 do."""
 
-    def convolve(weight, bias, x, pad):
-        y = F.conv2d(request.param(x), request.param(weight.contiguous()), None, padding=pad)
-        return y if bias is None else y + bias.view(1, -1, 1, 1)
+    def convolve(weight, x, pad):
+        return F.conv2d(request.param(x), request.param(weight.contiguous()), None, padding=pad)
 
     monkeypatch.setattr(split, "convolve_rounded", convolve)
     return request.param
@@ -50,17 +40,20 @@ def test_three_products_keep_float32s_digits(rounding, band, pad, monkeypatch):
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(1, 24, 17, 19, generator=generator)
     weight = torch.randn(32, 24, 3, 3, generator=generator) / 15
-    bias = torch.randn(32, generator=generator)
-    exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=pad)
-    ours = split.convolve(split.split_kernels(weight), bias, x, pad)
-    assert ours.is_contiguous(memory_format=torch.channels_last)
-    assert apart(ours, exact) < 2e-6
-    assert apart(split.convolve_rounded(weight, bias, x, pad), exact) > 1e-4
+    positive = torch.randn(1, 24, 17, 19, generator=generator)
+    masked = torch.where(positive > 0, x, 0.0)
+    kernels = split.split_kernels(weight)
+    for given, mask in ((x, None), (masked, positive)):
+        exact = F.conv2d(given.double(), weight.double(), padding=pad)
+        ours = split.convolve(kernels, x.clone(), pad, mask)
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+        assert apart(ours, exact) < 2e-6
+        assert apart(split.convolve_rounded(weight, given, pad), exact) > 1e-4
 
 
 def test_parts_add_up_to_the_bit():
     x = torch.randn(1, 5, 4, 3, generator=torch.Generator().manual_seed(5)) * 1e3
-    high, low, again = split._split(x, -1, 5).split(5, 1)
+    high, low, again = split._split(x, None, -1, 5).split(5, 1)
     assert torch.equal((high + low)[:, :, 1:5], x)
     assert torch.equal(high, again)
     assert torch.equal(cut_off(high.contiguous()), high)
@@ -74,7 +67,7 @@ def test_the_way_is_chosen_by_precision_where_there_are_tf32_units(monkeypatch):
         assert convolution.choose(CUDA, torch.float32, shape, pad=pad, tf32=tf32) == way
         assert convolution.choose(CUDA, torch.bfloat16, shape, pad=pad, tf32=tf32) == "direct"
         # Of the image itself, the three parts would cost more than they save.
-        assert convolution.choose(CUDA, torch.float32, (64, 3, 3, 3), pad=pad, tf32=tf32) == "direct"
+        assert convolution.choose(CUDA, torch.float32, (64, 3, 3, 3), pad=pad, tf32=tf32) == "columns"
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
@@ -93,7 +86,7 @@ def test_rounding_is_allowed_for_one_convolution_and_no_longer(monkeypatch):
     monkeypatch.setattr(F, "conv2d", lambda *_, **__: seen.append(settings()))
     with machine.float32(autotune=False):
         before = settings()
-        split.convolve_rounded(torch.zeros(1), None, torch.zeros(1), (0, 0))
+        split.convolve_rounded(torch.zeros(1), torch.zeros(1), (0, 0))
         assert settings() == before
     assert seen in (["tf32"], [True])
     assert before in ("ieee", False)

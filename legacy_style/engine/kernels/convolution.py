@@ -18,15 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legacy_style.engine.kernels import split, winograd
+from legacy_style.engine.kernels import fused, split, winograd
 from legacy_style.torch7 import nn
 from legacy_style.torch7.nn import Pair
 
-Way = Literal["general", "direct", "taps", "winograd", "split", "tf32"]
+Way = Literal["general", "direct", "taps", "columns", "winograd", "split", "tf32"]
 """`general`: PyTorch's, either way. `direct`: the gradient is a convolution too, of the kernels turned by 180 degrees
-and transposed in their channels. `taps`: the gradient to few channels is one product and shifted sums. `winograd`: a
-quarter of the multiplications, for all but small maps. `split`: float32 by TF32 units, three products for one. `tf32`:
-by the same, one product.
+and transposed in their channels. `taps`: the gradient to few channels is one product and shifted sums. `columns`: from
+few channels, and back to them, in one product of copies. `winograd`: a quarter of the multiplications, for all but
+small maps. `split`: float32 by TF32 units, three products for one. `tf32`: by the same, one product.
 """
 
 _FEW = 4
@@ -50,6 +50,8 @@ def choose(
         return "general"
     if winograd.fits(device, dtype, shape, pad):
         return "winograd"
+    if device.type == "cuda" and dtype == torch.float32 and shape[1] * kernel[0] * kernel[1] <= shape[0]:
+        return "columns"
     if dtype == torch.float32 and min(shape[:2]) > _FEW and split.has_units(device):
         return "tf32" if tf32 else "split"
     return "taps" if shape[1] <= _FEW and device.type == "cpu" else "direct"
@@ -74,21 +76,31 @@ def install(layer: nn.SpatialConvolution, *, tf32: bool = False) -> None:
         kernels = winograd.transform_kernels(weight)
         forwards = partial(winograd.convolve, kernels, layer.bias)
         backwards = partial(winograd.convolve, kernels, None, turned=True)
-        layer.forwards = partial(_by_size, partial(_small, weight, layer.bias), forwards)
+        layer.forwards = partial(_rectified, partial(_by_size, partial(_small, weight, layer.bias), forwards))
         layer.backwards = partial(_by_size, partial(_small_backward, weight), backwards)
+    elif way == "columns":
+        matrix = weight.contiguous().view(weight.shape[0], -1)
+        layer.forwards = partial(_by_columns, matrix, layer.bias, kernel, layer.pad)
+        layer.backwards = partial(_into_columns, matrix, kernel, layer.pad)
     elif way != "general":
         turned = weight.flip(2, 3).transpose(0, 1)
         pad = (kernel[0] - 1 - layer.pad[0], kernel[1] - 1 - layer.pad[1])
-        if way in ("split", "tf32"):
-            convolve = split.convolve if way == "split" else split.convolve_rounded
-            made = split.split_kernels if way == "split" else _channels_last
-            ours, theirs = made(weight), made(turned)
-            layer.forwards = partial(convolve, ours, layer.bias, pad=layer.pad)
-            layer.backwards = partial(_masked, partial(convolve, theirs, None, pad=pad))
+        if way == "split":
+            ours, theirs = split.split_kernels(weight), split.split_kernels(turned)
+            layer.forwards = partial(_then_bias, partial(split.convolve, ours, pad=layer.pad), layer.bias)
+            layer.backwards = partial(_split_backward, theirs, pad)
+        elif way == "tf32":
+            ours, theirs = _channels_last(weight), _channels_last(turned)
+            rounded = partial(split.convolve_rounded, ours, pad=layer.pad)
+            layer.forwards = partial(_then_bias, rounded, layer.bias)
+            layer.backwards = partial(_masked, partial(split.convolve_rounded, theirs, pad=pad))
         elif way == "taps":
             layer.backwards = partial(_by_taps, turned, pad)
         else:
-            layer.backwards = partial(_direct, _channels_last(turned), pad)
+            if weight.device.type == "cuda":
+                plain = partial(_convolve, _channels_last(weight), layer.pad)
+                layer.forwards = partial(_then_bias, plain, layer.bias)
+            layer.backwards = partial(_masked, partial(_convolve, _channels_last(turned), pad))
 
 
 def _by_size(
@@ -122,8 +134,48 @@ def _masked(convolve: Callable[[Tensor], Tensor], x: Tensor, positive: Tensor | 
     return convolve(x if positive is None else nn.mask(x, positive))
 
 
-def _direct(weight: Tensor, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:
-    return F.conv2d(x if positive is None else nn.mask(x, positive), weight, padding=pad)
+def _convolve(weight: Tensor, pad: Pair, x: Tensor) -> Tensor:
+    return F.conv2d(x, weight, padding=pad)
+
+
+def _split_backward(kernels: Tensor, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:
+    return split.convolve(kernels, x, pad, positive)
+
+
+def _rectified(convolve: Callable[[Tensor], Tensor], x: Tensor, rectify: bool) -> Tensor:
+    return _relu(convolve(x), rectify)
+
+
+def _then_bias(convolve: Callable[[Tensor], Tensor], bias: Tensor | None, x: Tensor, rectify: bool) -> Tensor:
+    """Bias and ReLU afterwards, because cuDNN's bias is a pass of its own as well."""
+    return fused.add_bias(convolve(x), bias, rectify=rectify)
+
+
+def _by_columns(
+    matrix: Tensor, bias: Tensor | None, kernel: Pair, pad: Pair, x: Tensor, rectify: bool
+) -> Tensor:
+    """All that a pixel looks at as one row, and one matrix product, of which the bias is a part.
+
+    Not the ReLU: cuBLAS's makes 0 of what is no number, and a run that went astray would not be noticed.
+    """
+    height, width = x.shape[2] + 2 * pad[0] - kernel[0] + 1, x.shape[3] + 2 * pad[1] - kernel[1] + 1
+    rows = F.unfold(x, kernel, padding=pad)[0].T  # (H' W', C kH kW)
+    y = rows @ matrix.T if bias is None else torch.addmm(bias, rows, matrix.T)
+    return _relu(y, rectify).view(1, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _relu(y: Tensor, rectify: bool) -> Tensor:
+    return y.relu_() if rectify else y
+
+
+def _into_columns(matrix: Tensor, kernel: Pair, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:
+    """The gradient of `_by_columns`: each pixel of the result gathers what was taken from it."""
+    if positive is not None:
+        x = nn.mask(x, positive)
+    k, h, w = x.shape[1:]
+    flat = x.permute(0, 2, 3, 1).reshape(-1, k)
+    size = h - 2 * pad[0] + kernel[0] - 1, w - 2 * pad[1] + kernel[1] - 1
+    return F.fold((matrix.T @ flat.T)[None], size, kernel, padding=pad)
 
 
 def _by_taps(weight: Tensor, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:

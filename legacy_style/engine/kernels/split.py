@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_HIGH = -(1 << 13)
-"""As a mask: the sign, the exponent, and the first 10 bits of the mantissa of a float32."""
+from legacy_style.engine.kernels import fused
 
 BAND = 2**26
 """Elements of the three parts of a map that are held at a time, 268 MB: larger maps are worked in bands of rows."""
@@ -48,10 +47,10 @@ def allowed(what: Literal["conv", "matmul"] = "conv") -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def convolve_rounded(weight: Tensor, bias: Tensor | None, x: Tensor, pad: tuple[int, int]) -> Tensor:
+def convolve_rounded(weight: Tensor, x: Tensor, pad: tuple[int, int]) -> Tensor:
     """x (1, C, H, W) convolved with stride 1 by weight (K, C, kH, kW), both rounded to TF32 where that is fast."""
     with allowed():
-        return F.conv2d(x, weight, bias, padding=pad)
+        return F.conv2d(x, weight, padding=pad)
 
 
 def split_kernels(weight: Tensor) -> Tensor:
@@ -61,25 +60,28 @@ def split_kernels(weight: Tensor) -> Tensor:
     return parts.contiguous(memory_format=torch.channels_last)
 
 
-def convolve(kernels: Tensor, bias: Tensor | None, x: Tensor, pad: tuple[int, int]) -> Tensor:
-    """x (1, C, H, W) convolved with stride 1 by `split_kernels(weight)`: (1, K, H', W'), channels-last."""
+def convolve(kernels: Tensor, x: Tensor, pad: tuple[int, int], positive: Tensor | None = None) -> Tensor:
+    """x (1, C, H, W) convolved with stride 1 by `split_kernels(weight)`: (1, K, H', W'), channels-last.
+
+    With `positive`, x counts as 0 where that is not above 0, and may be overwritten.
+    """
     _, c, h, w = x.shape
     k, _, down, right = kernels.shape
     rows = max(BAND // (3 * c * w) - down + 1, 1)
     height, width = h + 2 * pad[0] - down + 1, w + 2 * pad[1] - right + 1
     if rows >= height:
-        return convolve_rounded(kernels, bias, _split(x, 0, h), pad)
+        return convolve_rounded(kernels, _split(x, positive, 0, h), pad)
     result = x.new_empty((1, height, width, k)).permute(0, 3, 1, 2)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        parts = _split(x, top - pad[0], bottom - pad[0] + down - 1)
-        result[:, :, top:bottom] = convolve_rounded(kernels, bias, parts, (0, pad[1]))
+        parts = _split(x, positive, top - pad[0], bottom - pad[0] + down - 1)
+        result[:, :, top:bottom] = convolve_rounded(kernels, parts, (0, pad[1]))
     return result
 
 
 def high(x: Tensor) -> Tensor:
     """What TF32 can hold of x, float32."""
-    return torch.bitwise_and(x.view(torch.int32), _HIGH).view(torch.float32)
+    return torch.bitwise_and(x.view(torch.int32), fused.HIGH).view(torch.float32)
 
 
 def bands(flat: Tensor) -> Sequence[Tensor]:
@@ -92,21 +94,18 @@ def halves(flat: Tensor) -> Tensor:
     channels = flat.shape[1]
     parts = flat.new_empty((len(flat), 2 * channels))
     some, low = parts[:, :channels], parts[:, channels:]
-    torch.bitwise_and(flat.view(torch.int32), _HIGH, out=some.view(torch.int32))
+    torch.bitwise_and(flat.view(torch.int32), fused.HIGH, out=some.view(torch.int32))
     torch.sub(flat, some, out=low)
     return parts
 
 
-def _split(x: Tensor, top: int, bottom: int) -> Tensor:
-    """The rows of x from top to bottom, zeros beyond it, as high, low, high: (1, 3C, rows, W), channels-last."""
+def _split(x: Tensor, positive: Tensor | None, top: int, bottom: int) -> Tensor:
+    """The rows of x from top to bottom, zeros beyond it, as `fused.split` has them: (1, 3C, rows, W), channels-last."""
     _, c, h, w = x.shape
     first, last = max(top, 0), min(bottom, h)
     parts = x.new_empty((1, bottom - top, w, 3 * c)).permute(0, 3, 1, 2)
     parts[:, :, : first - top] = 0
     parts[:, :, last - top :] = 0
-    x, inner = x[:, :, first:last], parts[:, :, first - top : last - top]
-    some, low, again = torch.split(inner, c, 1)
-    torch.bitwise_and(x.view(torch.int32), _HIGH, out=some.view(torch.int32))
-    torch.sub(x, some, out=low)
-    again.copy_(some)
+    inner = parts[:, :, first - top : last - top]
+    fused.split(x[:, :, first:last], None if positive is None else positive[:, :, first:last], inner)
     return parts

@@ -1,0 +1,132 @@
+"""legacy_style.engine.kernels.fused: its plain twins, and Triton's kernels in Triton's interpreter, against PyTorch."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from legacy_style.engine.kernels import convolution, fused
+from legacy_style.torch7 import nn
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["plain", "Triton"])
+def way(request, monkeypatch):
+    """PyTorch's operations, or Triton's kernels on the CPU."""
+    if request.param == "Triton":
+        pytest.importorskip("triton")
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        monkeypatch.delitem(sys.modules, "legacy_style.engine.kernels.tritons", raising=False)
+        fused._kernels.cache_clear()
+        monkeypatch.setattr(fused, "works", lambda device: True)
+        yield request.param
+        fused._kernels.cache_clear()
+        sys.modules.pop("legacy_style.engine.kernels.tritons", None)
+    else:
+        yield request.param
+
+
+def maps(shape, seed, dtype=torch.float32):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 100
+    return x.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+SHAPES = [(1, 64, 7, 9), (1, 130, 5, 5), (1, 24, 1, 6), (1, 3, 2, 1)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bias_and_relu_are_added_in_place(way, shape, dtype):
+    y, bias = maps(shape, 1, dtype), maps((1, shape[1], 1, 1), 2, dtype).flatten()
+    y[0, 0, 0, 0] = float("nan")
+    exact = y.double() + bias.double().view(1, -1, 1, 1)
+    for rectify, right in ((False, exact), (True, exact.relu())):
+        given = y.clone(memory_format=torch.channels_last)
+        ours = fused.add_bias(given, bias, rectify=rectify)
+        assert ours.data_ptr() == given.data_ptr()
+        # The interpreter cuts off what bfloat16 does not hold.
+        close = {"rtol": 2**-23, "atol": 0.0} if dtype == torch.float32 else {"rtol": 2**-7, "atol": 0.0}
+        torch.testing.assert_close(ours.double(), right, equal_nan=True, **close)
+        assert ours[0, 0, 0, 0].isnan(), "a run that went astray is not to be hidden"
+
+
+def test_without_bias_there_is_the_relu_alone(way):
+    y = maps((1, 64, 7, 9), 1)
+    assert torch.equal(fused.add_bias(y.clone(), None, rectify=True), y.relu())
+    assert torch.equal(fused.add_bias(y.clone(), None, rectify=False), y)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_parts_of_what_is_masked_add_up_to_the_bit(way, shape):
+    x, positive = maps(shape, 1), maps(shape, 2)
+    for mask, right in ((None, x), (positive, torch.where(positive > 0, x, 0.0))):
+        parts = maps((1, 3 * shape[1], *shape[2:]), 3)
+        fused.split(x.clone(memory_format=torch.channels_last), mask, parts)
+        high, low, again = parts.split(shape[1], 1)
+        assert torch.equal(high + low, right)
+        assert torch.equal(high, again)
+        assert not (high.contiguous().view(torch.int32) & ~fused.HIGH).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "size", [(8, 6), (7, 9), (1, 5), (5, 1), (1, 1)], ids=lambda size: "x".join(map(str, size))
+)
+def test_the_way_back_through_a_pooling_is_pytorchs_to_the_bit(way, size, dtype):
+    layer = nn.SpatialMaxPooling("", (2, 2), (2, 2))
+    layer.to(CPU)
+    fused.install(layer)
+    assert (layer.backwards is None) == (way == "plain")
+    x = (
+        (maps((1, 24, *size), 1) / 50).round().to(dtype).contiguous(memory_format=torch.channels_last)
+    )  # many equal ones
+    if min(size) > 5:
+        x[0, 0, 0, 0] = x[0, 1, 0, 1] = x[0, 1, 1, 1] = float("nan")
+    grad = maps(layer.forward(x).shape, 2, dtype)
+    assert torch.equal(layer.backward(x, layer.forward(x), grad), layer.by_indices(x, grad))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.SpatialMaxPooling("", (3, 3), (2, 2)),
+        nn.SpatialMaxPooling("", (2, 2), (2, 2), ceil=False),
+        nn.SpatialMaxPooling("", (2, 2), (2, 2), (1, 1)),
+    ],
+    ids=str,
+)
+def test_other_poolings_stay_pytorchs(layer, monkeypatch):
+    monkeypatch.setattr(fused, "works", lambda device: True)
+    fused.install(layer)
+    assert layer.backwards is None
+
+
+def test_triton_is_for_gpus():
+    assert not fused.works(CPU)
+
+
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("kind", ["columns", "split", "direct"])
+def test_a_gpus_ways_are_the_convolution(way, kind, with_bias, rectify, monkeypatch):
+    """Without TF32 units, so that split products are float32's."""
+    monkeypatch.setattr(convolution, "choose", lambda *_, **__: kind)
+    x, weight = maps((1, 3, 11, 8), 1) / 100, maps((32, 3, 3, 3), 2) / 100
+    bias = maps((1, 32, 1, 1), 3).flatten() / 100 if with_bias else None
+    layer = nn.SpatialConvolution("", weight, bias, pad=(1, 0))
+    layer.rectify = rectify
+    layer.to(CPU)
+    convolution.install(layer)
+    exact = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), padding=(1, 0))
+    y = layer.forward(x)
+    torch.testing.assert_close(y.double(), exact.relu() if rectify else exact, rtol=1e-4, atol=1e-4)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    grad = maps(exact.shape, 4) / 100
+    masked = torch.where(y > 0, grad, 0.0) if rectify else grad
+    right = torch.nn.grad.conv2d_input(x.shape, weight.double(), masked.double(), padding=(1, 0))
+    ours = layer.backward(x, y, grad.clone(memory_format=torch.channels_last))
+    torch.testing.assert_close(ours.double(), right, rtol=1e-4, atol=1e-4)
