@@ -8,7 +8,8 @@ float32 sum over a large image loses digits that the difference of two Gram matr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -58,10 +59,8 @@ def products(flat: Tensor) -> Tensor:
     if way == "plain":
         return _plain(flat)
     channels = flat.shape[1]
-    total = flat.new_zeros((channels, 2 * channels), dtype=torch.float64)
     with split.allowed("matmul"):
-        for rows in split.bands(flat):
-            total += _in_blocks(split.halves(rows), channels, torch.bmm)
+        total = _added_up(_in_blocks(split.halves(rows), channels, torch.bmm) for rows in split.bands(flat))
     # What the low halves give among each other is 2^-22 of the whole.
     crossed = total[:, channels:]
     return total[:, :channels] + crossed + crossed.T
@@ -121,11 +120,15 @@ def _in_blocks(flat: Tensor, channels: int, bmm: Callable[[Tensor, Tensor], Tens
     count = len(flat) // _BLOCK_IN_UNITS
     whole = flat[: count * _BLOCK_IN_UNITS].view(count, _BLOCK_IN_UNITS, flat.shape[1])
     rest = flat[None, count * _BLOCK_IN_UNITS :]
-    total = flat.new_zeros((channels, flat.shape[1]), dtype=torch.float64)
-    for blocks in (whole, rest):
-        if blocks.numel():
-            total += bmm(blocks[:, :, :channels].transpose(1, 2), blocks).sum(0, dtype=torch.float64)
-    return total
+    return _added_up(
+        bmm(blocks[:, :, :channels].transpose(1, 2), blocks).sum(0, dtype=torch.float64)
+        for blocks in (whole, rest)
+        if blocks.numel() or not flat.numel()
+    )
+
+
+def _added_up(matrices: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(Tensor.add_, matrices)
 
 
 def _plain(flat: Tensor) -> Tensor:
