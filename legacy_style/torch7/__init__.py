@@ -1,1 +1,1 @@
-"""What neural_style.lua took from Torch7, ported piece by piece; each module names what it ports."""
+"""What the originals took from Torch7, ported piece by piece; each module names what it ports."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
-from legacy_style.errors import OptionError, UnsupportedError
+from legacy_style.errors import OptionError
 from legacy_style.programs.fast_neural_style import preprocess
-from legacy_style.programs.fast_neural_style.train_options import parse_layers
+from legacy_style.programs.fast_neural_style.train_options import (
+    parse_layers,
+    parse_preprocessing,
+    parse_style_target,
+)
 from legacy_style.programs.fast_neural_style.values import Distance, Layers, StyleTarget
 from legacy_style.torch7 import cmdline, descent
 from legacy_style.torch7.cmdline import Option, Value
@@ -91,16 +94,8 @@ def settings(options: Mapping[str, Value]) -> SlowSettings:
     """Check the options that `parse` gives. Raises OptionError for all that can be known before anything is loaded."""
     text = {name: value for name, value in options.items() if isinstance(value, str)}
     number = {name: value for name, value in options.items() if isinstance(value, float)}
-    try:
-        preprocessing = preprocess.by_name(text["preprocessing"])
-    except UnsupportedError as error:
-        raise OptionError(str(error)) from error
     if text["loss_type"] not in ("L2", "SmoothL1"):
         raise OptionError(f'Invalid loss_type "{text["loss_type"]}"; give L2 or SmoothL1')
-    if text["style_target_type"] not in get_args(StyleTarget):
-        raise OptionError(
-            f"-style_target_type {text['style_target_type']}: there is no such target; give gram or mean"
-        )
     if text["optimizer"] not in OPTIMIZERS:
         raise OptionError(f'Invalid optimizer "{text["optimizer"]}"; give one of {", ".join(OPTIMIZERS)}')
     return SlowSettings(
@@ -109,10 +104,10 @@ def settings(options: Mapping[str, Value]) -> SlowSettings:
         image_size=number["image_size"],
         style_image_size=number["style_image_size"],
         loss_network=text["loss_network"],
-        preprocessing=preprocessing,
+        preprocessing=parse_preprocessing(text["preprocessing"]),
         tv_strength=number["tv_strength"],
         loss_type="L2" if text["loss_type"] == "L2" else "SmoothL1",
-        style_target="gram" if text["style_target_type"] == "gram" else "mean",
+        style_target=parse_style_target(text["style_target_type"]),
         content=parse_layers(text["content_layers"], text["content_weights"]),
         style=parse_layers(text["style_layers"], text["style_weights"]),
         dream=parse_layers(text["deepdream_layers"], text["deepdream_weights"]),

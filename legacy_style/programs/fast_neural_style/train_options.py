@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.programs.fast_neural_style import preprocess
@@ -143,10 +142,6 @@ def settings(options: Mapping[str, Value]) -> TrainingSettings:
     number = {name: value for name, value in options.items() if isinstance(value, float)}
     content = parse_layers(text["content_layers"], text["content_weights"])
     style = parse_layers(text["style_layers"], text["style_weights"])
-    if text["style_target_type"] not in get_args(StyleTarget):
-        raise OptionError(
-            f"-style_target_type {text['style_target_type']}: there is no such target; give gram or mean"
-        )
     if text["task"] not in ("style", "upsample"):
         raise OptionError(f"-task {text['task']}: there is no such task; give style or upsample")
     if text["task"] == "upsample" and text["image_dir"]:
@@ -166,10 +161,6 @@ def settings(options: Mapping[str, Value]) -> TrainingSettings:
             f"-num_val_batches {number['num_val_batches']:.14g}: a checkpoint needs the loss of a validation batch;"
             " give 1 or more, or -checkpoint_every 0 for no checkpoints"
         )
-    try:
-        preprocessing = preprocess.by_name(text["preprocessing"])
-    except UnsupportedError as error:
-        raise OptionError(str(error)) from error
     return TrainingSettings(
         options=options,
         architecture=Architecture(
@@ -183,14 +174,14 @@ def settings(options: Mapping[str, Value]) -> TrainingSettings:
         h5_file="" if text["image_dir"] else text["h5_file"],
         image_dir=text["image_dir"],
         crops=_crops(number["crop"], text["scales"]),
-        preprocessing=preprocessing,
+        preprocessing=parse_preprocessing(text["preprocessing"]),
         resume_from_checkpoint=text["resume_from_checkpoint"],
         pixel_loss=pixels,
         pixel_loss_weight=number["pixel_loss_weight"],
         percep_loss_weight=number["percep_loss_weight"],
         content=content,
         style=style,
-        style_target="gram" if text["style_target_type"] == "gram" else "mean",
+        style_target=parse_style_target(text["style_target_type"]),
         loss_network=text["loss_network"],
         style_image=text["style_image"],
         style_image_size=number["style_image_size"],
@@ -229,6 +220,21 @@ def parse_layers(layers: str, weights: str) -> Layers:
             " for all"
         )
     return Layers(dict(zip(names, numbers, strict=True)))
+
+
+def parse_style_target(text: str) -> StyleTarget:
+    """-style_target_type; raises OptionError for any other."""
+    if text not in ("gram", "mean"):
+        raise OptionError(f"-style_target_type {text}: there is no such target; give gram or mean")
+    return "gram" if text == "gram" else "mean"
+
+
+def parse_preprocessing(text: str) -> preprocess.Preprocessing:
+    """-preprocessing; raises OptionError for any other."""
+    try:
+        return preprocess.by_name(text)
+    except UnsupportedError as error:
+        raise OptionError(str(error)) from error
 
 
 def _pixel_loss(kind: str, weight: float) -> Distance | None:

@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from legacy_style.errors import OptionError
 from legacy_style.programs.artistic_video import consistency, flo, patterns
 from legacy_style.programs.video import motion
-from legacy_style.programs.video.source import Picture
-from legacy_style.torch7 import image as torch_image
+from legacy_style.programs.video.source import load_picture
 from legacy_style.torch7 import image_files
 
 
@@ -45,8 +42,8 @@ def make(
     first = start
     while (later := Path(_name(pattern, first + step))).is_file():
         pictures = [
-            _picture(_name(pattern, first), exif_rotate, notice if first == start else None),
-            _picture(str(later), exif_rotate),
+            load_picture(_name(pattern, first), exif_rotate, notice if first == start else None),
+            load_picture(later, exif_rotate),
         ]
         if pictures[0].shape != pictures[1].shape:
             raise OptionError(
@@ -81,8 +78,3 @@ def _name(pattern: str, number: int) -> str:
     if name == patterns.number(pattern, number + 1, "PATTERN"):
         raise OptionError(f"{pattern}: names the same file for every frame; put a %d where the number is")
     return name
-
-
-def _picture(path: str, exif_rotate: bool, notice: image_files.Notice | None = None) -> Picture:
-    pixels = torch_image.load(path, exif_rotate=exif_rotate, notice=notice)
-    return np.ascontiguousarray((pixels * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))

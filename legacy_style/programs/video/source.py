@@ -134,14 +134,14 @@ def _open_folder(path: str, rate: Fraction, exif_rotate: bool, notice: Notice | 
     )
     if not images:
         raise OptionError(f"{path}: there are no images in this folder; give one with frames, as PNG or JPEG")
-    height, width = _image(images[0], exif_rotate, notice).shape[:2]
+    height, width = load_picture(images[0], exif_rotate, notice).shape[:2]
     return FrameSource(path, width, height, rate, 1 / rate, len(images), False, tuple(images), exif_rotate)
 
 
 def _read_folder(source: FrameSource) -> Iterator[tuple[Fraction, Picture, str]]:
     for index, path in enumerate(source.images):
         try:
-            picture = _image(path, source.exif_rotate)
+            picture = load_picture(path, source.exif_rotate)
         except (FormatError, OptionError) as error:
             raise Broken(str(error)) from error
         if picture.shape[:2] != (source.height, source.width):
@@ -152,7 +152,8 @@ def _read_folder(source: FrameSource) -> Iterator[tuple[Fraction, Picture, str]]
         yield index / source.rate, picture, path.name
 
 
-def _image(path: Path, exif_rotate: bool, notice: Notice | None = None) -> Picture:
+def load_picture(path: str | Path, exif_rotate: bool, notice: Notice | None = None) -> Picture:
+    """The picture in an image file, its numbers rounded to bytes."""
     pixels = torch_image.load(path, exif_rotate=exif_rotate, notice=notice)
     return np.ascontiguousarray((pixels * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
 
