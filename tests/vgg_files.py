@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from caffe_messages import CLASSES
+
+from legacy_style.formats.caffe.netparam import Blob, NetParameter
+from legacy_style.formats.state_dict import from_weights
 
 VGG16 = (2, 2, 3, 3, 3)
 VGG19 = (2, 2, 4, 4, 4)
@@ -40,6 +44,15 @@ def weights(blocks: tuple[int, ...], *, classifier: bool = True, seed: int = 0) 
 
 def state_dict(arrays: dict[str, Array]) -> OrderedDict[str, torch.Tensor]:
     return OrderedDict((name, torch.from_numpy(values.copy())) for name, values in arrays.items())
+
+
+def network(arrays: dict[str, Array]) -> NetParameter:
+    """The network of a state dict with these arrays."""
+    blobs = {
+        name: Blob(values.shape, partial(np.asarray, values.copy(), np.float32), values.size)
+        for name, values in arrays.items()
+    }
+    return from_weights(blobs, path="state dict", allow_torchvision=True)
 
 
 def torchvision_names(arrays: dict[str, Array], linear: tuple[int, int, int] = (0, 3, 6)) -> dict[str, Array]:

@@ -77,12 +77,6 @@ _READERS: Mapping[Kind, Callable[[str, BinaryIO | None], tuple[Mapping[str, Blob
 }
 
 
-def from_state_dict(state: Mapping[str, Tensor], *, path: str = "state dict") -> NetParameter:
-    """The network of a state dict in memory, whoever trained it; its tensors are shared, not copied."""
-    blobs = {name: _tensor_blob(tensor) for name, tensor in state.items()}
-    return from_weights(blobs, path=path, text=pth.prototxt(state), allow_torchvision=True)
-
-
 def from_weights(
     blobs: Mapping[str, Blob], *, path: str, text: str | None = None, allow_torchvision: bool = False
 ) -> NetParameter:

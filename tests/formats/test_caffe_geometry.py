@@ -12,7 +12,7 @@ import vgg_files
 from recordings import RECORDED, component, needs_shared
 
 from legacy_style.engine import loadcaffe
-from legacy_style.formats import model_files, state_dict
+from legacy_style.formats import model_files
 from legacy_style.formats.caffe.geometry import Geometry, geometries, pair
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.toolkit import convert
@@ -42,7 +42,7 @@ def pool(name: str, bottom: str, **values: object) -> LayerParameter:
     ],
 )
 def test_vgg16s_receptive_fields_as_published(name: str, field: int, step: int) -> None:
-    net = state_dict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG16)))
+    net = vgg_files.network(vgg_files.weights(vgg_files.VGG16))
     geometry = geometries(net, 224, 200)[name]
     assert (geometry.field, geometry.step) == ((field, field), (step, step))
 
@@ -107,7 +107,7 @@ def test_deconvolution() -> None:
 
 @pytest.mark.parametrize("side", [33, 48])
 def test_fields_are_what_gradients_reach(side: int) -> None:
-    net = state_dict.from_state_dict(vgg_files.state_dict(vgg_files.weights((2, 2, 3), classifier=False)))
+    net = vgg_files.network(vgg_files.weights((2, 2, 3), classifier=False))
     found = geometries(net, side, side)
     # Positive weights and average pooling, so that no path is cut.
     image = torch.ones(1, 3, side, side, requires_grad=True)
@@ -145,9 +145,7 @@ def test_sizes_of_every_recorded_network() -> None:
 
 
 def test_sizes_are_those_that_the_program_makes() -> None:
-    net = state_dict.from_state_dict(
-        vgg_files.state_dict(vgg_files.weights(vgg_files.VGG19, classifier=False))
-    )
+    net = vgg_files.network(vgg_files.weights(vgg_files.VGG19, classifier=False))
     found = geometries(net, 45, 61)
     for name, output in convert.activations(net, convert.test_image(45, 61)):
         assert tuple(output.shape[1:]) == found[name].shape

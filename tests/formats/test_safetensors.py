@@ -45,7 +45,7 @@ def test_every_precision_that_the_package_writes_is_read_equal(tmp_path: Path, d
 @pytest.mark.parametrize("names", ["caffe", "torchvision"])
 def test_what_is_written_is_read_by_the_package(tmp_path: Path, half: bool, names: str) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
-    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    net = vgg_files.network(arrays)
     state_dict.write(tmp_path / "a", net, "safetensors", names=names, half=half)
     read = safetensors.torch.load_file(tmp_path / "a")
     expected = arrays if names == "caffe" else vgg_files.torchvision_names(arrays)
@@ -69,7 +69,7 @@ def test_layers_that_the_names_do_not_tell_travel_in_the_metadata(tmp_path: Path
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
-    net = state_dict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG19)))
+    net = vgg_files.network(vgg_files.weights(vgg_files.VGG19))
     for name in "ab":
         state_dict.write(tmp_path / name, net, "safetensors")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

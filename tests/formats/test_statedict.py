@@ -90,7 +90,7 @@ def test_torchvisions_names_in_both_numberings(
         assert "features.34.bias" in names
     net = state_dict.read(saved(tmp_path, vgg_files.state_dict(names)), "pth")
     assert_bit_equal(net, arrays)
-    assert described(net) == described(state_dict.from_state_dict(vgg_files.state_dict(arrays)))
+    assert described(net) == described(vgg_files.network(arrays))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "module.module.", "vgg."])
@@ -563,7 +563,7 @@ def test_other_programs_load_what_is_written(tmp_path: Path) -> None:
 
 
 def test_a_vggs_state_dict_carries_no_metadata() -> None:
-    net = state_dict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG16)))
+    net = vgg_files.network(vgg_files.weights(vgg_files.VGG16))
     assert state_dict.layers_text(net) == ""
     assert not hasattr(state_dict.to_state_dict(net), "_metadata")
     net.layers = net.layers[:5]
@@ -575,7 +575,7 @@ def test_a_vggs_state_dict_carries_no_metadata() -> None:
 @both_sizes
 def test_either_names_are_written_and_read_back(tmp_path: Path, blocks: tuple[int, ...], names: str) -> None:
     arrays = vgg_files.weights(blocks)
-    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    net = vgg_files.network(arrays)
     expected = vgg_files.torchvision_names(arrays) if names == "torchvision" else arrays
     state_dict.write(tmp_path / "v.pth", net, "pth", names=names)
     assert list(torch.load(tmp_path / "v.pth", weights_only=True)) == list(expected)
@@ -628,14 +628,14 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> N
 
 def test_half_precision_rounds_and_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
-    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    net = vgg_files.network(arrays)
     state_dict.write(tmp_path / "half.pth", net, "pth", half=True)
     state = torch.load(tmp_path / "half.pth", weights_only=True)
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     rounded = {key: values.astype(np.float16).astype(np.float32) for key, values in arrays.items()}
     assert_bit_equal(state_dict.read(str(tmp_path / "half.pth"), "pth"), rounded)
     arrays["fc8.bias"][0] = 70000
-    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    net = vgg_files.network(arrays)
     with pytest.raises(WeightMismatchError, match=r"fc8\.bias has weights beyond 65504"):
         state_dict.to_state_dict(net, half=True)
 
@@ -643,7 +643,7 @@ def test_half_precision_rounds_and_refuses_what_it_cannot_hold(tmp_path: Path) -
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the process's memory map")
 @pytest.mark.parametrize("kind", ["pth", "npz"])
 def test_weights_stay_in_the_file_until_they_are_used(tmp_path: Path, kind: str) -> None:
-    net = state_dict.from_state_dict(vgg_files.state_dict(vgg_files.weights(vgg_files.VGG16)))
+    net = vgg_files.network(vgg_files.weights(vgg_files.VGG16))
     path = tmp_path / f"lazy.{kind}"
     if kind == "pth":
         state_dict.write(path, net, "pth")

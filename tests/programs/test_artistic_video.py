@@ -151,6 +151,22 @@ def test_a_flow_of_another_size_is_refused():
         warp(np.zeros((3, 4, 6)), np.zeros((2, 4, 5), np.float32))
 
 
+def test_a_flow_of_another_size_than_the_frames_is_named(tmp_path):
+    flo.write(str(tmp_path / "backward_2_1.flo"), np.zeros((2, 4, 5), np.float32))
+    told = []
+    with pytest.raises(OptionError, match=r"backward_2_1\.flo: the flow is 5x4 pixels, the frame 6x4; make"):
+        single.read_flow(
+            f"{tmp_path}/backward_[%d]_{{%d}}.flo",
+            1,
+            2,
+            "-flow_pattern",
+            "flow",
+            told.append,
+            like=np.zeros((3, 4, 6)),
+        )
+    assert told == [f'Reading flow file "{tmp_path}/backward_2_1.flo".\t']
+
+
 # ---- the temporal loss
 
 

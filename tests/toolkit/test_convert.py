@@ -38,7 +38,7 @@ def run(*words: object) -> Result:
 
 def thin(blocks: tuple[int, ...] = vgg_files.VGG16) -> tuple[NetParameter, dict[str, np.ndarray[Any, Any]]]:
     arrays = vgg_files.weights(blocks, classifier=False)
-    return state_dict.from_state_dict(vgg_files.state_dict(arrays)), arrays
+    return vgg_files.network(arrays), arrays
 
 
 @pytest.mark.parametrize("extension", ["pth", "pt", "safetensors", "npz", "caffemodel"])
@@ -162,7 +162,7 @@ def test_a_file_that_reads_back_differently_is_noticed(tmp_path: Path) -> None:
     convert.write(path, net)
     assert convert.check(path, net).layers
     arrays["conv3_1.bias"][1] += np.float32(1e-7) * abs(arrays["conv3_1.bias"][1])
-    other = state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    other = vgg_files.network(arrays)
     with pytest.raises(WeightMismatchError, match=r"conv3_1\.bias reads back differently"):
         convert.check(path, other)
     with pytest.raises(WeightMismatchError, match="its layers read back differently, first the last one"):
@@ -172,7 +172,7 @@ def test_a_file_that_reads_back_differently_is_noticed(tmp_path: Path) -> None:
 def test_layers_of_two_networks_are_compared_one_by_one() -> None:
     net, arrays = thin((2, 1))
     arrays["conv1_2.bias"] += 1
-    other = state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    other = vgg_files.network(arrays)
     differences, ended = convert.compare(net, other, convert.test_image(16, 16))
     assert ended == ""
     found = {line.layer: line.difference for line in differences}

@@ -28,7 +28,7 @@ def run(*words: object) -> Result:
 
 
 def network(arrays: Arrays) -> NetParameter:
-    return state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    return vgg_files.network(arrays)
 
 
 def branching() -> NetParameter:

@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def network(*, classifier: bool = False) -> NetParameter:
     arrays = vgg_files.weights((2, 2), classifier=classifier)
-    return state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    return vgg_files.network(arrays)
 
 
 def images(count: int, side: int = 24) -> list[torch.Tensor]:
@@ -97,7 +97,7 @@ def test_a_wrong_scale_shows_as_a_change_of_the_function() -> None:
 def test_silent_channels_stay_as_they_are() -> None:
     arrays = vgg_files.weights((2, 2), classifier=False)
     arrays["conv1_1.bias"][1] = -1e6
-    net = state_dict.from_state_dict(vgg_files.state_dict(arrays))
+    net = vgg_files.network(arrays)
     means = normalise.mean_activations(net, images(2))
     assert means["relu1_1"][1] == 0
     made = normalise.normalised(net, means)

@@ -123,8 +123,10 @@ class Passes:
         backward = direction == "backward"
         pattern = settings.backward_flow if backward else settings.forward_flow
         weight_pattern = settings.backward_weights if backward else settings.forward_weights
-        flow = read_flow(pattern, source, frame, f"-{direction}Flow_pattern", f"{direction} flow", self.log)
-        image = warp(torch_image.load(self.common.output.name(source, number)), flow, "border")
+        image = torch_image.load(self.common.output.name(source, number))
+        option, what = f"-{direction}Flow_pattern", f"{direction} flow"
+        flow = read_flow(pattern, source, frame, option, what, self.log, like=image)
+        image = warp(image, flow, "border")
         option = f"-{direction}Flow_weight_pattern"
         return Neighbour(
             image, lambda: read_weights(weight_pattern, source, frame, option, self.log, like=image)
@@ -139,11 +141,11 @@ class Passes:
             return self.noise
         if settings.init == "image":
             return caffe_units(content)
+        image = torch_image.load(common.output.name(frame - 1, 1))
         # Read for the second time, and that is printed.
-        flow = read_flow(
-            settings.backward_flow, frame - 1, frame, "-backwardFlow_pattern", "backward flow", self.log
-        )
-        return caffe_units(warp(torch_image.load(common.output.name(frame - 1, 1)), flow))
+        option, what = "-backwardFlow_pattern", "backward flow"
+        flow = read_flow(settings.backward_flow, frame - 1, frame, option, what, self.log, like=image)
+        return caffe_units(warp(image, flow))
 
     def blended(self, frame: int, number: int, before: Neighbour | None, after: Neighbour | None) -> Array:
         """Where a later pass begins: the frame as the pass before left it, and its neighbours where they are known.

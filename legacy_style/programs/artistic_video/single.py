@@ -119,8 +119,9 @@ class SinglePass:
 
     def warped(self, source: int, frame: int) -> Array:
         """The finished frame `source`, moved to where its content is in `frame`."""
-        flow = read_flow(self.settings.flow_pattern, source, frame, "-flow_pattern", "flow", self.log)
-        return warp(torch_image.load(self.output(source)), flow)
+        image = torch_image.load(self.output(source))
+        pattern = self.settings.flow_pattern
+        return warp(image, read_flow(pattern, source, frame, "-flow_pattern", "flow", self.log, like=image))
 
     def temporal_losses(
         self, warped: Sequence[Array], earlier: Sequence[int], frame: int
@@ -229,11 +230,19 @@ def noise(generator: Generator, content: Array) -> Tensor:
     return torch.from_numpy(values).unsqueeze(0).mul_(0.001)
 
 
-def read_flow(pattern: str, source: int, frame: int, option: str, what: str, log: Log) -> flo.Flow:
-    """The flow that fetches frame `source` into `frame`; prints which file it is."""
+def read_flow(
+    pattern: str, source: int, frame: int, option: str, what: str, log: Log, *, like: Array
+) -> flo.Flow:
+    """The flow that fetches frame `source`, the image `like`, into `frame`; prints which file it is."""
     name = patterns.between(pattern, source, frame, option)
     log(f'Reading {what} file "{name}".\t')
-    return flo.read(name)
+    flow = flo.read(name)
+    if flow.shape[1:] != like.shape[1:]:
+        raise OptionError(
+            f"{name}: the flow is {flow.shape[2]}x{flow.shape[1]} pixels, the frame {like.shape[2]}x{like.shape[1]};"
+            " make the flow from the frames in the size in which they are stylised"
+        )
+    return flow
 
 
 def read_weights(
