@@ -31,8 +31,10 @@ def why(error: Exception, *, elsewhere: str = "choose another place", memory_adv
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{where}{files.reason(error, elsewhere)}"
-    # torch raises RuntimeError where an allocation fails, on the CPU and on a GPU.
+    # torch raises RuntimeError where an allocation fails, on the CPU and on a GPU, and where a number is too large.
     words = str(error).lower()
+    if isinstance(error, RuntimeError) and "without overflow" in words:
+        return "a weight or the learning rate is far too large: single precision ends at 3.4e38; choose a smaller one"
     refused = isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
     if isinstance(error, MemoryError) or refused:
         return f"not enough memory; {memory_advice}"

@@ -128,7 +128,7 @@ def _scaled(
     gives rows as (n, W).
     """
     too_large = OptionError(
-        f"not enough memory for an image of {width}x{height} pixels; choose a smaller size"
+        f"not enough memory for an image of {width:.14g}x{height:.14g} pixels; choose a smaller size"
     )
     if 3 * 8 * width * height > sys.maxsize:
         raise too_large

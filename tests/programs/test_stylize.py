@@ -11,6 +11,7 @@ from recordings import SHIPPED
 from thin_options import VGG, thin_options
 
 from legacy_style import Options
+from legacy_style.cli.neural_style import main
 from legacy_style.errors import DivergenceError, FormatError, OptionError
 from legacy_style.files import sha256
 from legacy_style.formats import model_files
@@ -414,3 +415,15 @@ def test_an_init_image_that_nothing_begins_at_is_told_once(init, count):
 
 def interrupt(progress):
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("option", ["-content_weight", "-style_weight", "-tv_weight", "-learning_rate"])
+def test_a_number_beyond_single_precision_is_an_error_of_one_line(option, capsys):
+    words = ["-model_file", str(VGG), "-image_size", "32", "-gpu", "-1", "-seed", "1"]
+    words += ["-content_image", "content.png", "-style_image", "style.png", "-optimizer", "adam"]
+    assert main([*words, "-num_iterations", "2", option, "1e300"], "th") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "neural_style: a weight or the learning rate is far too large: single precision ends at 3.4e38; choose a"
+        " smaller one"
+    )
