@@ -24,7 +24,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = Path(os.path.realpath(path))
     # Always the same name: what a killed process leaves behind, the next one overwrites.
-    temporary = target.with_name(f".{target.name}.part")
+    temporary = target.parent / f".{target.name}.part"
     try:
         if target.exists() and not target.is_file():
             with target.open("wb") as file:

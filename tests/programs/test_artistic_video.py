@@ -1,5 +1,7 @@
 """artistic_video.lua's parts, each held to its recording: flow files, warping, masks, weights, names, options, loss."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,16 @@ from recordings import needs_shared
 from video_recordings import RECORDED, SHIPPED
 
 from legacy_style.errors import FormatError, OptionError
-from legacy_style.programs.artistic_video import consistency, flo, masks, options, patterns, settings, single
+from legacy_style.programs.artistic_video import (
+    consistency,
+    flo,
+    masks,
+    options,
+    painter,
+    patterns,
+    settings,
+    single,
+)
 from legacy_style.programs.artistic_video.temporal import TemporalLoss
 from legacy_style.programs.artistic_video.warp import MEAN_PIXEL_RGB, warp
 from legacy_style.torch7 import image as torch_image
@@ -149,6 +160,13 @@ def test_a_warped_pixel_is_where_the_flow_points_and_the_mean_where_it_leaves():
 def test_a_flow_of_another_size_is_refused():
     with pytest.raises(OptionError, match="the flow is 5x4 pixels, the image 6x4"):
         warp(np.zeros((3, 4, 6)), np.zeros((2, 4, 5), np.float32))
+
+
+@pytest.mark.parametrize("scale", [1e308, math.inf, math.nan, 0.0, -1.0])
+def test_a_style_image_that_cannot_be_made_is_refused(scale):
+    assert painter.style_size(10, 20, 800, 0.5) == (20, 10)
+    with pytest.raises(OptionError, match=r"a style image cannot be made .* times as large"):
+        painter.style_size(10, 20, 200, scale)
 
 
 def test_a_flow_of_another_size_than_the_frames_is_named(tmp_path):

@@ -94,6 +94,12 @@ def test_a_link_stays_one_and_the_file_behind_it_keeps_its_mode(name, tmp_path):
     assert [each.name for each in target.parent.iterdir()] == [name]
 
 
+def test_a_folder_is_no_place_for_a_file_and_the_root_is_none():
+    for place in ("/", "/tmp/", "."):
+        with pytest.raises(IsADirectoryError):
+            files.write_whole(place, b"content")
+
+
 class Full:
     """A file on a disk without space."""
 

@@ -169,3 +169,17 @@ def test_turned_photographs_are_told_of_once(folder):
         f"{folder}/train/t1.jpg: its EXIF orientation (6: to be turned by 90 degrees) is ignored, as it always was, and"
         " so are those of 1 others; turn photographs upright before they are stored"
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--height", "9" * 20], "Invalid value for '--height'"),
+        (["--width", "9" * 20], "Invalid value for '--width'"),
+        (["--output_file", "/"], "/: could not be written: Is a directory"),
+    ],
+)
+def test_sizes_and_names_that_no_file_can_have_are_refused(folder, words, says):
+    given = ["--train_dir", str(folder / "train"), "--val_dir", str(folder / "val"), *words]
+    result = CliRunner().invoke(style_dataset, given)
+    assert result.exit_code != 0 and says in result.output + str(result.exception)

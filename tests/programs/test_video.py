@@ -1,5 +1,6 @@
 """legacy-style video: sources and outputs of every kind, flow, cuts, steadiness, runs that are killed and go on."""
 
+import math
 import random
 import sys
 import threading
@@ -365,6 +366,9 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(name, says, cl
         ({"size": 8}, "--size 8"),
         ({"iterations": (5, 0)}, "--iterations must be 1 or more"),
         ({"rate": 0.0}, "--rate 0"),
+        ({"style_scale": 0.0}, "--style-scale 0: give a number above 0"),
+        ({"style_scale": math.inf}, "--style-scale inf: give a number above 0"),
+        ({"style_scale": math.nan}, "--style-scale nan: give a number above 0"),
     ],
 )
 def test_wrong_options_are_told_before_the_work(changes, says, clip, tmp_path):

@@ -21,8 +21,8 @@ from legacy_style.cli import process
     "--val_dir", "--val-dir", default="data/val2014", show_default=True, help="Images to validate with."
 )
 @click.option("--output_file", "--output-file", default="data/ms-coco-256.h5", show_default=True)
-@click.option("--height", default=256, show_default=True, type=click.IntRange(1))
-@click.option("--width", default=256, show_default=True, type=click.IntRange(1))
+@click.option("--height", default=256, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--width", default=256, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--max_images", "--max-images", default=-1, show_default=True, help="Of each folder; -1: all.")
 @click.option("--num_workers", "--num-workers", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--include_val", "--include-val", default=1, show_default=True, type=click.IntRange(0, 1))

@@ -193,8 +193,13 @@ class FramePainter:
 
 
 def style_size(height: int, width: int, content_area: int, scale: float) -> tuple[int, int]:
-    """Width and height of a style image with the area of the content times scale^2, both truncated, at least 1."""
+    """Width and height of a style image with the area of the content times scale^2, both truncated, at least 1.
+
+    Raises OptionError where `scale` makes neither.
+    """
     factor = math.sqrt(content_area / (height * width)) * scale
+    if not (scale > 0 and math.isfinite(max(width, height) * factor)):
+        raise OptionError(f"a style image cannot be made {scale:g} times as large; give a scale such as 1")
     return max(int(width * factor), 1), max(int(height * factor), 1)
 
 

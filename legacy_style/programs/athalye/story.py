@@ -205,7 +205,8 @@ class Descent:
         self.settings, self.iterations = settings, max(iterations, 0)
         self.num_iterations = self.iterations + 1.0  # evaluations
         self.state = AdamState()
-        self._betas = np.array((settings.beta1, settings.beta2), np.float32)
+        with np.errstate(over="ignore"):  # what is too large for the original's float32 was infinite there
+            self._betas = np.array((settings.beta1, settings.beta2), np.float32)
         self._powers = np.ones(2, np.float32)  # of the betas, to the number of the step
         self.best: Tensor | None = None
         self.best_total = math.inf

@@ -8,6 +8,7 @@ ahead of the optimisation, and no more than those are held in memory.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -304,6 +305,8 @@ def check(settings: VideoSettings) -> None:
         raise OptionError(f"{settings.model}: no such file; give --model a network, or leave it out")
     if settings.fast is not None:
         fast.find(settings.fast)
+    if not 0 < settings.style_scale < math.inf:
+        raise OptionError(f"--style-scale {settings.style_scale:g}: give a number above 0, for example 1")
     if settings.size < 16:
         raise OptionError(
             f"--size {settings.size}: give the longer side in pixels, 16 or more, for example 320"
