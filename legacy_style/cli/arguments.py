@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
 from legacy_style.cli import process
+from legacy_style.errors import OptionError
+from legacy_style.programs import common_options
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_run_options(group: argparse._ActionsContainer, due: str) -> None:
-    """Add --tile, --print-plan, --checkpoint and --resume; `due` says when a checkpoint is written."""
+    """Add --tile, --print-plan, --checkpoint, --resume, --watch and --plot; `due` says when a checkpoint is written."""
     group.add_argument(
         "--tile",
         type=_side,
@@ -36,6 +38,23 @@ def add_run_options(group: argparse._ActionsContainer, due: str) -> None:
         "--checkpoint", metavar="FILE", help=f"keep the state of the run in this file {due}, and on Ctrl-C"
     )
     group.add_argument("--resume", metavar="FILE", help="a file of --checkpoint to go on from")
+    group.add_argument(
+        "--watch", nargs="?", const=0, type=_port, metavar="PORT", help=_lower(common_options.WATCH.help)
+    )
+    group.add_argument("--plot", metavar="FILE", help=_lower(common_options.PLOT.help))
+
+
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:].removesuffix("; -1: do not")
+
+
+def _port(text: str) -> int | None:
+    try:
+        return common_options.port(float(text))
+    except (ValueError, OptionError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no port; give 0 to 65535, or nothing for any"
+        ) from None
 
 
 def _side(text: str) -> int:

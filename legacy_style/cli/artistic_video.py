@@ -11,10 +11,13 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import LiveLine, duration
+from legacy_style.cli.watching import shown
+from legacy_style.programs import common_options
 from legacy_style.programs.artistic_video import options
 from legacy_style.torch7 import cmdline
 
@@ -65,12 +68,19 @@ def _run(script: str, values: options.Values, given: frozenset[str], interrupts:
     interrupts.check()
     machine.keep_freed_memory()
     live = FrameLine(sys.stderr, shown=not values["no_progress"] and sys.stderr.isatty())
-    with lua_program.Terminal(script.removesuffix(".lua"), interrupts, live.update, live) as terminal:
+    port, plot = common_options.port(values["watch"]), str(values["plot"])
+    with (
+        lua_program.Terminal(script.removesuffix(".lua"), interrupts, live.update, live) as terminal,
+        shown(port, plot, interrupts, terminal.notice) as show,
+    ):
         said = {"log": terminal.log, "notice": terminal.notice, "on_saved": terminal.on_saved}
+        on_progress = show.after(terminal.on_progress)
+        show.begin(f"{Path(str(values['content_pattern'])).name}, painted")
         if script == options.MULTI_PASS:
-            multi_pass.run(settings.multi_pass(values, given), **said, on_progress=terminal.on_progress)
+            end = multi_pass.run(settings.multi_pass(values, given), **said, on_progress=on_progress)
         else:
-            single.run(settings.single(values, given), **said, on_progress=terminal.on_progress)
+            end = single.run(settings.single(values, given), **said, on_progress=on_progress)
+        show.end(end)
 
 
 class FrameLine(LiveLine):
@@ -91,8 +101,8 @@ class FrameLine(LiveLine):
         assert self._first is not None
         parts = [
             f"Frame {progress.frame} / {progress.frames}",
-            f"iteration {progress.iteration} / {progress.num_iterations:.14g}",
-            f"loss {progress.losses.total:.4g}",
+            f"iteration {progress.iteration} / {progress.iterations:.14g}",
+            f"loss {progress.losses['total']:.4g}",
         ]
         done = progress.frame - self._first
         if done:

@@ -13,6 +13,8 @@ from legacy_style.cli import arguments
 from legacy_style.engine.colors import TRANSFERS
 from legacy_style.programs.athalye.images import Flavour
 
+NAME = "neural-style-athalye"
+
 NETWORK = "imagenet-vgg-verydeep-19.mat"
 
 

@@ -10,9 +10,11 @@ from typing import Literal
 
 from legacy_style.cli import process
 from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.programs.neural_style import stages
 from legacy_style.programs.neural_style.batch import Journal, names
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.notices import why
+from legacy_style.programs.progress import WorkDone
 
 Log = Callable[[str], None]
 
@@ -26,9 +28,27 @@ class PictureOutcome:
     detail: str
 
 
-def run(
-    jobs: Sequence[Options], folder: str, paint: Callable[[Options], object], log: Log
-) -> list[PictureOutcome]:
+@dataclass(frozen=True)
+class Place:
+    """Which of `count` pictures one is, from 1; the work of those that were painted before it, and of all."""
+
+    number: int
+    count: int
+    before: float
+    total: float
+
+    def __str__(self) -> str:
+        return f"Picture {self.number} of {self.count}"
+
+    def of_all(self, work: WorkDone) -> WorkDone:
+        """How far all are, where this one is as far as `work` says."""
+        return WorkDone((self.number, *work.part), self.before + work.done, self.total)
+
+
+Paint = Callable[[Options, Place], object]
+
+
+def run(jobs: Sequence[Options], folder: str, paint: Paint, log: Log) -> list[PictureOutcome]:
     """Paint what is not there yet, into `folder`, and print a line for each and a table of all.
 
     A picture that is stopped on the page of --watch is kept as it is, and the next one follows.
@@ -40,9 +60,13 @@ def run(
         log(process.plain(line))
 
     outcomes = []
+    before, ahead = 0.0, [_work(each) for each in jobs]
     for number, options in enumerate(jobs, 1):
         tell(f"{number} of {len(jobs)}: {options.content_image} -> {options.output_image}")
-        outcome = _one(options, journal, paint)
+        outcome = _one(options, journal, paint, Place(number, len(jobs), before, before + sum(ahead)))
+        work = ahead.pop(0)
+        if outcome.state == "painted":
+            before += work
         if outcome.state == "failed":
             tell(f"left out: {outcome.detail}")
         outcomes.append(outcome)
@@ -55,14 +79,23 @@ def run(
     return outcomes
 
 
-def _one(options: Options, journal: Journal, paint: Callable[[Options], object]) -> PictureOutcome:
+def _work(options: Options) -> float:
+    """How much there is to do for a picture; nothing, where its options will be refused."""
+    try:
+        split = stages.split(options)
+    except LegacyStyleError:
+        return 0.0
+    return sum(stages.work(each.image_size, each.num_iterations) for each in split)
+
+
+def _one(options: Options, journal: Journal, paint: Paint, place: Place) -> PictureOutcome:
     path = options.output_image
     began = time.monotonic()
     try:
         if journal.has(options):
             return PictureOutcome(path, "there", "painted before")
         before = _made(path)
-        paint(options)
+        paint(options, place)
         if _made(path) == before:
             raise OptionError(
                 f"no image was saved: -num_iterations is {options.num_iterations:.14g}; give a whole number, 1 or more"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from legacy_style.cli.batch import Place
 from legacy_style.cli.process import Interrupts
 from legacy_style.cli.progress import ProgressLine
 from legacy_style.cli.watching import told_end
@@ -34,24 +35,32 @@ class Easel:
     watcher: Watcher | None
     _kept: KeptNetwork = dataclasses.field(default_factory=KeptNetwork)
 
-    def paint(self, options: Options, log: Log = _ignore, plot: str = "") -> Result:
+    def paint_one_of(self, options: Options, place: Place) -> Result:
+        """`paint` one picture of a batch."""
+        return self.paint(options, place=place)
+
+    def paint(
+        self, options: Options, log: Log = _ignore, plot: str = "", place: Place | None = None
+    ) -> Result:
         """Run `story.stylize`, and draw the losses into the file `plot` where that is named."""
-        watcher, kept = self.watcher, ""
+        watcher, kept, words = self.watcher, "", f"{place}: " if place else ""
         if watcher is not None:
-            runs.begin(watcher, options)
+            runs.begin(watcher, options, follows=place is not None)
 
         def tell(line: str) -> None:
             log(line)
             if watcher is not None:
-                runs.say(watcher, line)
+                runs.say(watcher, line, words)
 
         def remark(line: str) -> None:
             self.notice(line)
             if watcher is not None:
-                runs.say(watcher, line)
+                runs.say(watcher, line, words)
 
         def on_progress(progress: Painting) -> bool:
             self.interrupts.check()
+            if place is not None:
+                progress = dataclasses.replace(progress, work=place.of_all(progress.work))
             self.live.update(progress)
             return watcher is not None and runs.follow(watcher, progress)
 

@@ -100,5 +100,5 @@ def _run(command: CommandLine, interrupts: process.Interrupts) -> int:
             easel.paint(options, terminal.log, plot)
             return 0
         jobs = batches.jobs(options, command.batch, command.output_dir)
-        outcomes = batch.run(jobs, command.output_dir, easel.paint, terminal.log)
+        outcomes = batch.run(jobs, command.output_dir, easel.paint_one_of, terminal.log)
         return process.FAILED if any(each.state == "failed" for each in outcomes) else 0

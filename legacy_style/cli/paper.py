@@ -5,40 +5,35 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import count
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from legacy_style.cli import arguments, process
+from legacy_style.cli import paper_sheet as sheet_of_cells
+from legacy_style.cli.paper_sheet import Cell, save
+from legacy_style.cli.watching import Show, shown
 from legacy_style.errors import OptionError
 from legacy_style.programs.athalye import images as athalye_images
+from legacy_style.programs.progress import WorkDone
 from legacy_style.torch7 import image_files
 
 if TYPE_CHECKING:
     from legacy_style.engine.loadcaffe import Module
-    from legacy_style.programs.paper.experiments import Terms
 
 NAME = "python -m legacy_style.paper"
 
-# On the sheet, in pixels: between images, and a line of text.
-_GAP, _LINE = 6, 20
+_TITLES = {"reconstruct": "Figure 1: what layers know of an image", "matrix": "Figure 3: layers and ratios"}
 
 # What a continuation of a run may have otherwise, or of which there are digests.
-_FREE = {"output", "network", "content", "style", "checkpoint", "resume", "print_plan", "tile", "seed"}
+_FREE = {
+    *("output", "network", "content", "style", "checkpoint", "resume", "print_plan", "tile", "seed"),
+    *("watch", "plot"),
+}
 
 # More than any use, and far enough below the end of float32.
 _LARGEST_RATIO = 1e20
-
-
-class Cell(NamedTuple):
-    """One image of the sheet and what stands under it; `terms` None for an image that is shown as it is."""
-
-    row: int
-    column: int
-    label: str
-    terms: Terms | None
-    image: Image.Image | None = None
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -142,16 +137,19 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
         print(plan(chain, terms, _images(options)[2], options.tile))
         return 0
     done: list[Cell] = []
-    try:
-        for cell in _painted(cells, chain, model, options):
-            done.append(cell)
-            interrupts.check()
-    except KeyboardInterrupt:
-        if any(cell.terms is not None for cell in done):
-            save(options.output, done)
-            interrupts.saved = options.output
-        raise
-    save(options.output, done)
+    with shown(options.watch, options.plot, interrupts, partial(process.say, NAME)) as show:
+        show.begin(_TITLES[options.command])
+        try:
+            for cell in _painted(cells, chain, model, options, show, interrupts):
+                done.append(cell)
+                interrupts.check()
+        except KeyboardInterrupt:
+            if any(cell.terms is not None for cell in done):
+                save(options.output, done)
+                interrupts.saved = options.output
+            raise
+        save(options.output, done)
+        show.end(f"The sheet is {options.output}")
     return 0
 
 
@@ -174,9 +172,17 @@ def _images(
 
 
 def _painted(
-    cells: Sequence[Cell], chain: Sequence[Module], model: str, options: argparse.Namespace
+    cells: Sequence[Cell],
+    chain: Sequence[Module],
+    model: str,
+    options: argparse.Namespace,
+    show: Show,
+    interrupts: process.Interrupts,
 ) -> Iterator[Cell]:
-    """The cells with their images, each as soon as it is there; the state of the sheet is kept after each."""
+    """The cells with their images, each as soon as it is there; the state of the sheet is kept after each.
+
+    An image that was stopped is the last one, and not kept in the state.
+    """
     from legacy_style.engine import memory
     from legacy_style.programs.paper import experiments as paper
     from legacy_style.programs.paper.state import Sheet
@@ -202,10 +208,13 @@ def _painted(
     )
     sheet.tile = tile
     finished = iter(sheet.pictures)
+    most, numbers, done = paper.most_evaluations(options.iterations), count(), list[Cell]()
     for cell in cells:
         if cell.terms is None:
-            yield cell._replace(image=content if cell.label == "content" else style)
+            done.append(cell._replace(image=content if cell.label == "content" else style))
+            yield done[-1]
             continue
+        number = next(numbers)
         x = next(finished, None)
         if x is None:
             objective = paper.build(
@@ -215,10 +224,28 @@ def _painted(
                 paper.to_network(style) if style is not None and cell.terms.style else None,
                 tile=tile,
             )
-            x, losses = paper.minimise(objective, sheet.noise, options.iterations)
-            print(f"{cell.label}: loss {losses[0]:.4g} to {min(losses):.4g}", flush=True)
+            original = content if content is not None and cell.terms.content else style
+
+            follow = sheet_of_cells.followed(
+                show,
+                interrupts,
+                WorkDone((number,), number * most, len(wanted) * most),
+                most,
+                cell,
+                done,
+                original,
+                options.output,
+            )
+            found = paper.minimise(objective, sheet.noise, options.iterations, follow)
+            x, losses = found.image, found.losses
+            ended = ", stopped" if found.stopped else ""
+            print(f"{cell.label}: loss {losses[0]:.4g} to {min(losses):.4g}{ended}", flush=True)
+            if found.stopped:
+                yield cell._replace(image=paper.to_image(x))
+                return
             sheet.add(x, losses)
-        yield cell._replace(image=paper.to_image(x))
+        done.append(cell._replace(image=paper.to_image(x)))
+        yield done[-1]
 
 
 def _reconstruct(options: argparse.Namespace) -> list[Cell]:
@@ -267,22 +294,3 @@ def _check_layers(cells: Sequence[Cell], names: Sequence[str]) -> None:
             if not layer.startswith("conv") or rectified(layer) not in names:
                 known = [name for name in names if name.startswith("conv")]
                 raise OptionError(f"{layer!r} is no layer to rebuild from; there are {', '.join(known)}")
-
-
-def save(path: str, cells: Sequence[Cell]) -> None:
-    """Write the images of `cells` on one sheet, each with its label under it."""
-    pictures = [cell.image for cell in cells if cell.image is not None]
-    width, height = (max(side) for side in zip(*(picture.size for picture in pictures), strict=True))
-    font = ImageFont.load_default(size=_LINE * 0.65)
-    columns, rows = (
-        max(positions) + 1 for positions in zip(*((c.column, c.row) for c in cells), strict=True)
-    )
-    step = (max(width, max(int(font.getlength(cell.label)) for cell in cells)) + _GAP, height + _LINE + _GAP)
-    sheet = Image.new("RGB", (columns * step[0] + _GAP, rows * step[1] + _GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-    for cell in cells:
-        left, top = _GAP + cell.column * step[0], _GAP + cell.row * step[1]
-        if cell.image is not None:
-            sheet.paste(cell.image, (left, top))
-        draw.text((left, top + height + 2), cell.label, "black", font)
-    athalye_images.save(path, np.asarray(sheet))

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
+from legacy_style.programs.progress import Pace
+
 if TYPE_CHECKING:
-    from legacy_style.programs.neural_style.story import Progress
+    from legacy_style.programs.neural_style.output import Painting
 
 _SECONDS_BETWEEN_DRAWINGS = 0.1
 _FALLBACK_COLUMNS = 80
@@ -48,14 +50,20 @@ class LiveLine:
 
 
 class ProgressLine(LiveLine):
-    """The line of a run."""
+    """The line of a run, or of many, one after the other."""
 
-    _first: Progress | None = None
+    def __init__(self, stream: TextIO, shown: bool) -> None:
+        super().__init__(stream, shown)
+        self._pace = Pace()
+        self._first: Painting | None = None  # of this stage
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: Painting) -> None:
         """Draw the line for an evaluation that is done."""
-        first = self._first = self._first or progress
-        self.show(lambda: describe(progress, first))
+        if self._first is None or self._first.work.part != progress.work.part:
+            self._first = progress
+        first = self._first
+        self._pace.update(progress.work, time.monotonic())
+        self.show(lambda: describe(progress, first, self._pace.left))
 
 
 def fit(parts: list[str], width: int) -> str:
@@ -68,10 +76,10 @@ def fit(parts: list[str], width: int) -> str:
     return text
 
 
-def describe(progress: Progress, first: Progress) -> list[str]:
+def describe(progress: Painting, first: Painting, left: float | None) -> list[str]:
     """The parts of the line, what matters most first.
 
-    `first` is the first evaluation of this process, which a resumed run counts from.
+    `first` is the first evaluation of its stage in this process, which the pace is counted from; `left`: seconds.
     """
     parts = [
         f"Iteration {progress.iteration} / {progress.num_iterations:.14g}",
@@ -79,9 +87,12 @@ def describe(progress: Progress, first: Progress) -> list[str]:
     ]
     done = progress.iteration - first.iteration
     # The first evaluation is slower than the others, so its time only counts until there is another.
-    pace = (progress.seconds - first.seconds) / done if done else progress.seconds
-    parts.append(f"{pace:.3g} s/iteration" if pace < 100 else f"{pace:.0f} s/iteration")
-    left = (progress.num_iterations - progress.iteration) * pace
+    if done or left is None:
+        pace = (progress.seconds - first.seconds) / done if done else progress.seconds
+        parts.append(f"{pace:.3g} s/iteration" if pace < 100 else f"{pace:.0f} s/iteration")
+    if left is None:
+        work = progress.work
+        left = progress.seconds * progress.iteration * (work.total - work.done) / work.done
     if math.isfinite(left) and left >= 0:
         parts.append(f"{duration(left)} left")
     return parts

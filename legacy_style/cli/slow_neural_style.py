@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from legacy_style.cli import lua_program, process
+from legacy_style.cli.watching import shown
 from legacy_style.torch7 import cmdline
 
 NAME = "slow_neural_style"
@@ -39,12 +41,21 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         settings = slow_options.settings(options)
         from legacy_style.engine import machine
         from legacy_style.programs.fast_neural_style import slow
+        from legacy_style.watch.runs import photograph
 
         machine.keep_freed_memory()
-        slow.run(
-            settings,
-            log=lua_program.print_line,
-            notice=partial(process.say, NAME),
-            check=interrupts.check,
-        )
+        notice = partial(process.say, NAME)
+        with shown(settings.watch, settings.plot, interrupts, notice) as show:
+            content, style = (Path(path).name for path in (settings.content_image, settings.style_image))
+            show.begin(
+                f"{content} in the style of {style}",
+                photograph(settings.content_image, exif_rotate=settings.exif_rotate),
+            )
+            saved = slow.run(
+                settings,
+                log=lua_program.print_line,
+                notice=notice,
+                on_step=show.after(lambda step: interrupts.check()),
+            )
+            show.end(f"The picture is {saved}" if saved else "No picture was saved")
     return 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import LiveLine, duration
+from legacy_style.cli.watching import shown
 from legacy_style.torch7 import cmdline
 
 if TYPE_CHECKING:
@@ -57,32 +58,52 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
 
     machine.keep_freed_memory()
     live = TrainingLine(sys.stderr, shown=not options["no_progress"] and sys.stderr.isatty())
-    with lua_program.Terminal(NAME, interrupts, live.update, live) as terminal:
-        train(settings, log=terminal.log, notice=terminal.notice, on_progress=terminal.on_progress)
+    kept: list[str] = []
+    with (
+        lua_program.Terminal(NAME, interrupts, live.update, live) as terminal,
+        shown(settings.watch, settings.plot, interrupts, terminal.notice) as show,
+    ):
+
+        def on_progress(done: TrainingProgress) -> bool:
+            if live.first is None:  # of a training that goes on
+                for number, loss in enumerate(done.history.train_loss_history[: done.iteration - 1], 1):
+                    show.remember(number, {"loss": loss})
+            terminal.on_progress(done)
+            return show.follow(done)
+
+        show.begin("A network is being trained")
+        train(
+            settings,
+            log=terminal.log,
+            notice=terminal.notice,
+            on_progress=on_progress,
+            on_saved=kept.append,
+        )
+        show.end(f"The network is {kept[-1]}" if kept else "No network was saved")
     return 0
 
 
 class TrainingLine(LiveLine):
     """The line on stderr: iteration, loss, images a second, time left."""
 
-    _first: TrainingProgress | None = None
+    first: TrainingProgress | None = None
     _began = 0.0
     _images = 0
 
     def update(self, done: TrainingProgress) -> None:
         """Draw the line for an iteration that is done."""
-        if self._first is None:
-            self._first, self._began = done, time.monotonic()
+        if self.first is None:
+            self.first, self._began = done, time.monotonic()
         else:
             self._images += done.images
         self.show(lambda: self._describe(done))
 
     def _describe(self, done: TrainingProgress) -> list[str]:
-        assert self._first is not None
-        parts = [f"Iteration {done.iteration} / {done.num_iterations:.14g}", f"loss {done.loss:.4g}"]
+        assert self.first is not None
+        parts = [f"Iteration {done.iteration} / {done.iterations:.14g}", f"loss {done.losses['loss']:.4g}"]
         seconds = time.monotonic() - self._began
-        iterations = done.iteration - self._first.iteration
+        iterations = done.iteration - self.first.iteration
         if iterations and seconds:
-            left = (done.num_iterations - done.iteration) * seconds / iterations
+            left = (done.iterations - done.iteration) * seconds / iterations
             parts += [f"{self._images / seconds:.3g} images/s", f"{duration(left)} left"]
         return parts

@@ -181,9 +181,11 @@ def _watched(
         if progress.picture is None:
             loss = progress.loss
             watcher.stage(f"Frame {progress.frame}: iteration {progress.iteration} of {progress.iterations}")
+            watcher.worked(progress.work)
         else:
             losses = {} if loss is None else {"loss of the frame": loss}
-            watcher.update(progress.frame, progress.frames or math.inf, losses, progress.picture)
+            frames = progress.frames or math.inf
+            watcher.update(progress.frame, frames, losses, progress.picture, work=progress.work)
 
     with told_end(watcher):
         result = run.run(settings, notice=notice, on_progress=on_progress)

@@ -1,16 +1,22 @@
-"""`--watch`: the page of a run, for every program that can be watched."""
+"""`--watch` and `--plot`: the page of a run and the picture of its losses, for every program."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
+from legacy_style.cli.process import Interrupts
 from legacy_style.errors import LegacyStyleError, OptionError
+from legacy_style.files import write_whole
+from legacy_style.programs.progress import Pixels, RunStep
+from legacy_style.toolkit import lossplot
 
 if TYPE_CHECKING:
     from legacy_style.watch.watcher import Watcher
+
+AnyStep = TypeVar("AnyStep", bound=RunStep)
 
 
 @contextlib.contextmanager
@@ -48,3 +54,76 @@ def told_end(watcher: Watcher | None, kept: Callable[[], str] = str) -> Iterator
             known = isinstance(error, LegacyStyleError)
             watcher.end("failed", str(error) if known else "The program's terminal says why")
         raise
+
+
+class Show:
+    """A run that tells of its steps, on the page `watcher` where there is one, and as the curves of a plot."""
+
+    def __init__(self, watcher: Watcher | None) -> None:
+        self._watcher = watcher
+        self._title = ""
+        self._stopped = False
+        self._curves: dict[str, list[tuple[int, float]]] = {}
+        self._last = self._before = 0  # iteration of this picture; how many those before it had
+
+    def begin(self, title: str, before: Callable[[], Pixels] | None = None) -> None:
+        """The run begins, or its next picture."""
+        if self._watcher is not None:
+            self._watcher.begin(title, before, follows=self._title != "")
+        self._title = title
+
+    def remember(self, iteration: int, losses: Mapping[str, float]) -> None:
+        """Take the losses of an iteration for the plot; it may be of an earlier process's part of the run.
+
+        Where iterations begin anew, as they do with each frame, their curve goes on behind the last ones.
+        """
+        if iteration <= self._last:
+            self._before += self._last
+        self._last = iteration
+        for name, loss in losses.items():
+            self._curves.setdefault(name, []).append((self._before + iteration, loss))
+
+    def follow(self, step: RunStep) -> bool:
+        """A step is done; gives whether somebody wants the run to stop."""
+        self.remember(step.iteration, step.losses)
+        if self._watcher is None:
+            return False
+        if step.title not in ("", self._title):
+            self.begin(step.title, step.before)
+        self._stopped = self._watcher.update(
+            step.iteration, step.iterations, step.losses, step.picture, step.keep, step.work
+        )
+        return self._stopped
+
+    def after(self, first: Callable[[AnyStep], object]) -> Callable[[AnyStep], bool]:
+        """What calls `first` and then `follow`."""
+
+        def both(step: AnyStep) -> bool:
+            first(step)
+            return self.follow(step)
+
+        return both
+
+    def end(self, message: str, picture: Callable[[], Pixels] | None = None) -> None:
+        """The run is over, and `message` says what there is of it."""
+        if self._watcher is not None:
+            self._watcher.end("stopped" if self._stopped else "done", message, picture)
+
+    def draw(self, path: str) -> None:
+        """Write the plot."""
+        curves = [lossplot.LossCurve(name, points) for name, points in self._curves.items()]
+        write_whole(path, lossplot.draw(curves, path))
+
+
+@contextlib.contextmanager
+def shown(
+    port: int | None, plot: str | None, interrupts: Interrupts, notice: Callable[[str], None]
+) -> Iterator[Show]:
+    """The run of the block on a page at `port` (0: any; None: on none), and in the file `plot` if that is named."""
+    if plot:
+        lossplot.check_name(plot)
+    with watched(port, notice) as watcher, told_end(watcher, lambda: interrupts.saved):
+        show = Show(watcher)
+        yield show
+        if plot:
+            show.draw(plot)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.progress import Pixels
 from legacy_style.torch7 import image
-from legacy_style.watch.watcher import Watcher
+from legacy_style.watch.watcher import LARGEST, Watcher
 
 if TYPE_CHECKING:
     from legacy_style.programs.neural_style.output import Painting, Result
@@ -17,35 +18,38 @@ if TYPE_CHECKING:
 _STAGES = ("Stage", "Successfully", "Setting", "Capturing", "Running")
 
 
-def begin(watcher: Watcher, options: Options) -> None:
-    """Tell the page that a run begins."""
+def begin(watcher: Watcher, options: Options, *, follows: bool = False) -> None:
+    """Tell the page that a run begins; `follows` as in `Watcher.begin`."""
     photo, style = Path(options.content_image).name, Path(options.style_image).name
-    turn, most = options.exif_rotate, options.max_pixels
     watcher.begin(
         f"{photo} in the style of {style}",
-        lambda: image.to_bytes(image.load(options.content_image, exif_rotate=turn, max_pixels=most)),
+        photograph(options.content_image, exif_rotate=options.exif_rotate, max_pixels=options.max_pixels),
+        follows=follows,
     )
 
 
-def say(watcher: Watcher, line: str) -> None:
-    """Tell the page what the run does, where a line that it prints says that."""
+def photograph(path: str, **loading: Any) -> Callable[[], Pixels]:
+    """What gives the photograph that is painted, in the size of a page; `loading`: options of `image.load_scaled`."""
+    return lambda: image.to_bytes(image.load_scaled(path, LARGEST, enlarge=False, **loading))
+
+
+def say(watcher: Watcher, line: str, place: str = "") -> None:
+    """Tell the page what the run does, where a line that it prints says that; `place` stands before it."""
     if line.startswith(_STAGES):
-        watcher.stage(line.strip())
+        watcher.stage(place + line.strip())
 
 
 def follow(watcher: Watcher, progress: Painting) -> bool:
     """Tell the page of an iteration, do what it asks for, and give whether the run is to stop."""
     losses = progress.losses
-    told = {"total": losses.total, "content": sum(losses.content), "style": sum(losses.style)}
-    stop = watcher.update(
-        progress.iteration, progress.num_iterations, told, lambda: image.to_bytes(progress.picture())
+    return watcher.update(
+        progress.iteration,
+        progress.num_iterations,
+        {"total": losses.total, "content": sum(losses.content), "style": sum(losses.style)},
+        lambda: image.to_bytes(progress.picture()),
+        progress.keep,
+        progress.work,
     )
-    if watcher.wants_save():
-        try:
-            watcher.saved(progress.keep())
-        except OptionError as error:
-            watcher.remark(str(error))
-    return stop
 
 
 def finish(watcher: Watcher, result: Result, message: str) -> bool:

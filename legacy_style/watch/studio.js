@@ -51,6 +51,11 @@ for (const drop of document.querySelectorAll(".drop")) {
   });
 }
 
+const strengths = ["a touch", "light", "medium", "strong", "wild"];
+form.elements.strength.addEventListener("input", (event) => {
+  event.target.setAttribute("aria-valuetext", strengths[event.target.value - 1]);
+});
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const data = new FormData(form);
@@ -103,6 +108,10 @@ function card(job) {
 
 document.addEventListener("told", (event) => {
   const jobs = event.detail.jobs || [];
+  const ready = jobs.find((job) => job.id === event.detail.job && job.files);
+  const download = document.getElementById("download");
+  download.hidden = !ready;
+  if (ready) download.href = `result?job=${ready.id}`;
   const now = JSON.stringify(jobs);
   if (now === shown) return;
   shown = now;

@@ -88,6 +88,7 @@ class Studio:
             steps=[{"value": value, "name": f"{name}, {value} steps"} for value, name in _STEPS.items()],
             size=256,
             step=40,
+            hint="These settings take half a minute on two processor cores; twice the size takes four times as long.",
         )
         return {
             **known,
@@ -119,9 +120,8 @@ class Studio:
 
     def _paint(self, job: StudioJob) -> None:
         options, watcher = job.options, self.watcher
-        watcher.begin(
-            job.title, lambda: torch_image.to_bytes(torch_image.load(options.content_image, exif_rotate=True))
-        )
+        watcher.show(job=job.id)
+        watcher.begin(job.title, runs.photograph(options.content_image, exif_rotate=True))
         try:
             result = stylize(
                 options,

@@ -4,7 +4,10 @@
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 
-const run = { number: -1, names: [], points: [], picture: 0, loading: false, state: "" };
+const SILENCE = 20000; // milliseconds after which a connection counts as lost: the server speaks every five seconds
+const RETRY = 3000;
+
+const run = { number: -1, names: [], points: [], picture: 0, loading: false, state: "", over: false, newest: null };
 const words = {
   waiting: "Ready",
   running: "Painting",
@@ -53,7 +56,9 @@ async function showPicture(number) {
   try {
     const answer = await fetch(`picture?${number}`);
     if (answer.ok) {
-      await load(after, URL.createObjectURL(await answer.blob()));
+      const painting = URL.createObjectURL(await answer.blob());
+      await uncover();
+      await load(after, painting);
       run.picture = number;
       painted();
     }
@@ -63,8 +68,17 @@ async function showPicture(number) {
   run.loading = false;
 }
 
+// The photograph of this run, beside which there may still be the painting of the one before.
+async function uncover() {
+  const { number, before: has } = run.newest;
+  if (run.uncovered === number) return;
+  run.uncovered = number;
+  if (has) await load(before, `before?${number}`).catch(() => (before.hidden = true));
+  else before.hidden = true;
+}
+
 function painted() {
-  $("empty").hidden = true;
+  $("empty").hidden = !before.hidden || !after.hidden;
   aspect(before.hidden ? after : before);
   const both = !before.hidden && !after.hidden;
   document.querySelector(".seam").hidden = !both;
@@ -179,63 +193,89 @@ new ResizeObserver(drawSoon).observe($("curves"));
 
 function told(event) {
   if (event.run !== run.number) {
+    // A picture that follows another one, as a frame does, takes its place when it is there.
+    const follows = event.follows && run.number >= 0;
     Object.assign(run, { number: event.run, points: [], picture: 0, state: "" });
-    after.hidden = before.hidden = true;
-    $("empty").hidden = false;
-    setSplit(0);
-    painted0();
-    if (event.before) load(before, `before?${event.run}`).then(painted, () => {});
+    run.newest = { number: event.run, before: event.before };
+    if (!follows) {
+      after.hidden = before.hidden = true;
+      setSplit(0);
+      painted();
+      uncover().then(painted);
+    }
   }
   run.names = event.names;
   if (event.fresh) run.points = [];
   run.points.push(...event.points);
   const active = event.state === "running";
   if (event.title) text("title", event.title);
-  const share = event.iterations ? event.iteration / event.iterations : 0;
-  if (event.state !== run.state || event.stopping !== run.stopping) {
-    run.state = event.state;
-    run.stopping = event.stopping;
+  const saved = event.saved[event.saved.length - 1];
+  const news = JSON.stringify([event.state, event.stopping, event.message, event.remark, event.saved.length]);
+  if (news !== run.news || !run.state) {
     let said = active && event.stopping ? "Stopping after this iteration …" : words[event.state];
     if (event.message) said += `. ${event.message}`;
+    if (event.remark && active) said += `. ${event.remark}`;
+    else if (saved && active && event.saved.length !== run.saved) said += `. Saved ${saved}`;
+    Object.assign(run, { state: event.state, news, saved: event.saved.length });
     text("state", said);
     $("state").className = { done: "good", stopped: "good", failed: "bad", interrupted: "bad" }[event.state] || "";
   }
-  $("bar").value = event.state === "done" ? 1 : share;
+  $("bar").value = event.state === "done" && (!event.follows || "last" in event) ? 1 : event.share;
   text("iteration", event.iteration ? `${event.iteration}${event.iterations ? ` of ${event.iterations}` : ""}` : "–");
   text("left", active && event.left !== null ? duration(event.left) : "–");
   text("pace", event.pace ? `${event.pace < 1 ? event.pace.toPrecision(2) : event.pace.toFixed(1)} s a step` : "–");
   text("memory", event.memory ? `${(event.memory / 2 ** 30).toFixed(1)} GiB` : "–");
   text("stage", event.stage || "–");
+  $("stage").parentElement.hidden = !event.stage;
   $("save").disabled = !active || !event.iteration || event.stopping;
   $("stop").disabled = !active || !event.iteration || event.stopping;
   document.querySelector(".buttons").hidden = !event.buttons;
-  const saved = $("saved");
-  if (saved.children.length !== event.saved.length) {
-    saved.hidden = !event.saved.length;
-    saved.replaceChildren(...event.saved.map((name) => Object.assign(document.createElement("li"), { textContent: name })));
-    if (event.saved.length) text("state", `${words[event.state]}. Saved ${event.saved[event.saved.length - 1]}`);
+  const list = $("saved");
+  if (list.children.length !== event.saved.length) {
+    list.hidden = !event.saved.length;
+    list.replaceChildren(...event.saved.map((name) => Object.assign(document.createElement("li"), { textContent: name })));
   }
-  if (event.remark && event.remark !== run.remark) text("state", event.remark);
-  run.remark = event.remark;
-  document.title = active && share ? `${Math.floor(100 * share)}% · ${event.title}` : `${words[event.state]} · ${event.title || "legacy-style"}`;
-  if (event.last) load(after, event.last).then(painted, () => {});
+  const percent = active && event.share ? `${Math.floor(100 * event.share)}%` : words[event.state];
+  document.title = `${percent} · ${event.title || "legacy-style"}`;
+  run.over = "last" in event;
+  if (event.last) uncover().then(() => load(after, event.last)).then(painted, () => {});
   else if (event.picture) showPicture(event.picture);
+  run.newest.picture = event.picture;
   drawSoon();
   document.dispatchEvent(new CustomEvent("told", { detail: event }));
 }
 
-function painted0() {
-  document.querySelector(".seam").hidden = true;
-  document.querySelector(".compare").hidden = true;
+// ---- the connection
+
+let source, heard;
+
+function connect() {
+  if (source) source.close();
+  heard = Date.now();
+  source = new EventSource("events");
+  source.addEventListener("message", (message) => {
+    heard = Date.now();
+    told(JSON.parse(message.data));
+  });
+  source.addEventListener("error", lost);
 }
 
-const source = new EventSource("events");
-source.addEventListener("message", (message) => told(JSON.parse(message.data)));
-source.addEventListener("error", () => {
+function lost() {
+  if (run.over) return source.close();
+  run.state = ""; // so that the next event says again what the run does
   $("save").disabled = $("stop").disabled = true;
-  if (["done", "stopped", "interrupted", "failed"].includes(run.state)) source.close();
-  else text("state", "The program does not answer. It has ended, or this machine is very busy.");
+  text("state", "The program does not answer. It has ended, or this machine is very busy. Trying again …");
+  if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY);
+}
+
+// A connection may be lost without a word, as when a machine slept or a tunnel broke.
+setInterval(() => {
+  if (!run.over && Date.now() - heard > SILENCE) connect();
+}, RETRY);
+document.addEventListener("visibilitychange", () => {
+  if (run.newest && run.newest.picture && !run.over) showPicture(run.newest.picture);
 });
+connect();
 for (const what of ["save", "stop"])
   $(what).addEventListener("click", () => {
     $(what).disabled = true;

@@ -12,18 +12,19 @@ import io
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from legacy_style.engine.memory import peak_memory
+from legacy_style.errors import DivergenceError, OptionError
+from legacy_style.programs.progress import Pace, Pixels, WorkDone
 
-Pixels = NDArray[np.uint8]
-"""(H, W, 3), RGB."""
+LARGEST = 1024
+"""The longer side of a picture on the page."""
 
 State = Literal["waiting", "running", "done", "stopped", "interrupted", "failed"]
 
@@ -31,9 +32,9 @@ _PICTURE_SECONDS = 1.0  # between two pictures, at least
 _SHARE = 0.01  # of the time may go into pictures
 _EVENT_SECONDS = 0.25  # between two events to one browser
 _HEARTBEAT = 5.0  # seconds of silence after which an event is sent all the same: so a lost browser is noticed
-_LARGEST = 1024  # longer side of a picture on the page
 _QUALITY = 92  # of its JPEG
 _MOST_POINTS = 2000  # of a curve
+_RECENT = 20  # iterations that the pace is taken from
 _FAREWELL = 5.0  # seconds that a run which has ended waits for browsers to hear of it
 
 
@@ -52,11 +53,20 @@ class _WatchedRun:
     points: list[list[float]] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)
     remark: str = ""
-    began: tuple[int, float] | None = None
-    now: float = 0.0
+    work: WorkDone | None = None
+    # The last iterations, and when they were done.
+    recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    follows: bool = False
     before: Callable[[], Pixels] | None = None
     stop: bool = False
     buttons: bool = True
+
+    def pace(self) -> float:
+        """Seconds an iteration, of the last ones; 0 where nobody can know yet."""
+        if len(self.recent) < 2:
+            return 0.0
+        (first, began), (last, now) = self.recent[0], self.recent[-1]
+        return (now - began) / (last - first) if last > first else 0.0
 
 
 class Watcher:
@@ -77,17 +87,39 @@ class Watcher:
         self._before: tuple[int, bytes] = (-1, b"")
         self._cost = 0.0
         self._next_picture = 0.0
+        self._pace = Pace()
 
     # ---- what a run calls
 
-    def begin(self, title: str, before: Callable[[], Pixels] | None = None, *, buttons: bool = True) -> None:
+    def begin(
+        self,
+        title: str,
+        before: Callable[[], Pixels] | None = None,
+        *,
+        buttons: bool = True,
+        follows: bool = False,
+    ) -> None:
         """A run begins; `before` gives the photograph that it paints, and is called when a browser asks for it.
 
-        `buttons`: whether the run can save and stop when it is asked to.
+        `buttons`: whether the run can save and stop when it is asked to. `follows`: whether it goes on with the work of
+        the run before, as the next picture of a batch or the next frame of a video does. What was asked of that one and
+        is not done yet is then asked of this one.
         """
         with self._changed:
-            self._run = _WatchedRun(self._run.number + 1, title, "running", before=before, buttons=buttons)
-            self._pixels, self._save, self._next_picture = None, False, 0.0
+            goes_on = follows and self._run.state == "running"
+            self._run = _WatchedRun(
+                self._run.number + 1,
+                title,
+                "running",
+                before=before,
+                buttons=buttons,
+                follows=follows,
+                stop=goes_on and self._run.stop,
+                saved=self._run.saved if goes_on else [],
+            )
+            self._pixels, self._save, self._next_picture = None, goes_on and self._save, 0.0
+            if not follows:
+                self._pace = Pace()
             self._tell()
 
     def stage(self, text: str) -> None:
@@ -96,27 +128,44 @@ class Watcher:
             self._run.stage = text
             self._tell()
 
+    def worked(self, work: WorkDone) -> None:
+        """Say how far the whole is, between two calls of `update`."""
+        with self._changed:
+            self._run.work = work
+            self._pace.update(work, time.monotonic())
+            self._tell()
+
     def update(
         self,
         iteration: int,
         iterations: float,
         losses: Mapping[str, float],
         picture: Callable[[], Pixels],
+        keep: Callable[[], str] | None = None,
+        work: WorkDone | None = None,
     ) -> bool:
-        """An iteration is done, of `iterations`; `picture` gives the image.
+        """An iteration is done, of `iterations`; `picture` gives the image, `keep` saves it and names the file.
 
+        `work`: how far the whole is, of which this run is a part; without it, iterations are all there is to do.
         Gives whether somebody wants the run to stop.
         """
         with self._changed:
             run, now = self._run, time.monotonic()
+            work = work or WorkDone((), iteration, iterations)
+            run.recent.append((iteration, now))
             run.names = list(losses)
-            run.iteration, run.iterations, run.now = iteration, iterations, now
-            run.began = run.began or (iteration, now)
+            run.iteration, run.iterations, run.work = iteration, iterations, work
             run.points.append([iteration, *losses.values()])
+            self._pace.update(work, now)
             wanted = self._viewers > 0 and now >= self._next_picture
             self._tell()
         if wanted:
             self._take(picture)
+        if keep is not None and self.wants_save():
+            try:
+                self.saved(keep())
+            except (OptionError, DivergenceError) as error:
+                self.remark(str(error))
         return run.stop
 
     def wants_save(self) -> bool:
@@ -173,6 +222,11 @@ class Watcher:
 
     # ---- what a page calls
 
+    @property
+    def viewers(self) -> int:
+        """How many browsers take events now."""
+        return self._viewers
+
     def ask(self, what: Literal["save", "stop"]) -> None:
         """Ask the run to save its picture, or to stop, after the iteration that it is in."""
         with self._changed:
@@ -214,10 +268,7 @@ class Watcher:
 
     def _event(self, run: _WatchedRun, sent: int) -> dict[str, Any]:
         step = -(-(len(run.points) - sent) // _MOST_POINTS) or 1
-        seconds = run.now - run.began[1] if run.began else 0.0
-        done = run.iteration - run.began[0] if run.began else 0
-        pace = seconds / done if done else 0.0
-        left = (run.iterations - run.iteration) * pace
+        work = run.work
         return {
             "run": run.number,
             "title": run.title,
@@ -226,10 +277,12 @@ class Watcher:
             "message": run.message,
             "iteration": run.iteration,
             "iterations": run.iterations if math.isfinite(run.iterations) else None,
-            "pace": pace,
-            "left": left if done and math.isfinite(left) else None,
+            "share": min(work.done / work.total, 1.0) if work and 0 < work.total < math.inf else 0.0,
+            "pace": run.pace(),
+            "left": self._pace.left,
             "memory": peak_memory(),
             "names": run.names,
+            "follows": run.follows,
             "fresh": sent == 0,  # these points are the first ones
             "points": [_finite(point) for point in run.points[sent::step]],
             "saved": run.saved,
@@ -271,7 +324,7 @@ class Watcher:
         return "" if found is None else "data:image/jpeg;base64," + base64.b64encode(found).decode()
 
 
-def encode(pixels: Pixels, largest: int = _LARGEST) -> bytes:
+def encode(pixels: Pixels, largest: int = LARGEST) -> bytes:
     """A JPEG of a picture, no longer or wider than `largest` pixels."""
     image = Image.fromarray(pixels)
     image.thumbnail((largest, largest), Image.Resampling.BOX, reducing_gap=None)

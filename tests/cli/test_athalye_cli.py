@@ -18,7 +18,7 @@ from recorded_runs import one_thread
 from recordings import needs_shared
 
 from legacy_style.cli import athalye as cli
-from legacy_style.cli import paper
+from legacy_style.cli import athalye_run, paper
 from legacy_style.cli.athalye_options import NETWORK as DEFAULT_NETWORK
 from legacy_style.cli.athalye_options import parse, parser
 from legacy_style.engine import colors, memory
@@ -193,6 +193,8 @@ def test_options_are_the_original_ones(version):
         "--checkpoint",
         "--resume",
         "--color-transfer",
+        "--watch",
+        "--plot",
     }
 
 
@@ -200,6 +202,8 @@ def test_options_are_the_original_ones(version):
     ("word", "value", "meant"),
     [
         ("--t", "7", "tv_weight"),
+        ("--w", "7", "width"),
+        ("--wa", "7", "watch"),
         ("--print", "7", "print_iterations"),
         ("--pri", "7", "print_iterations"),
         ("--checkpoint-i", "7", "checkpoint_iterations"),
@@ -538,7 +542,7 @@ def test_another_run_s_checkpoint_is_refused(words, capsys):
 
 
 def test_times_are_printed_in_words():
-    assert [cli.duration(n) for n in (0.9, 59, 60, 3599, 3600, 90061)] == [
+    assert [athalye_run.duration(n) for n in (0.9, 59, 60, 3599, 3600, 90061)] == [
         "0 sec", "59 sec", "1 min 0 sec", "59 min 59 sec", "1 hr 0 min", "25 hr 1 min",
     ]  # fmt: skip
 

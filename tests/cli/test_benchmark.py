@@ -172,6 +172,16 @@ def test_a_pass_of_a_trained_network_is_timed_against_its_modules():
     assert result["times as fast as plain"] > 0
 
 
+def test_a_watched_run_is_timed_against_one_that_nobody_watches():
+    words = ("benchmark", "watch", "--size", 32, "--iterations", 3, "--pairs", 2)
+    threads = torch.get_num_threads()
+    result = json.loads(legacy_style(*words, "--json").stdout)
+    assert torch.get_num_threads() == threads
+    assert len(result["ratios"]) == 2
+    assert min(result["ratios"]) > 0
+    assert 0 < result["for the page, %"] < 100
+
+
 def test_the_network_that_is_timed_has_as_many_weights_as_the_published_ones():
     network = forward_speed.default_network()
     assert sum(weights.numel() for weights in network.parameters()) == 1_679_235

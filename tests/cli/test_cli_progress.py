@@ -14,14 +14,19 @@ import pytest
 
 from legacy_style.cli import progress
 from legacy_style.cli.progress import ProgressLine, describe, duration, fit
+from legacy_style.programs.progress import WorkDone
 
 PROGRAM = """
 import sys, time, types
+from legacy_style.programs.progress import WorkDone
 engine = types.ModuleType("legacy_style.programs.neural_style.story")
 def stylize(options, *, log, notice, on_progress, on_saved, kept):
     for t in range(1, 4):
         losses = types.SimpleNamespace(total=1e6)
-        on_progress(types.SimpleNamespace(iteration=t, num_iterations=3.0, losses=losses, seconds=0.2 * t))
+        work = WorkDone((1,), t, 3.0)
+        on_progress(
+            types.SimpleNamespace(iteration=t, num_iterations=3.0, losses=losses, seconds=0.2 * t, work=work)
+        )
         time.sleep(0.11)
     log("Iteration 3 / 3")
 engine.stylize, engine.list_layers, engine.plan = stylize, None, None
@@ -33,7 +38,10 @@ sys.exit(main(sys.argv[1:]))
 
 def at(iteration, seconds, total=1234.5, of=100.0):
     losses = types.SimpleNamespace(total=total)
-    return types.SimpleNamespace(iteration=iteration, num_iterations=of, losses=losses, seconds=seconds)
+    work = WorkDone((1,), iteration, of)
+    return types.SimpleNamespace(
+        iteration=iteration, num_iterations=of, losses=losses, seconds=seconds, work=work
+    )
 
 
 @pytest.fixture
@@ -55,27 +63,27 @@ def screen(text):
 
 def test_the_line_names_iteration_loss_pace_and_time_left():
     parts = ["Iteration 3 / 100", "loss 1234", "0.5 s/iteration", "49 s left"]
-    assert describe(at(3, 2.0), at(1, 1.0)) == parts
+    assert describe(at(3, 2.0), at(1, 1.0), 48.5) == parts
 
 
 def test_a_resumed_run_is_timed_from_its_own_first_evaluation():
-    assert describe(at(501, 4.0, of=600.0), at(500, 2.0))[2:] == ["2 s/iteration", "3 min 18 s left"]
+    assert describe(at(501, 4.0, of=600.0), at(500, 2.0), 198)[2:] == ["2 s/iteration", "3 min 18 s left"]
 
 
 def test_before_there_is_a_second_evaluation_the_first_one_is_the_pace():
-    assert describe(at(1, 3.0), at(1, 3.0))[2:] == ["3 s/iteration", "4 min 57 s left"]
+    assert describe(at(1, 3.0), at(1, 3.0), None)[2:] == ["3 s/iteration", "4 min 57 s left"]
 
 
 @pytest.mark.parametrize("of", [float("inf"), float("nan"), 0.0])
 def test_no_time_is_left_where_there_is_no_end(of):
-    assert describe(at(3, 2.0, of=of), at(1, 1.0))[2:] == ["0.5 s/iteration"]
+    assert describe(at(3, 2.0, of=of), at(1, 1.0), None)[2:] == ["0.5 s/iteration"]
 
 
 @pytest.mark.parametrize(
     ("total", "shown"), [(1e7 / 3, "3333333"), (0.00012345, "0.0001234"), (float("nan"), "nan")]
 )
 def test_losses_of_any_size(total, shown):
-    assert describe(at(3, 2.0, total), at(1, 1.0))[1] == f"loss {shown}"
+    assert describe(at(3, 2.0, total), at(1, 1.0), None)[1] == f"loss {shown}"
 
 
 @pytest.mark.parametrize(

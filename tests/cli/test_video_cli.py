@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import video_clips
 import video_recordings
 from recorded_runs import one_thread, working_in
@@ -19,7 +20,8 @@ from legacy_style.cli import artistic_video, artistic_video_multi_pass, legacy_s
 from legacy_style.cli.artistic_video import FrameLine
 from legacy_style.cli.video import VideoLine, describe
 from legacy_style.programs.artistic_video.painter import FrameEvaluation
-from legacy_style.programs.artistic_video.single import FrameProgress
+from legacy_style.programs.artistic_video.single import frame_progress
+from legacy_style.programs.progress import WorkDone
 from legacy_style.programs.video.run import VideoProgress
 
 CHECKOUT = Path(__file__).parents[2]
@@ -165,24 +167,27 @@ def test_flow_and_consistency_write_their_files(tmp_path, capsys):
     assert call("consistency", *pair, str(tmp_path / "nodir" / "mask.pgm")) == 1
 
 
+WORK = WorkDone((1,), 1, 2)
+
+
 def test_the_live_line_of_a_video():
-    assert describe(VideoProgress(3, 10, 20, 60, 1234.5, 2.0)) == [
+    assert describe(VideoProgress(3, 10, 20, 60, 1234.5, 2.0, WORK)) == [
         "Frame 3 / 10",
         "iteration 20 / 60",
         "loss 1234",
         "2 s/frame",
         "16 s left",
     ]
-    assert describe(VideoProgress(3, None, 0, 0, None, float("nan"))) == ["Frame 3"]
+    assert describe(VideoProgress(3, None, 0, 0, None, float("nan"), WORK)) == ["Frame 3"]
     stream = io.StringIO()
     live = VideoLine(stream, shown=True)
-    live.update(VideoProgress(1, 2, 1, 2, 5.0, float("nan")))
-    live.update(VideoProgress(1, 2, 2, 2, 4.0, float("nan")))  # too soon after the other
+    live.update(VideoProgress(1, 2, 1, 2, 5.0, float("nan"), WORK))
+    live.update(VideoProgress(1, 2, 2, 2, 4.0, float("nan"), WORK))  # too soon after the other
     live.clear()
     text = "Frame 1 / 2  iteration 1 / 2  loss 5"
     assert stream.getvalue() == f"\r{text}\r{' ' * len(text)}\r"
     hidden = VideoLine(io.StringIO(), shown=False)
-    hidden.update(VideoProgress(1, 2, 1, 2, 5.0, 1.0))
+    hidden.update(VideoProgress(1, 2, 1, 2, 5.0, 1.0, WORK))
     assert hidden._stream.getvalue() == ""
 
 
@@ -192,8 +197,11 @@ def test_the_live_line_of_artistic_video(monkeypatch):
     stream = io.StringIO()
     live = FrameLine(stream, shown=True)
     losses = FrameEvaluation(7, (1.0,), (2.0,), (3.0,))
-    live.update(FrameProgress(1, 4, 7, 100.0, losses))
-    live.update(FrameProgress(2, 4, 7, 100.0, losses))
+    frame = np.zeros((3, 2, 2))
+    for number in (1, 2):
+        live.update(
+            frame_progress(losses, torch.zeros(1, 3, 2, 2), 100.0, WORK, number, 4, "a frame", frame, "f.png")
+        )
     live.clear()
     assert stream.getvalue().split("\r")[1:3] == [
         "Frame 1 / 4  iteration 7 / 100  loss 6",

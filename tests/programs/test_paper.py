@@ -132,7 +132,9 @@ def test_lbfgs_lowers_the_loss_and_returns_its_best_image(chain):
     objective = paper.build(chain, TERMS["both"], content, style)
     start = paper.white_noise((26, 21), 5)
     before = start.clone()
-    best, losses = paper.minimise(objective, start, 15)
+    found = paper.minimise(objective, start, 15)
+    best, losses = found.image, found.losses
+    assert not found.stopped
     torch.testing.assert_close(start, before, rtol=0, atol=0)
     assert 15 <= len(losses) <= 19 and min(losses) < losses[0] / 10
     values, _ = objective(best)

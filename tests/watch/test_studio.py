@@ -316,11 +316,15 @@ def test_a_newcomer_s_way_through_the_page(
     browser.wait_for("document.querySelectorAll('#jobs li').length === 2")
     here.go.release()
     browser.wait_for("document.querySelectorAll('#jobs a').length === 1")
+    # The second one has begun, so that the first is in the gallery alone.
+    browser.wait_for("document.getElementById('download').hidden")
     assert browser.evaluate("document.querySelector('#jobs a').getAttribute('aria-label')").startswith(
         "Download my cat"
     )
     here.go.release()
     browser.wait_for("document.querySelectorAll('#jobs a').length === 2")
+    browser.wait_for("document.getElementById('download').offsetHeight > 0")
+    assert browser.evaluate("document.getElementById('download').href").endswith("/result?job=2")
     for width in (1440, 1000, 390, 320):
         browser.visit(server.address, width=width)
         browser.wait_for("document.querySelectorAll('#jobs a').length === 2")

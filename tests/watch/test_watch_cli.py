@@ -2,80 +2,32 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
 import re
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import thin_networks
 import video_clips
+import watched_runs
 from PIL import Image
+from watched_runs import Page, begin
 
 from legacy_style.errors import OptionError
 from legacy_style.programs.neural_style import options
 
-CHECKOUT = Path(__file__).parents[2]
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    y, x = np.mgrid[0:48, 0:64]
-    for name, phase in (("photo", 3), ("style", 7)):
-        waves = np.stack([np.sin(x / (phase + each)) * np.cos(y / (5 + each)) for each in range(3)], 2)
-        Image.fromarray(np.uint8(127 + 120 * waves)).save(tmp_path / f"{name}.png")
+    watched_runs.draw(tmp_path)
     return tmp_path
 
 
-def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-    return subprocess.Popen(
-        [sys.executable, "-m", *words],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    command = ["legacy_style", "-content_image", "photo.png", "-style_image", "style.png"]
+    command = ["-m", "legacy_style", "-content_image", "photo.png", "-style_image", "style.png"]
     command += ["-model_file", thin_networks.path("vgg19"), "-image_size", "32", "-gpu", "-1", "-seed", "1"]
     command += ["-optimizer", "adam", "-save_iter", "0", *words]
     return begin(folder, *command)
-
-
-class Page:
-    """What a browser does, without one."""
-
-    def __init__(self, run: subprocess.Popen[str]) -> None:
-        assert run.stderr is not None
-        line = next(line for line in run.stderr if "watch it at" in line)
-        found = re.search(r"http://(127\.0\.0\.1):(\d+)(/[\w-]+/)$", line.strip())
-        assert found, line
-        self.host, self.port, self.path = found[1], int(found[2]), found[3]
-
-    def ask(self, method: str, name: str) -> bytes:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        connection.request(method, self.path + name)
-        answer = connection.getresponse()
-        body = answer.read()
-        assert answer.status == 200, body
-        return body
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        connection.request("GET", self.path + "events")
-        for line in connection.getresponse():
-            if line.startswith(b"data: "):
-                yield json.loads(line[6:])
 
 
 def test_the_buttons_of_a_real_run(folder: Path) -> None:
@@ -131,6 +83,24 @@ def test_a_batch_is_watched_picture_by_picture(folder: Path) -> None:
     assert events[-1]["title"] == "style.png in the style of style.png"
     assert events[-1]["state"] == "done"
     assert events[-1]["run"] == 3
+    assert events[-1]["stage"].startswith("Picture 3 of 3: ")
+    assert events[-1]["share"] == 1
+    shares = [event["share"] for event in events]
+    assert shares == sorted(shares)
+
+
+def test_stages_are_watched_as_one_run(folder: Path) -> None:
+    command = ["-content_image", "photo.png", "-style_image", "style.png", "-gpu", "-1", "-optimizer", "adam"]
+    command += ["-model_file", thin_networks.path("vgg19"), "--watch", "--stages", "16:30,32:30"]
+    with begin(folder, "-m", "legacy_style", *command) as run:
+        events = list(Page(run).events())
+        assert run.wait(120) == 0
+    last = events[-1]
+    assert (last["state"], last["iteration"], last["iterations"], last["run"]) == ("done", 60, 60, 1)
+    for event in events:
+        t = event["iteration"]
+        done = t * 16**2 if t <= 30 else 30 * 16**2 + (t - 30) * 32**2
+        assert event["share"] == pytest.approx(done / (30 * 16**2 + 30 * 32**2))
 
 
 def test_a_video_is_watched_frame_by_frame(folder: Path) -> None:
@@ -138,13 +108,13 @@ def test_a_video_is_watched_frame_by_frame(folder: Path) -> None:
     video_clips.write(folder / "clip.mp4", frames)
     words = ["clip.mp4", "out.gif", "--style", "style.png", "--model", video_clips.MODEL, "--size", "48"]
     with begin(
-        folder, "legacy_style.cli.legacy_style", "video", *words, "--iterations", "6,6", "--watch"
+        folder, "-m", "legacy_style.cli.legacy_style", "video", *words, "--iterations", "6,6", "--watch"
     ) as run:
         events = list(Page(run).events())
         assert run.wait(120) == 0
     last = events[-1]
     assert (last["state"], last["message"], last["buttons"]) == ("done", "The video is out.gif", False)
-    assert (last["iteration"], last["iterations"]) == (4, 4)
+    assert (last["iteration"], last["iterations"], last["share"]) == (4, 4, 1)
     assert last["stage"].startswith("Frame 4: iteration ")
     assert last["names"] == ["loss of the frame"]
     assert last["last"].startswith("data:image/jpeg;base64,") or not any(event["picture"] for event in events)

@@ -164,7 +164,7 @@ def test_a_second_browser_may_watch_and_closing_both_changes_nothing(
         assert other.evaluate("run.points.length") > 0
         assert other.evaluate("run.points[0][0]") == browser.evaluate("run.points[0][0]") == 1
     browser.visit("about:blank", width=1280)
-    _wait(lambda: run.watcher._viewers == 0)
+    _wait(lambda: run.watcher.viewers == 0)
     here = run.iteration
     _wait(lambda: run.iteration > here + 5)
     assert not run.stopped
@@ -180,7 +180,50 @@ def _wait(condition: Callable[[], Any]) -> None:
         time.sleep(0.05)
 
 
-VIEWS = {"desktop": (1280, False), "phone": (390, False), "narrow": (320, True), "dark": (1280, True)}
+def test_a_lost_connection_is_told_and_comes_back(
+    browser: chromium.Browser, started: tuple[Run, str]
+) -> None:
+    """As where a machine slept: the old connection is silent for ever."""
+    run, address = started
+    browser.visit(address, width=1280)
+    browser.wait_for(SHOWN)
+    browser.evaluate("source.dispatchEvent(new Event('error'))")
+    browser.wait_for(f"{STATE} === 'Painting'")
+    browser.evaluate("source.close(); heard = 0; window.old = source")
+    browser.wait_for("source !== window.old && run.points.length > 0")
+    here = run.iteration
+    browser.wait_for(f"run.points[run.points.length - 1][0] > {here}")
+    assert browser.evaluate("run.points[0][0]") == 1
+    assert browser.evaluate("document.getElementById('stop').disabled") is False
+
+
+def test_a_frame_takes_the_place_of_the_one_before_when_it_is_there(browser: chromium.Browser) -> None:
+    watcher = Watcher()
+    with Server(page.routes(watcher)) as server:
+        for number, level in ((1, 40), (2, 200)):
+            picture = np.full((20, 30, 3), level, np.uint8)
+            watcher.begin(f"frame {number}", partial(np.copy, picture // 2), follows=number > 1)
+            if number == 1:
+                browser.visit(server.address, width=800)
+            browser.wait_for(f"document.getElementById('title').textContent === 'frame {number}'")
+            if number > 1:
+                assert browser.evaluate(SHOWN)
+                assert browser.evaluate(LEVEL % "after") == pytest.approx(40, abs=2)
+            watcher.update(1, 10, {"total": 1.0}, partial(np.copy, picture))
+            browser.wait_for(f"Math.abs({LEVEL % 'after'} - {level}) < 3")
+            browser.wait_for(f"Math.abs({LEVEL % 'before'} - {level // 2}) < 3")
+        assert browser.evaluate("run.points.length") == 1
+        watcher.end("done", "")
+        watcher.close()
+
+
+VIEWS = {
+    "desktop": (1280, False),
+    "phone": (390, False),
+    "small": (360, True),
+    "narrow": (320, True),
+    "dark": (1280, True),
+}
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from legacy_style.errors import OptionError
+from legacy_style.programs.progress import WorkDone
 from legacy_style.watch import watcher as module
 from legacy_style.watch.watcher import Watcher, encode
 
@@ -124,6 +126,59 @@ def test_time_left_is_that_of_the_pace(watcher: Watcher, monkeypatch: pytest.Mon
     assert (event["pace"], event["left"]) == (2.0, 36.0)
     watcher.update(14, math.inf, LOSSES, never)
     assert next(watcher.events())["left"] is None
+
+
+def test_time_left_is_that_of_all_pictures_and_stages(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    for picture in (1, 2):
+        watcher.begin(f"picture {picture}", follows=picture > 1)
+        for iteration in (1, 2, 3, 4):
+            now += 1 if iteration < 3 else 4
+            done = 10 * (picture - 1) + (iteration if iteration < 3 else 2 + 4 * (iteration - 2))
+            watcher.update(iteration, 4, LOSSES, never, work=WorkDone((picture, iteration // 3), done, 30))
+        watcher.end("done", "")
+    event = next(watcher.events())
+    assert (event["share"], event["left"]) == (pytest.approx(2 / 3), pytest.approx(10))
+    watcher.begin("another one")
+    assert next(watcher.events())["left"] is None
+
+
+def test_what_was_asked_of_a_frame_is_asked_of_the_next_one(watcher: Watcher) -> None:
+    watcher.update(1, 20, LOSSES, never)
+    watcher.ask("save")
+    watcher.ask("stop")
+    watcher.saved("frame_1.png")
+    watcher.begin("the next frame", follows=True)
+    event = next(watcher.events())
+    assert (event["stopping"], event["saved"], event["follows"]) == (True, ["frame_1.png"], True)
+    assert watcher.update(1, 20, LOSSES, never, lambda: "frame_2_1.png")
+    assert next(watcher.events())["saved"] == ["frame_1.png", "frame_2_1.png"]
+    watcher.end("stopped", "")
+    watcher.begin("the next picture of a batch", follows=True)
+    event = next(watcher.events())
+    assert (event["stopping"], event["saved"]) == (False, [])
+
+
+def test_what_cannot_be_saved_does_not_end_the_run(watcher: Watcher) -> None:
+    def keep() -> str:
+        raise OptionError("out.png: the disk is full")
+
+    watcher.update(1, 20, LOSSES, never)
+    watcher.ask("save")
+    assert not watcher.update(2, 20, LOSSES, never, keep)
+    event = next(watcher.events())
+    assert (event["remark"], event["state"], event["saved"]) == ("out.png: the disk is full", "running", [])
+
+
+def test_a_run_without_an_end_is_told_too(watcher: Watcher) -> None:
+    for iterations in (math.inf, math.nan):
+        watcher.update(1, iterations, LOSSES, never)
+        event = next(watcher.events())
+        assert (event["share"], event["left"], event["iterations"]) == (0, None, None)
+        json.dumps(event, allow_nan=False)
 
 
 def test_buttons_ask_a_running_run_alone(watcher: Watcher) -> None:

@@ -14,6 +14,7 @@ Examples:
   legacy-style benchmark start
   legacy-style benchmark tiles --size 4096
   legacy-style benchmark forward --size 512
+  legacy-style benchmark watch
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import torch
 from torch import Tensor
 
 from legacy_style.cli import process
-from legacy_style.cli.tools import scaling
+from legacy_style.cli.tools import scaling, watch_speed
 from legacy_style.engine import machine
 from legacy_style.engine import memory as planning
 from legacy_style.engine.objective import Objective
@@ -317,3 +318,4 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
 
 
 main.add_command(scaling.main)
+main.add_command(watch_speed.main)

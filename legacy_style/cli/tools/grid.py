@@ -46,7 +46,7 @@ def paint(axes: Sequence[str], words: Sequence[str], folder: str) -> tuple[list[
 
     try:
         easel = Easel(process.Interrupts(), live, once(notice), None)
-        outcomes = batch.run(jobs, folder, easel.paint, log)
+        outcomes = batch.run(jobs, folder, easel.paint_one_of, log)
     finally:
         live.clear()
     made = [Path(each.path) for each in outcomes if each.state != "failed"]

@@ -19,9 +19,10 @@ from legacy_style.programs.artistic_video.masks import Weights
 from legacy_style.programs.artistic_video.painter import Array, FrameEvaluation, Log, caffe_units, picture
 from legacy_style.programs.artistic_video.settings import MultiPass
 from legacy_style.programs.artistic_video.single import (
-    FrameProgress,
     OnProgress,
     detect,
+    frame_progress,
+    frames_are,
     noise,
     open_painter,
     read_flow,
@@ -29,6 +30,7 @@ from legacy_style.programs.artistic_video.single import (
     warn_of_criterion,
 )
 from legacy_style.programs.artistic_video.warp import warp
+from legacy_style.programs.progress import WorkDone
 from legacy_style.torch7 import image as torch_image
 from legacy_style.torch7.random import Generator
 
@@ -43,10 +45,10 @@ class Neighbour:
 
 def run(
     settings: MultiPass, *, log: Log, notice: Log, on_saved: Log, on_progress: OnProgress | None = None
-) -> None:
+) -> str:
     """Run artistic_video_multiPass.lua; see `single.run`."""
     with torch.no_grad():
-        Passes(settings, log, notice, on_saved, on_progress).run()
+        return Passes(settings, log, notice, on_saved, on_progress).run()
 
 
 class Passes:
@@ -60,8 +62,9 @@ class Passes:
         self.generator = Generator(self.common.seed)
         self.count = self.common.num_images or 0
         self.noise: Tensor | None = None
+        self.stopped = False
 
-    def run(self) -> None:
+    def run(self) -> str:
         settings, common = self.settings, self.common
         if settings.init == "image":
             self.notice(
@@ -69,10 +72,15 @@ class Passes:
             )
         self.painter = open_painter(common, self.log, self.notice, frames=self.detect)
         frames = range(common.start, common.start + self.count)
+        last = ""
         for number in range(settings.continue_with_pass, settings.passes + 1):
             for frame in frames if number % 2 else reversed(frames):
                 self.paint(frame, number)
-                self.on_saved(common.output.name(frame, number))
+                last = common.output.name(frame, number)
+                self.on_saved(last)
+                if self.stopped:
+                    return frames_are(last, f"-continue_with_pass {number}, which makes this pass anew,")
+        return frames_are(last, "")
 
     def detect(self) -> None:
         if not self.count:
@@ -101,11 +109,23 @@ class Passes:
             torch_image.save(common.output.initial(frame, number), picture(start))
         self.painter.set_content(content)
 
-        def on_evaluation(losses: FrameEvaluation, image: Tensor) -> None:
+        def on_evaluation(losses: FrameEvaluation, image: Tensor) -> bool:
             if self.on_progress is not None:
-                done = (number - 1) * self.count + (frame - common.start if forwards else last - frame) + 1
-                total = settings.passes * self.count
-                self.on_progress(FrameProgress(done, total, losses.iteration, settings.iterations, losses))
+                earlier = (number - 1) * self.count + (frame - common.start if forwards else last - frame)
+                total, each = settings.passes * self.count, settings.iterations
+                progress = frame_progress(
+                    losses,
+                    image,
+                    each,
+                    WorkDone((earlier,), earlier * each + losses.iteration, total * each),
+                    earlier + 1,
+                    total,
+                    f"Frame {frame} in pass {number} of {settings.passes}",
+                    content,
+                    common.output.name(frame, number, losses.iteration),
+                )
+                self.stopped = bool(self.on_progress(progress))
+            return self.stopped
 
         image = self.painter.optimise(start, temporal, settings.iterations, common.descent, on_evaluation)
         torch_image.save(common.output.name(frame, number), picture(image))

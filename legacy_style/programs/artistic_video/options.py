@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from legacy_style.programs import common_options
 from legacy_style.torch7 import cmdline
 from legacy_style.torch7.cmdline import Option, Value
 
@@ -126,8 +127,10 @@ ORIGINAL: dict[str, tuple[Option, ...]] = {
 }
 
 EXTENSIONS = (
-    Option("--version", False, "Print the version, then exit"),
-    Option("--no-progress", False, "No live line on stderr, even if it is a terminal"),
+    common_options.VERSION,
+    common_options.NO_PROGRESS,
+    common_options.WATCH,
+    common_options.PLOT,
     Option("--exif-rotate", False, "Turn frames and styles upright, as their EXIF orientation says"),
 )
 

@@ -7,6 +7,7 @@ the end; L-BFGS has its tolerances at their defaults, and may stop by the relati
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style.engine import loadcaffe, network
+from legacy_style.engine.optimise import Stopped
 from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.formats import model_files
@@ -46,9 +48,17 @@ class FrameEvaluation:
     def total(self) -> float:
         return sum(self.content) + sum(self.temporal) + sum(self.style)
 
+    def by_kind(self) -> dict[str, float]:
+        """The sums, the total first."""
+        kinds = {"content": self.content, "temporal": self.temporal, "style": self.style}
+        return {"total": self.total, **{kind: sum(values) for kind, values in kinds.items()}}
 
-OnEvaluation = Callable[[FrameEvaluation, Tensor], None]
-"""Called in each evaluation, before the update that follows it, with the image (1, 3, H, W) in Caffe units."""
+
+OnEvaluation = Callable[[FrameEvaluation, Tensor], object]
+"""Called in each evaluation, before the update that follows it, with the image (1, 3, H, W) in Caffe units.
+
+Where it returns something true, that image is the result.
+"""
 
 
 class FramePainter:
@@ -154,11 +164,20 @@ class FramePainter:
                     " -learning_rate that is far too large, or, with L-BFGS, a step that went astray: try smaller"
                     " weights, -optimizer adam, or another -seed"
                 )
-            if on_evaluation is not None:
-                on_evaluation(last, image)
+            if on_evaluation is not None and on_evaluation(last, image):
+                raise Stopped
             return last.total, grad.view(-1)
 
         began = time.monotonic()
+        with contextlib.suppress(Stopped):
+            self._descend(feval, x, iterations, descent)
+        self._log(f"Running time: {time.monotonic() - began:.0f}s\t")
+        if last is None:  # no evaluation: the original had run the network once before
+            last, _ = self.evaluate(x, temporal, 0)
+        self._print(last, iterations)
+        return x
+
+    def _descend(self, feval: optim.Feval, x: Tensor, iterations: float, descent: DescentSettings) -> None:
         if descent.optimizer == "lbfgs":
             self._log("Running optimization with L-BFGS\t")
             optim.lbfgs(
@@ -169,16 +188,11 @@ class FramePainter:
                 tol_relative_interval=descent.tol_relative_interval,
                 log=self._log,
             )
-        else:
-            self._log("Running optimization with ADAM\t")
-            state = optim.AdamState()
-            while state.t + 1 <= iterations:
-                optim.adam(feval, x, state, learning_rate=descent.learning_rate)
-        self._log(f"Running time: {time.monotonic() - began:.0f}s\t")
-        if last is None:  # no evaluation: the original had run the network once before
-            last, _ = self.evaluate(x, temporal, 0)
-        self._print(last, iterations)
-        return x
+            return
+        self._log("Running optimization with ADAM\t")
+        state = optim.AdamState()
+        while state.t + 1 <= iterations:
+            optim.adam(feval, x, state, learning_rate=descent.learning_rate)
 
     def _print(self, losses: FrameEvaluation, iterations: float) -> None:
         self._log(f"Iteration {losses.iteration} / {cmdline.integer(iterations)}\t")

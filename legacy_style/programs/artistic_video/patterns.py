@@ -52,15 +52,15 @@ def between(pattern: str, source: int, current: int, option: str) -> str:
     return re.sub(r"\[(.*?)\]", lambda match: number(match[1], current, option), named, flags=re.DOTALL)
 
 
-def output(folder: str, image: str, formatted: str, suffix: int | None = None) -> str:
-    """FOLDER + BASE-NUMBER.EXT, or BASE-NUMBER_SUFFIX.EXT where there is an iteration or a pass.
+def output(folder: str, image: str, formatted: str, *suffixes: int) -> str:
+    """FOLDER + BASE-NUMBER.EXT, or BASE-NUMBER_SUFFIX.EXT where there is an iteration or a pass, or both.
 
     `image` is -output_image, whose directory is dropped; `formatted` the number by -number_format.
     """
     base = image.rpartition("/")[2]
     extension = image.rpartition(".")[2] if "." in image else "nil"
     stem = base.removesuffix(f".{extension}") if extension else base
-    tail = "" if suffix is None else f"_{suffix}"
+    tail = "".join(f"_{suffix}" for suffix in suffixes)
     return f"{folder}{stem}-{formatted}{tail}.{extension}"
 
 

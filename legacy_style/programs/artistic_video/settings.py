@@ -66,8 +66,8 @@ class OutputSettings:
     number_format: str
     save_init: bool
 
-    def name(self, frame: int, suffix: int | None = None) -> str:
-        return patterns.output(self.folder, self.image, self._number(frame), suffix)
+    def name(self, frame: int, *suffixes: int) -> str:
+        return patterns.output(self.folder, self.image, self._number(frame), *suffixes)
 
     def initial(self, frame: int, suffix: int | None = None) -> str:
         return patterns.initial(self.folder, self._number(frame), suffix)

@@ -31,33 +31,38 @@ from legacy_style.programs.artistic_video.painter import (
 from legacy_style.programs.artistic_video.settings import Common, Single
 from legacy_style.programs.artistic_video.temporal import TemporalLoss
 from legacy_style.programs.artistic_video.warp import warp
+from legacy_style.programs.progress import RunStep, WorkDone
 from legacy_style.torch7 import image as torch_image
 from legacy_style.torch7.random import Generator
 
 
-@dataclass(frozen=True)
-class FrameProgress:
+@dataclass(frozen=True, kw_only=True)
+class FrameProgress(RunStep):
     """One evaluation of one frame (or of one frame in one pass) of `frames`, both counted from 1."""
 
     frame: int
     frames: int
-    iteration: int
-    num_iterations: float
-    losses: FrameEvaluation
 
 
-OnProgress = Callable[[FrameProgress], None]
+OnProgress = Callable[[FrameProgress], object]
+"""Is called after every evaluation; where it returns something true, the frame is saved as it is, and the run ends."""
 
 
 def run(
     settings: Single, *, log: Log, notice: Log, on_saved: Log, on_progress: OnProgress | None = None
-) -> None:
+) -> str:
     """Run artistic_video.lua; `log` takes each line that the original prints, `notice` remarks of ours.
 
-    `on_saved` is told the name of every frame that is finished. Raises the errors of `legacy_style.errors`.
+    `on_saved` is told the name of every frame that is finished. Gives where the frames are, and how to go on where
+    `on_progress` ended the run. Raises the errors of `legacy_style.errors`.
     """
     with torch.no_grad():
-        SinglePass(settings, log, notice, on_saved, on_progress).run()
+        return SinglePass(settings, log, notice, on_saved, on_progress).run()
+
+
+def frames_are(last: str, going_on: str) -> str:
+    """What `run` gives: the name of the frame that was saved last, and the option that goes on from it, or ""."""
+    return f"The last frame is {last}" + (f"; {going_on} goes on from there" if going_on else "")
 
 
 class SinglePass:
@@ -70,19 +75,27 @@ class SinglePass:
         self.log, self.notice, self.on_saved, self.on_progress = log, notice, on_saved, on_progress
         self.generator = Generator(self.common.seed)
         self.first: Tensor | None = None  # what the first frame ended at, which -init first begins from
+        self.stopped = False
 
-    def run(self) -> None:
+    def run(self) -> str:
         settings, common = self.settings, self.common
         self.painter = open_painter(common, self.log, self.notice)
         frames = common.num_images or detect(common, self.log)
         begin, end = common.start + settings.continue_with - 1, common.start + frames
+        last = ""
         for frame in range(begin, end):
             name = common.content(frame)
             if not Path(name).is_file():
                 self.log("No more frames.\t")
-                return
+                break
             self.paint(frame, torch_image.load(name, exif_rotate=common.exif_rotate), frames)
-            self.on_saved(self.output(frame))
+            last = self.output(frame)
+            self.on_saved(last)
+            if self.stopped:
+                return frames_are(
+                    last, f"-continue_with {frame - common.start + 2}" if frame + 1 < end else ""
+                )
+        return frames_are(last, "")
 
     def output(self, frame: int) -> str:
         return self.common.output.name(frame - self.common.start + 1)
@@ -105,12 +118,28 @@ class SinglePass:
             torch_image.save(common.output.initial(number), picture(start))
         iterations = settings.iterations[later]
 
-        def on_evaluation(losses: FrameEvaluation, image: Tensor) -> None:
+        def on_evaluation(losses: FrameEvaluation, image: Tensor) -> bool:
             t, every = losses.iteration, settings.save_iter
             if every > 0 and t % every == 0 and t != iterations:
                 torch_image.save(common.output.name(number, t), picture(image))
             if self.on_progress is not None:
-                self.on_progress(FrameProgress(number, frames, t, iterations, losses))
+                earlier = (
+                    settings.iterations[False] + (number - 2) * settings.iterations[True] if later else 0.0
+                )
+                total = settings.iterations[False] + (frames - 1) * settings.iterations[True]
+                progress = frame_progress(
+                    losses,
+                    image,
+                    iterations,
+                    WorkDone((number,), earlier + t, total),
+                    number,
+                    frames,
+                    f"Frame {number} of {frames}",
+                    content,
+                    common.output.name(number, t),
+                )
+                self.stopped = bool(self.on_progress(progress))
+            return self.stopped
 
         image = self.painter.optimise(start, temporal, iterations, common.descent, on_evaluation)
         torch_image.save(self.output(frame), picture(image))
@@ -163,6 +192,37 @@ class SinglePass:
         raise OptionError(
             f"-init {init}: Invalid initialization method for frame {frame}, which nothing comes before"
         )
+
+
+def frame_progress(
+    losses: FrameEvaluation,
+    image: Tensor,
+    iterations: float,
+    work: WorkDone,
+    frame: int,
+    frames: int,
+    title: str,
+    content: Array,
+    unfinished: str,
+) -> FrameProgress:
+    """What is told of an evaluation; `content`: the frame that is painted; `unfinished`: what it is kept as."""
+
+    def keep() -> str:
+        torch_image.save(unfinished, picture(image))
+        return unfinished
+
+    return FrameProgress(
+        iteration=losses.iteration,
+        iterations=iterations,
+        losses=losses.by_kind(),
+        work=work,
+        picture=lambda: torch_image.to_bytes(picture(image)),
+        keep=keep,
+        title=title,
+        before=lambda: torch_image.to_bytes(content),
+        frame=frame,
+        frames=frames,
+    )
 
 
 def predecessors(settings: Single, frame: int) -> list[int]:

@@ -166,13 +166,18 @@ def save(path: str, image: Array) -> None:
     image_format = check_can_save(path)
     encoded = io.BytesIO()
     try:
-        picture = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
+        picture = Image.fromarray(to_bytes(image))
         picture.save(encoded, image_format, quality=_JPEG_QUALITY)
         write_whole(Path(path).resolve(), encoded.getvalue())
     except OSError as error:
         raise OptionError(f"{path}: could not be written: {reason(error)}") from error
     except ValueError as error:  # a format that cannot hold this image
         raise OptionError(f"{path}: could not be written: {error}") from error
+
+
+def to_bytes(image: Array) -> NDArray[np.uint8]:
+    """(H, W, 3), cut off to 0..255 and truncated, never rounded."""
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def preserve_colors(content: Array, styled: Array) -> Array:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from legacy_style.errors import OptionError
+from legacy_style.programs import common_options
 from legacy_style.torch7 import cmdline, image, image_files
 from legacy_style.torch7.cmdline import Option, Value
 
@@ -30,8 +31,8 @@ ORIGINAL = (
 )
 
 EXTENSIONS = (
-    Option("--version", False, "Print the version, then exit"),
-    Option("--print-options", False, "Print the options as one JSON object, then exit; nothing is opened"),
+    common_options.VERSION,
+    common_options.PRINT_OPTIONS,
     Option("--list-layers", False, "Print the layers of the model, then exit"),
     Option("--max-pixels", float(image_files.DEFAULT_MAX_PIXELS), "Refuse input images with more pixels"),
     Option("--exif-rotate", False, "Turn photographs upright, as their EXIF orientation says"),

@@ -8,6 +8,7 @@ variation and deep dream have a gradient and no loss.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -15,16 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from legacy_style.engine import machine
+from legacy_style.engine.optimise import Stopped
 from legacy_style.errors import FormatError, LegacyStyleError, OptionError
 from legacy_style.programs import devices, examples
 from legacy_style.programs.fast_neural_style import loading, printout
 from legacy_style.programs.fast_neural_style.layers import TotalVariation
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
-from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
+from legacy_style.programs.fast_neural_style.losses import LossesOfBatch, PerceptualCriterion
 from legacy_style.programs.fast_neural_style.slow_options import ORIGINAL, SlowSettings
+from legacy_style.programs.progress import OnStep, RunStep, WorkDone
 from legacy_style.torch7 import descent, image
 from legacy_style.torch7.optim import Feval, lbfgs
 from legacy_style.torch7.random import Generator
@@ -32,11 +36,11 @@ from legacy_style.torch7.random import Generator
 Log = Callable[[str], None]
 
 
-def run(settings: SlowSettings, *, log: Log, notice: Log, check: Callable[[], None]) -> Tensor:
-    """Make an image as the options say and return it, (1, 3, H, W), preprocessed.
+def run(settings: SlowSettings, *, log: Log, notice: Log, on_step: OnStep) -> str:
+    """Make an image as the options say; returns the name of the file that was saved last, "" if none was.
 
-    `log` takes the lines that the original prints, `notice` ours; `check` is called at each evaluation and may raise
-    an error to end the run. Raises LegacyStyleError.
+    `log` takes the lines that the original prints, `notice` ours; `on_step` is called at each evaluation. Where it
+    returns something true, the image is saved as it is, and the run ends. Raises LegacyStyleError.
     """
     _check_outputs(settings)
     defaults = {option.key: str(option.default) for option in ORIGINAL}
@@ -55,7 +59,7 @@ def run(settings: SlowSettings, *, log: Log, notice: Log, check: Callable[[], No
         raise FormatError(str(error)) from error
     log(printout.describe(modules))
     with machine.float32(autotune=True):  # as utils.lua, setup_gpu
-        return _make(settings, modules, device, log, notice, check)
+        return _make(settings, modules, device, log, notice, on_step)
 
 
 def _make(
@@ -64,8 +68,8 @@ def _make(
     device: torch.device,
     log: Log,
     notice: Log,
-    check: Callable[[], None],
-) -> Tensor:
+    on_step: OnStep,
+) -> str:
     content, style = (
         _load(path, size, settings, notice).to(device, memory_format=torch.channels_last)
         for path, size in (
@@ -84,32 +88,56 @@ def _make(
     criterion.set_style_target(style)
     criterion.set_content_target(content)
     x = torch.from_numpy(Generator(settings.seed).randn(*content.shape)).float().to(device)
-    _optimise(settings, _objective(settings, criterion, x, log, check), x, log)
-    return x
+    objective = SlowObjective(settings, criterion, x, log, on_step)
+    with contextlib.suppress(Stopped):
+        _optimise(settings, objective, x, log)
+    return objective.saved
 
 
-def _objective(
-    settings: SlowSettings, criterion: PerceptualCriterion, x: Tensor, log: Log, check: Callable[[], None]
-) -> Feval:
+class SlowObjective:
     """The loss and its gradient at x, with what is printed and saved at each of its calls."""
-    total_variation = TotalVariation(settings.tv_strength)
-    calls = 0
 
-    def feval(vector: Tensor) -> tuple[float, Tensor]:
-        nonlocal calls
-        check()
-        calls += 1
-        pixels = vector.view(x.shape).detach().requires_grad_()
-        losses = criterion.evaluate(total_variation(pixels))
+    def __init__(
+        self, settings: SlowSettings, criterion: PerceptualCriterion, x: Tensor, log: Log, on_step: OnStep
+    ) -> None:
+        self.settings, self.criterion, self.shape = settings, criterion, x.shape
+        self.log, self.on_step = log, on_step
+        self.total_variation = TotalVariation(settings.tv_strength)
+        self.calls = 0
+        self.saved = ""
+
+    def __call__(self, vector: Tensor) -> tuple[float, Tensor]:
+        settings = self.settings
+        self.calls += 1
+        pixels = vector.view(self.shape).detach().requires_grad_()
+        losses = self.criterion.evaluate(self.total_variation(pixels))
         losses.backward()
-        if settings.print_every > 0 and math.fmod(calls, settings.print_every) == 0:
-            log(f"Iteration {calls}, loss = {losses.total:f}\t")
-        if settings.save_every > 0 and math.fmod(calls, settings.save_every) == 0:
-            save(settings, calls, vector.view(x.shape))
+        if settings.print_every > 0 and math.fmod(self.calls, settings.print_every) == 0:
+            self.log(f"Iteration {self.calls}, loss = {losses.total:f}\t")
+        if settings.save_every > 0 and math.fmod(self.calls, settings.save_every) == 0:
+            self.save(pixels)
+        if self.on_step(self.step(losses, pixels)):
+            self.save(pixels)
+            raise Stopped
         assert pixels.grad is not None
         return losses.total, pixels.grad.reshape(-1)
 
-    return feval
+    def save(self, x: Tensor) -> str:
+        """Write the image of this evaluation, and return its name."""
+        self.saved = name_at(self.settings.output_image, self.calls)
+        image.save(self.saved, picture(self.settings, x))
+        return self.saved
+
+    def step(self, losses: LossesOfBatch, x: Tensor) -> RunStep:
+        kinds = {"content": losses.content, "style": losses.style}
+        return RunStep(
+            iteration=self.calls,
+            iterations=self.settings.num_iterations,
+            losses={"total": losses.total, **{kind: sum(each.values()) for kind, each in kinds.items()}},
+            work=WorkDone((), self.calls, self.settings.num_iterations),
+            picture=lambda: image.to_bytes(picture(self.settings, x)),
+            keep=lambda: self.save(x),
+        )
 
 
 def _optimise(settings: SlowSettings, feval: Feval, x: Tensor, log: Log) -> None:
@@ -134,10 +162,9 @@ def name_at(output_image: str, call: int) -> str:
     return str(Path(folder) / f"{stem}_{call}.{extension}")
 
 
-def save(settings: SlowSettings, call: int, x: Tensor) -> None:
-    """Write the image of an evaluation."""
-    array = x[0].detach().cpu().double().numpy()
-    image.save(name_at(settings.output_image, call), settings.preprocessing.deprocess(array))
+def picture(settings: SlowSettings, x: Tensor) -> NDArray[np.floating]:
+    """An image as the network takes it, (1, 3, H, W), as RGB (3, H, W) in [0,1]."""
+    return settings.preprocessing.deprocess(x[0].detach().cpu().double().numpy())
 
 
 def _check_outputs(settings: SlowSettings) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from legacy_style.errors import OptionError
+from legacy_style.programs import common_options
 from legacy_style.programs.fast_neural_style import preprocess
 from legacy_style.programs.fast_neural_style.train_options import (
     parse_layers,
@@ -49,8 +50,10 @@ ORIGINAL = (
 )
 
 EXTENSIONS = (
-    Option("--version", False, "Print the version, then exit"),
-    Option("--print-options", False, "Print the options as one JSON object, then exit; nothing is opened"),
+    common_options.VERSION,
+    common_options.PRINT_OPTIONS,
+    common_options.WATCH,
+    common_options.PLOT,
     Option("--seed", -1.0, "Seed of the start image; -1: another one each time"),
     Option("--exif-rotate", False, "Turn photographs upright, as their EXIF orientation says"),
 )
@@ -83,6 +86,8 @@ class SlowSettings:
     device: int | None
     seed: int | None
     exif_rotate: bool
+    watch: int | None
+    plot: str
 
 
 def parse(words: Sequence[str]) -> tuple[dict[str, Value], str] | None:
@@ -120,4 +125,6 @@ def settings(options: Mapping[str, Value]) -> SlowSettings:
         device=cmdline.whole("-gpu", number["gpu"], 0) if number["gpu"] >= 0 else None,
         seed=cmdline.whole("--seed", number["seed"], 0) if number["seed"] != -1 else None,
         exif_rotate=options["exif_rotate"] is True,
+        watch=common_options.port(options["watch"]),
+        plot=text["plot"],
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from legacy_style.engine import machine
 from legacy_style.errors import OptionError
@@ -31,7 +32,8 @@ from legacy_style.programs.fast_neural_style.data import Batches, open_batches
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
 from legacy_style.programs.fast_neural_style.train_options import ORIGINAL, TrainingSettings
-from legacy_style.programs.fast_neural_style.trainer import Trainer
+from legacy_style.programs.fast_neural_style.trainer import History, Trainer
+from legacy_style.programs.progress import Pixels, RunStep, WorkDone
 from legacy_style.torch7 import image
 from legacy_style.torch7.random import Generator
 
@@ -41,22 +43,33 @@ PICTURE_SIZE = 512
 """The longer side of the picture beside a checkpoint."""
 
 
-@dataclass(frozen=True)
-class TrainingProgress:
-    """One iteration that is done; `images`: how many it trained on."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingProgress(RunStep):
+    """One iteration that is done; `images`: how many it trained on; `history`: all losses so far.
 
-    iteration: int
-    num_iterations: float
-    loss: float
+    Its picture is what the network makes of a photograph, and what is kept is a checkpoint.
+    """
+
     images: int
+    history: History
+
+
+OnProgress = Callable[[TrainingProgress], object]
+"""Is called after every iteration; where it returns something true, a checkpoint is written, and training ends."""
 
 
 def train(
-    settings: TrainingSettings, *, log: Log, notice: Log, on_progress: Callable[[TrainingProgress], None]
+    settings: TrainingSettings,
+    *,
+    log: Log,
+    notice: Log,
+    on_progress: OnProgress,
+    on_saved: Log = lambda name: None,
 ) -> torch.nn.Sequential:
     """Train a network as the options say, and return it.
 
-    `log` takes the lines that the original prints, `notice` ours. Raises LegacyStyleError.
+    `log` takes the lines that the original prints, `notice` ours, `on_saved` the name of each checkpoint. Raises
+    LegacyStyleError.
     """
     _check_files(settings, notice)
     device = devices.choose_one(settings.device, notice)
@@ -79,8 +92,11 @@ def train(
         if state is not None:
             training_state.restore(settings.resume, state, trainer)
             notice(f"going on from iteration {trainer.iteration} ({settings.resume})")
+        sample = Sample(settings, batches)
+        if settings.picture or settings.watch is not None:
+            sample.load()
         try:
-            _run(trainer, batches, log, on_progress)
+            _run(trainer, batches, sample, log, on_progress, on_saved)
         except KeyboardInterrupt:
             notice(_what_is_kept(settings))
             raise
@@ -88,28 +104,45 @@ def train(
 
 
 def _run(
-    trainer: Trainer, batches: Batches, log: Log, on_progress: Callable[[TrainingProgress], None]
+    trainer: Trainer,
+    batches: Batches,
+    sample: Sample,
+    log: Log,
+    on_progress: OnProgress,
+    on_saved: Log,
 ) -> None:
     settings = trainer.settings
+
+    def keep() -> str:
+        name = _keep(trainer, sample)
+        on_saved(name)
+        return name
+
     before = None  # what a step that is interrupted goes back to
     try:
         while trainer.iteration < settings.num_iterations:
             x, y = batches.train(trainer.iteration)
             before = training_state.collect(trainer) if settings.state else None
+            rate = trainer.learning_rate
             loss = trainer.step(x, y)
-            before = None
             t = trainer.iteration
+            # At once, since every state that is kept from here on is to have it.
+            if settings.lr_decay_every > 0 and math.fmod(t, settings.lr_decay_every) == 0:
+                trainer.decay()
+            before = None
             epoch = t / batches.per_epoch if batches.per_epoch else math.inf
             log(
                 f"Epoch {epoch:f}, Iteration {t} / {settings.num_iterations:.0f}, loss = {loss:f}\t"
-                f"{trainer.learning_rate:.14g}\t"
+                f"{rate:.14g}\t"
             )
-            on_progress(TrainingProgress(t, settings.num_iterations, loss, len(x)))
-            # Before the checkpoint, whose state is to have it.
-            if settings.lr_decay_every > 0 and math.fmod(t, settings.lr_decay_every) == 0:
-                trainer.decay()
+            stop = on_progress(_progress(trainer, sample, loss, len(x), keep))
             if settings.checkpoint_every > 0 and math.fmod(t, settings.checkpoint_every) == 0:
-                _checkpoint(trainer, batches, log)
+                _validate(trainer, batches, log)
+                keep()
+            elif stop:
+                keep()
+            if stop:
+                return
     finally:
         if settings.state:
             training_state.write(settings.state, before or training_state.collect(trainer), trainer.history)
@@ -146,18 +179,45 @@ def _what_is_kept(settings: TrainingSettings) -> str:
     return "only checkpoints are kept of this training; with --state FILE it could go on"
 
 
-def _checkpoint(trainer: Trainer, batches: Batches, log: Log) -> None:
-    settings, history = trainer.settings, trainer.history
+def _progress(
+    trainer: Trainer, sample: Sample, loss: float, images: int, keep: Callable[[], str]
+) -> TrainingProgress:
+    t, most = trainer.iteration, trainer.settings.num_iterations
+    return TrainingProgress(
+        iteration=t,
+        iterations=most,
+        losses={"loss": loss},
+        work=WorkDone((), t, most),
+        picture=lambda: image.to_bytes(sample.painted(trainer)),
+        keep=keep,
+        title=f"Learning {Path(trainer.settings.style_image).name}"
+        if trainer.settings.task == "style"
+        else "Learning",
+        before=sample.before,
+        images=images,
+        history=trainer.history,
+    )
+
+
+def _validate(trainer: Trainer, batches: Batches, log: Log) -> None:
+    """Find the validation loss of now."""
+    history = trainer.history
     log("Running on validation set ... \t")
     loss = trainer.validate(batches)
     log(f"val loss = {loss:f}\t")
     history.val_loss_history.append(loss)
     history.val_loss_history_ts.append(trainer.iteration)
+
+
+def _keep(trainer: Trainer, sample: Sample) -> str:
+    """Write the checkpoint, and what goes with it; returns its name."""
+    settings, history = trainer.settings, trainer.history
     saving.write_checkpoint(settings, trainer.model, history)
     if settings.picture:
-        _paint(trainer)
+        image.save(f"{settings.checkpoint_name}.png", sample.painted(trainer))
     if settings.state:
         training_state.write(settings.state, training_state.collect(trainer), history)
+    return f"{settings.checkpoint_name}.t7"
 
 
 def _model(settings: TrainingSettings, seed: int, log: Log) -> torch.nn.Sequential:
@@ -184,16 +244,29 @@ def _criterion(settings: TrainingSettings, device: torch.device, notice: Log) ->
     return criterion
 
 
-@torch.no_grad()
-def _paint(trainer: Trainer) -> None:
-    """Paint the photograph of --picture as NAME.png."""
-    settings = trainer.settings
-    photograph = image.load_scaled(
-        settings.picture, PICTURE_SIZE, enlarge=False, exif_rotate=settings.exif_rotate
-    )
-    x = torch.from_numpy(settings.preprocessing.preprocess(photograph).astype(np.float32))[None]
-    trainer.model.eval()
-    y = trainer.model(x.to(trainer.device, memory_format=torch.channels_last))
-    image.save(
-        f"{settings.checkpoint_name}.png", settings.preprocessing.deprocess(y[0].float().cpu().numpy())
-    )
+class Sample:
+    """The photograph that shows what a network has learnt: that of --picture, or the first of the validation set."""
+
+    def __init__(self, settings: TrainingSettings, batches: Batches) -> None:
+        self.settings, self.batches, self.preprocessing = settings, batches, settings.preprocessing
+        self.x = torch.empty(0)  # (1, 3, H, W), as the network takes it
+
+    def load(self) -> None:
+        settings = self.settings
+        if not settings.picture:
+            self.x = self.batches.validation(0)[0][:1]
+            return
+        photograph = image.load_scaled(
+            settings.picture, PICTURE_SIZE, enlarge=False, exif_rotate=settings.exif_rotate
+        )
+        self.x = torch.from_numpy(self.preprocessing.preprocess(photograph).astype(np.float32))[None]
+
+    def before(self) -> Pixels:
+        return image.to_bytes(self.preprocessing.deprocess(self.x[0].numpy()))
+
+    @torch.no_grad()
+    def painted(self, trainer: Trainer) -> NDArray[np.float32]:
+        """What the network makes of it now, RGB (3, H, W) in [0,1]."""
+        trainer.model.eval()
+        y = trainer.model(self.x.to(trainer.device, memory_format=torch.channels_last))
+        return self.preprocessing.deprocess(y[0].float().cpu().numpy())

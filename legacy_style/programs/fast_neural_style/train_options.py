@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from legacy_style.errors import OptionError, UnsupportedError
+from legacy_style.programs import common_options
 from legacy_style.programs.fast_neural_style import preprocess
 from legacy_style.programs.fast_neural_style.values import Architecture, Crops, Distance, Layers, StyleTarget
 from legacy_style.torch7 import cmdline
@@ -58,9 +59,11 @@ ORIGINAL = (
 )
 
 EXTENSIONS = (
-    Option("--version", False, "Print the version, then exit"),
-    Option("--print-options", False, "Print the options as one JSON object, then exit; nothing is opened"),
-    Option("--no-progress", False, "No live line on stderr, even if it is a terminal"),
+    common_options.VERSION,
+    common_options.PRINT_OPTIONS,
+    common_options.NO_PROGRESS,
+    common_options.WATCH,
+    common_options.PLOT,
     Option("--image-dir", "", "Folder of photographs to train on, instead of -h5_file"),
     Option("--crop", 256.0, "Side of the squares that are cut out of them"),
     Option("--scales", "1,2.5", "Least and greatest shorter side of a photograph, in crops, before cutting"),
@@ -82,9 +85,12 @@ MAY_CHANGE = frozenset(
         "resume",
         "picture",
         "gpu",
+        "no_progress",
+        "watch",
+        "plot",
     )
 )
-"""Options that may be another's when a training is resumed: they change what is written and when."""
+"""Options that may be another's when a training is resumed: they change what is written or shown, and when."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,8 @@ class TrainingSettings:
     state: str
     resume: str
     precision: str
+    watch: int | None
+    plot: str
 
 
 def parse(words: Sequence[str]) -> tuple[dict[str, Value], str] | None:
@@ -202,6 +210,8 @@ def settings(options: Mapping[str, Value]) -> TrainingSettings:
         state=text["state"],
         resume=text["resume"],
         precision=text["precision"],
+        watch=common_options.port(options["watch"]),
+        plot=text["plot"],
     )
 
 

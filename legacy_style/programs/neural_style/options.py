@@ -14,6 +14,7 @@ from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from legacy_style.errors import OptionError
+from legacy_style.programs import common_options
 from legacy_style.torch7 import cmdline
 from legacy_style.torch7.cmdline import Option, Value
 
@@ -109,18 +110,13 @@ ORIGINAL = tuple(
 )
 
 EXTENSIONS = (
-    Option("--version", False, "Print the version, then exit"),
-    Option("--print-options", False, "Print the options as one JSON object, then exit; nothing is opened"),
+    common_options.VERSION,
+    common_options.PRINT_OPTIONS,
     Option("--list-layers", False, "Print the layers of the model, then exit"),
     Option("--print-plan", False, "Print what the run would do and need, then exit"),
-    Option("--no-progress", False, "No live line on stderr, even if it is a terminal"),
-    Option(
-        "--watch",
-        -1.0,
-        "Show the run on a page for a browser on this machine, [at a port]; -1: do not",
-        implied=0.0,
-    ),
-    Option("--plot", "", "Draw the losses into this file, an .svg or a .png"),
+    common_options.NO_PROGRESS,
+    common_options.WATCH,
+    common_options.PLOT,
     Option(
         "--batch", "", "Photographs to paint one after the other: a folder, 'photos/*.jpg', or a CSV file"
     ),
@@ -213,8 +209,7 @@ def parse(words: Sequence[str]) -> CommandLine | None:
         values.pop(_field(key), None)
     progress = not values.pop("no_progress", False)
     texts = {name: str(values.pop(name, "")) for name in ("plot", "batch", "output_dir")}
-    watch = values.pop("watch", None)
-    port = None if watch in (None, -1) else cmdline.whole("--watch", float(watch or 0), 0)
+    port = common_options.port(values.pop("watch", common_options.WATCH.default))
     options = Options(**values, given=frozenset(values))  # type: ignore[arg-type]  # each has its default's type
     return CommandLine(options, action, progress, port, **texts)
 

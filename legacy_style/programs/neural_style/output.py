@@ -17,6 +17,7 @@ from legacy_style.engine.optimise import Losses, Progress
 from legacy_style.engine.processes.group import Ranks
 from legacy_style.programs.neural_style import pixels
 from legacy_style.programs.neural_style.settings import Settings
+from legacy_style.programs.progress import WorkDone
 from legacy_style.torch7 import cmdline
 from legacy_style.torch7 import image as torch_image
 
@@ -41,9 +42,11 @@ class Result:
 class Painting(Progress):
     """An evaluation that is done, with the picture as the program would save it.
 
-    `picture()` is it, as in `Result`; `keep()` writes it under its intermediate name, and gives that.
+    `picture()` is it, as in `Result`; `keep()` writes it under its intermediate name, and gives that. `work`: how far
+    all stages are.
     """
 
+    work: WorkDone
     picture: Callable[[], Array] = field(compare=False, repr=False)
     keep: Callable[[], str] = field(compare=False, repr=False)
 
@@ -95,6 +98,7 @@ class Output:
         return self.on_progress(
             Painting(
                 **known,
+                work=WorkDone((1,), progress.iteration, progress.num_iterations),
                 picture=lambda: self.picture(progress.image()),
                 keep=lambda: self.save_last(progress.iteration, progress.image()),
             )

@@ -62,6 +62,11 @@ def split(options: Options) -> list[Options]:
     return result
 
 
+def work(image_size: float, iterations: float) -> float:
+    """How much a stage is to do, in units that take about as long in any other of the same image: pixels evaluated."""
+    return image_size**2 * iterations
+
+
 def name(output_image: str, number: int) -> str:
     """What the result of a stage before the last is called: out.png -> out_stage1.png."""
     path = PurePosixPath(output_image)

@@ -41,6 +41,7 @@ from legacy_style.programs.neural_style.preparing import (
 )
 from legacy_style.programs.neural_style.settings import Settings, read
 from legacy_style.programs.notices import once
+from legacy_style.programs.progress import WorkDone
 
 __all__ = ["Losses", "Progress", "Result", "stylize"]
 
@@ -86,10 +87,9 @@ def stylize(
         loaded = load(first, log, notice, ranks, kept)
         painted: Painted | None = None
         losses: list[Losses] = []
-        done, total, seconds = 0.0, sum(each.num_iterations for each in staged), 0.0
+        seconds = 0.0
         for number, settings in enumerate(staged, 1):
             if saved and number < min(saved["options"].get("stage", 1), len(staged)):
-                done += settings.num_iterations
                 continue
             if len(staged) > 1:
                 notice(f"Stage {number} of {len(staged)}: {settings.image_size:g} pixels")
@@ -100,7 +100,7 @@ def stylize(
                 saved=saved,
                 log=log,
                 notice=notice,
-                on_progress=on_progress and partial(_in_all, on_progress, done, total, seconds),
+                on_progress=on_progress and partial(_in_all, on_progress, staged, number, seconds),
                 on_saved=on_saved,
                 save=save,
                 ranks=ranks,
@@ -109,7 +109,6 @@ def stylize(
             )
             saved = None
             losses += painted.result.losses
-            done += settings.num_iterations
             seconds += painted.seconds
             if painted.result.stopped:
                 break
@@ -120,14 +119,20 @@ def stylize(
         return result
 
 
-def _in_all(on_progress: OnPainting, done: float, total: float, seconds: float, stage: Painting) -> object:
+def _in_all(
+    on_progress: OnPainting, staged: Sequence[Settings], number: int, seconds: float, painting: Painting
+) -> object:
     """Tell `on_progress` of an evaluation of one stage, counted from the beginning of the first."""
+    works = [stages.work(each.image_size, each.num_iterations) for each in staged]
+    before, own = staged[: number - 1], staged[number - 1]
+    done = sum(works[: number - 1]) + stages.work(own.image_size, painting.iteration)
     return on_progress(
         replace(
-            stage,
-            iteration=stage.iteration + int(done),
-            num_iterations=total,
-            seconds=stage.seconds + seconds,
+            painting,
+            iteration=painting.iteration + int(sum(each.num_iterations for each in before)),
+            num_iterations=sum(each.num_iterations for each in staged),
+            seconds=painting.seconds + seconds,
+            work=WorkDone((number,), done, sum(works)),
         )
     )
 

@@ -27,6 +27,7 @@ from legacy_style.engine.losses import ContentLoss, Loss, StyleLoss
 from legacy_style.engine.memory import Plan
 from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
+from legacy_style.engine.optimise import Stopped
 from legacy_style.engine.session import Session
 from legacy_style.errors import DivergenceError, OptionError
 from legacy_style.programs import devices
@@ -144,11 +145,34 @@ def rectified(layer: str) -> str:
     return layer.replace("conv", "relu")
 
 
-def minimise(objective: Objective, start: Tensor, iterations: int) -> tuple[Tensor, list[float]]:
-    """L-BFGS from `start`, (1, 3, H, W): the best image that was evaluated, and all total losses in order.
+OnEvaluation = Callable[[list[float], Tensor, Tensor], object]
+"""Is told of an evaluation: all total losses so far, the image that was evaluated, and the best one, (1, 3, H, W).
 
-    Unlike neural_style.lua's, it searches along each line, since the losses are not scaled to suit it; a
-    quarter more evaluations than iterations is the most. Raises DivergenceError.
+Where it returns something true, the best one is the result.
+"""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """`image`: the best that was evaluated, (1, 3, H, W); all total losses in order; whether it was stopped."""
+
+    image: Tensor
+    losses: list[float]
+    stopped: bool
+
+
+def most_evaluations(iterations: int) -> int:
+    """So many evaluations an image takes at most: a quarter more than iterations (torch.optim.LBFGS)."""
+    return iterations * 5 // 4
+
+
+def minimise(
+    objective: Objective, start: Tensor, iterations: int, on_evaluation: OnEvaluation | None = None
+) -> Reconstruction:
+    """L-BFGS from `start`, (1, 3, H, W).
+
+    Unlike neural_style.lua's, it searches along each line, since the losses are not scaled to suit it. Raises
+    DivergenceError.
     """
     x = start.to(objective.network.layers[0].device, copy=True)
     best, losses = x, list[float]()
@@ -165,18 +189,24 @@ def minimise(objective: Objective, start: Tensor, iterations: int) -> tuple[Tens
         if not losses or total < min(losses):
             best = x.clone()
         losses.append(total)
+        if on_evaluation is not None and on_evaluation(losses, x, best):
+            raise Stopped
         return total
 
     step: Callable[[Callable[[], float]], object] = torch.optim.LBFGS(
         [x],
         max_iter=iterations,
+        max_eval=most_evaluations(iterations),
         tolerance_grad=0,
         tolerance_change=0,
         history_size=_CORRECTIONS,
         line_search_fn="strong_wolfe",
     ).step
-    step(closure)
-    return best, losses
+    try:
+        step(closure)
+    except Stopped:
+        return Reconstruction(best, losses, True)
+    return Reconstruction(best, losses, False)
 
 
 def load(

@@ -35,6 +35,7 @@ from legacy_style.programs.artistic_video.painter import (
 )
 from legacy_style.programs.artistic_video.settings import DescentSettings, LossSettings, ModelSettings
 from legacy_style.programs.artistic_video.warp import Array, warp
+from legacy_style.programs.progress import WorkDone
 from legacy_style.programs.video import fast, motion, sink, source, steadiness, work
 from legacy_style.programs.video.source import Frame, Picture
 from legacy_style.torch7 import image as torch_image
@@ -80,7 +81,10 @@ class VideoSettings:
 
 @dataclass(frozen=True)
 class VideoProgress:
-    """One evaluation of a frame, or a frame that is done (`loss` None); `frames` None where nobody knows."""
+    """One evaluation of a frame, or a frame that is done (`loss` None); `frames` None where nobody knows.
+
+    `work` counts evaluations; cuts, which begin anew, are not foreseen.
+    """
 
     frame: int
     frames: int | None
@@ -88,6 +92,7 @@ class VideoProgress:
     iterations: int
     loss: float | None
     seconds: float  # a frame, on average
+    work: WorkDone
     picture: Callable[[], Picture] | None = None  # the frame, where it is done
 
 
@@ -219,7 +224,20 @@ class Story:
             done = self.work.done - first
             pace = (time.monotonic() - began) / done if done else float("nan")
             count = PREVIEW if self.settings.preview else self.source.count
-            self.on_progress(VideoProgress(self.frame, count, iteration, iterations, loss, pace, picture))
+            work = self.worked(count, 0 if loss is None else iteration)
+            self.on_progress(
+                VideoProgress(self.frame, count, iteration, iterations, loss, pace, work, picture)
+            )
+
+    def worked(self, count: int | None, iteration: int) -> WorkDone:
+        """How far `count` frames are after so many evaluations of this one, 0 where it is done."""
+        first, later = self.settings.iterations if self.settings.fast is None else (1, 1)
+
+        def of(frames: int) -> int:
+            return first + (frames - 1) * later if frames else 0
+
+        done = of(self.frame - 1) + iteration if iteration else of(self.frame)
+        return WorkDone((self.frame,), done, of(count) if count else math.inf)
 
     def encode(self) -> None:
         """Write the output from the finished frames."""

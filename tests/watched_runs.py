@@ -1,0 +1,69 @@
+"""Runs with --watch in processes of their own, and their pages, for tests without a browser."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def draw(folder: Path) -> None:
+    """Two pictures of waves: photo.png and style.png."""
+    y, x = np.mgrid[0:48, 0:64]
+    for name, phase in (("photo", 3), ("style", 7)):
+        waves = np.stack([np.sin(x / (phase + each)) * np.cos(y / (5 + each)) for each in range(3)], 2)
+        Image.fromarray(np.uint8(127 + 120 * waves)).save(folder / f"{name}.png")
+
+
+def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """A Python with these words, in the folder, on one thread."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(CHECKOUT),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+class Page:
+    """What a browser does, without one."""
+
+    def __init__(self, run: subprocess.Popen[str]) -> None:
+        assert run.stderr is not None
+        line = next(line for line in run.stderr if "watch it at" in line)
+        found = re.search(r"http://(127\.0\.0\.1):(\d+)(/[\w-]+/)$", line.strip())
+        assert found, line
+        self.host, self.port, self.path = found[1], int(found[2]), found[3]
+
+    def ask(self, method: str, name: str) -> bytes:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        connection.request(method, self.path + name)
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status == 200, body
+        return body
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        connection.request("GET", self.path + "events")
+        for line in connection.getresponse():
+            if line.startswith(b"data: "):
+                yield json.loads(line[6:])
