@@ -20,7 +20,7 @@ from video_recordings import SHIPPED
 from watched_runs import Page
 
 from legacy_style.formats import t7
-from legacy_style.programs.fast_neural_style import network
+from legacy_style.programs.fast_neural_style import saving
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def folder(tmp_path: Path) -> Path:
     torch.manual_seed(7)
     convolutions = [torch.nn.Conv2d(inputs, 8, 3, padding=1) for inputs in (3, 8)]
     layers = [each for convolution in convolutions for each in (convolution, torch.nn.ReLU(True))]
-    t7.write(str(tmp_path / "loss.t7"), network.to_t7(torch.nn.Sequential(*layers)))
+    t7.write(str(tmp_path / "loss.t7"), saving.to_t7(torch.nn.Sequential(*layers)))
     return tmp_path
 
 
