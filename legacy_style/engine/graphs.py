@@ -9,6 +9,7 @@ it is done plainly, and that is said once. Source: PyTorch's CUDA graph semantic
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -38,14 +39,25 @@ class CudaRecorder:
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
         with torch.cuda.device(self.device):
             before, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
-            stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             try:
                 # Other threads may use the GPU meanwhile; that of a progress display, for example.
-                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                with torch.cuda.graph(graph, stream=_stream(self.device), capture_error_mode="thread_local"):
                     left = work()
             finally:
                 torch.cuda.set_stream(before)  # torch.cuda.graph does not where recording fails
         return left, graph.replay
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings: for each stream that it has seen, cuBLAS keeps a workspace."""
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream
+
+
+def recorder_for_steps(x: torch.Tensor, processes: int) -> CudaRecorder | None:
+    """The recorder for an optimiser's steps on x, wherever the network is; None where x is not on a GPU as a whole."""
+    return CudaRecorder(x.device) if x.device.type == "cuda" and processes == 1 else None
 
 
 def recorder_for(objective: Objective, x: torch.Tensor) -> CudaRecorder | None:

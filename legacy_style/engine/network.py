@@ -361,10 +361,16 @@ def place(
             f"-multigpu_strategy {','.join(map(str, splits))} splits the network's {len(network.listing)} layers into"
             f" {len(parts)} parts, but {len(devices)} GPUs are given; give {len(devices) - 1} rising layer numbers"
         )
-    for device, part in zip(devices, parts, strict=True):
+    for device, part in zip(map(_numbered, devices), parts, strict=True):
         for module in part:
             if isinstance(module, nn.Layer):
                 network.put(module, device)
     if len(devices) > 1:
         numbers = list(gpus) or [i + 1 for i in range(len(devices))]
         network.chunks = list(zip(numbers, parts, strict=True))
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """`device`, which may be "cuda" alone, as tensors there tell it."""
+    unnumbered = device.type == "cuda" and device.index is None
+    return torch.device("cuda", torch.cuda.current_device()) if unnumbered else device

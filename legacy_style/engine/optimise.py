@@ -229,6 +229,7 @@ class Optimisation:
         self.deferral = Deferral()
         self.exact = objective.network.dtype
         self.recorder = conditions.recorder or graphs.recorder_for(objective, start)
+        self._step_recorder = conditions.recorder or graphs.recorder_for_steps(start, self.ranks.size)
         self._launch: Repeated[tuple[Tensor, Tensor]] | None = None
         self._smaller = smaller
         alone_on_gpu = start.device.type == "cuda" and self.ranks.size == 1
@@ -370,16 +371,17 @@ class Optimisation:
         """Keep image and optimiser in the computer's memory from the first evaluation on, or raise the error."""
         if self._began_to_evaluate or self._is_on_host:
             raise error
-        self.x, self.recorder, self._ahead, self._is_on_host = self.x.cpu(), None, False, True
+        self.x, self._ahead, self._is_on_host = self.x.cpu(), False, True
+        self.recorder = self._step_recorder = None
         self.conditions.notice(ON_HOST)
 
     def _repeat(self, work: Step) -> Step:
-        return Repeated(work, self.recorder, self._note)
+        return Repeated(work, self._step_recorder, self._note)
 
     def _note(self, line: str) -> None:
         """Say once that something cannot be recorded, and record nothing more."""
-        if self.recorder is not None:
-            self.recorder = None
+        if self.recorder is not None or self._step_recorder is not None:
+            self.recorder = self._step_recorder = None
             self.conditions.notice(line)
 
     def save_checkpoint(self) -> None:

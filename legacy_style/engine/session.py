@@ -162,7 +162,8 @@ class Session:
     def run(self, start: Tensor, optimizer: Optimizer, **conditions: Any) -> Finished:
         """An optimisation from `start`, which stays as it is, to the end; `conditions`: the fields of `Conditions`."""
         with torch.no_grad():
-            return self.optimisation(start.clone(), optimizer, Conditions(**conditions)).run()
+            own = start.clone(memory_format=torch.contiguous_format)
+            return self.optimisation(own, optimizer, Conditions(**conditions)).run()
 
     def _current(self, image: Tensor) -> Objective:
         if self._objective is None:

@@ -310,3 +310,22 @@ def broken_at(number, evaluation):
         return (values * float("nan") if run.calls + len(run._launched) == number else values), grad
 
     return broken
+
+
+def test_steps_are_recorded_wherever_the_network_is():
+    on_card = torch.empty(0, device="meta")
+    assert graphs.recorder_for_steps(on_card, 1) is None
+
+    class OnCard:
+        device = torch.device("cuda", 1)
+
+    found = graphs.recorder_for_steps(OnCard(), 1)
+    assert found is not None and found.device == OnCard.device
+    assert graphs.recorder_for_steps(OnCard(), 2) is None
+
+
+def test_a_start_image_may_be_a_view_of_any_kind():
+    made, start = session(), thin.smooth(40, 52, 3)
+    view = start.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    runs = [made.run(each, OPTIMIZERS[0](4)) for each in (start, view)]
+    assert torch.equal(runs[0].image, runs[1].image)

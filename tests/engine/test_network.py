@@ -5,7 +5,7 @@ import pytest
 import torch
 from recordings import SHIPPED
 
-from legacy_style.engine import loadcaffe
+from legacy_style.engine import loadcaffe, network
 from legacy_style.engine.network import place
 from legacy_style.engine.objective import Objective
 from legacy_style.errors import OptionError
@@ -199,3 +199,10 @@ def test_a_strategy_that_does_not_fit_is_refused(count, strategy, message):
     net = build("relu2_1", "relu1_1,relu2_1,relu2_2")
     with pytest.raises(OptionError, match=message):
         place(net, [CPU] * count, strategy)
+
+
+def test_a_gpu_without_a_number_is_the_one_that_is_current(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert network._numbered(torch.device("cuda")) == torch.device("cuda", 1)
+    for device in (torch.device("cuda", 0), torch.device("cpu")):
+        assert network._numbered(device) == device
