@@ -51,6 +51,22 @@ def test_a_command_that_is_none_is_refused_with_the_nearest() -> None:
     assert "try legacy-style --help" in legacy_style("xyz").stderr
 
 
+def test_what_messages_and_documents_name_are_commands() -> None:
+    texts = [*(CHECKOUT / "legacy_style").rglob("*.py"), CHECKOUT / "README.md", *CHECKOUT.glob("docs/*.md")]
+    named: dict[str, set[str]] = {"models": set(), "compare": set(), "benchmark": set()}
+    for path in texts:
+        for group, word in re.findall(
+            r"legacy-style (models|compare|benchmark) ([-\w]+)", path.read_text("utf-8")
+        ):
+            named[group].add(word)
+    for group, words in named.items():
+        listed = re.findall(
+            r"(?m)^  ([\w-]+)  ", legacy_style(group, "--help").stdout.partition("Commands:")[2]
+        )
+        assert len(words) > 1
+        assert words <= {*listed, "--help"}, f"legacy-style {group}: {words - {*listed}}"
+
+
 def test_a_function_that_reads_its_words_itself_can_be_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 

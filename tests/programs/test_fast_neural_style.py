@@ -291,7 +291,7 @@ def test_a_missing_model_prints_the_originals_lines_and_fails(models, capsys):
     assert caught.out.split("\t\n")[0] == "ERROR: Could not load model from nope.t7"
     assert caught.err == (
         "fast_neural_style: nope.t7: No such file or directory; give a .t7 checkpoint of fast-neural-style to -model"
-        " (legacy-style models --list has those that were published)\n"
+        " (legacy-style models list has those that were published)\n"
     )
 
 

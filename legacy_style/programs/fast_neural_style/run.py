@@ -125,7 +125,7 @@ def load(path: str, log: Log) -> TrainedNetwork:
         log("bash models/download_style_transfer_models.sh\t")
         reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise FormatError(
-            f"{reason}; give a .t7 checkpoint of fast-neural-style to -model (legacy-style models --list has those that"
+            f"{reason}; give a .t7 checkpoint of fast-neural-style to -model (legacy-style models list has those that"
             " were published)"
         ) from error
     return network.from_checkpoint(content, path)
