@@ -43,23 +43,12 @@ def main(words: Sequence[str] | None = None, program: str | None = None) -> int:
 
 
 def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) -> int:
-    try:
-        parsed = option_table.parse(words)
-    except cmdline.UsageError as error:
-        lua_program.print_usage_error(
-            NAME, error, words, option_table.ORIGINAL, option_table.EXTENSIONS, option_table.advice
-        )
-        return process.FAILED
-    if parsed is None:
-        sys.stdout.write(help_text(program))
-        return 0
+    parsed = lua_program.read(
+        NAME, option_table, words, program, script=SCRIPT, advice=option_table.advice, help_text=help_text
+    )
+    if isinstance(parsed, int):
+        return parsed
     options, action = parsed
-    if action == "version":
-        lua_program.print_version(NAME, SCRIPT)
-        return 0
-    if action == "print-options":
-        lua_program.print_options(options, option_table.ORIGINAL)
-        return 0
     if action == "list-layers":
         from legacy_style.programs.fast_neural_style import run
 

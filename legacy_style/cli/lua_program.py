@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from legacy_style.cli import hints, process
 from legacy_style.cli.progress import LiveLine
@@ -59,6 +59,50 @@ class Terminal(Generic[Done]):
 
     def on_saved(self, path: str) -> None:
         self.interrupts.saved = path
+
+
+class OptionTable(Protocol):
+    """A program's module of options."""
+
+    @property
+    def ORIGINAL(self) -> Sequence[Option]: ...  # a module's constant
+
+    @property
+    def EXTENSIONS(self) -> Sequence[Option]: ...
+
+    def parse(self, words: Sequence[str]) -> tuple[dict[str, Value], str] | None: ...
+
+
+def read(
+    name: str,
+    table: OptionTable,
+    words: Sequence[str],
+    program: str,
+    *,
+    script: str = "",
+    advice: Callable[[str], str | None] | None = None,
+    help_text: Callable[[str], str] | None = None,
+) -> tuple[dict[str, Value], str] | int:
+    """The options that `words` give, and what is to be done with them; or, where all is said already, the exit status.
+
+    Wrong words, help, `--version` and `--print-options` are answered here; `help_text` in place of the usual one.
+    """
+    try:
+        parsed = table.parse(words)
+    except cmdline.UsageError as error:
+        print_usage_error(name, error, words, table.ORIGINAL, table.EXTENSIONS, advice)
+        return process.FAILED
+    if parsed is None and help_text:
+        sys.stdout.write(help_text(program))
+    elif parsed is None:
+        print_help(program, table.ORIGINAL, table.EXTENSIONS)
+    elif parsed[1] == "version":
+        print_version(name, script)
+    elif parsed[1] == "print-options":
+        print_options(parsed[0], table.ORIGINAL)
+    else:
+        return parsed
+    return 0
 
 
 def print_usage_error(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from legacy_style.cli import lua_program, process
 from legacy_style.cli.watching import shown
-from legacy_style.torch7 import cmdline
 
 NAME = "slow_neural_style"
 
@@ -24,38 +23,27 @@ def main(words: Sequence[str] | None = None, program: str | None = None) -> int:
 def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) -> int:
     from legacy_style.programs.fast_neural_style import slow_options
 
-    try:
-        parsed = slow_options.parse(words)
-    except cmdline.UsageError as error:
-        lua_program.print_usage_error(NAME, error, words, slow_options.ORIGINAL, slow_options.EXTENSIONS)
-        return process.FAILED
-    if parsed is None:
-        lua_program.print_help(program, slow_options.ORIGINAL, slow_options.EXTENSIONS)
-        return 0
-    options, action = parsed
-    if action == "version":
-        lua_program.print_version(NAME)
-    elif action == "print-options":
-        lua_program.print_options(options, slow_options.ORIGINAL)
-    else:
-        settings = slow_options.settings(options)
-        from legacy_style.engine import machine
-        from legacy_style.programs.fast_neural_style import slow
-        from legacy_style.watch.runs import photograph
+    parsed = lua_program.read(NAME, slow_options, words, program)
+    if isinstance(parsed, int):
+        return parsed
+    settings = slow_options.settings(parsed[0])
+    from legacy_style.engine import machine
+    from legacy_style.programs.fast_neural_style import slow
+    from legacy_style.watch.runs import photograph
 
-        machine.keep_freed_memory()
-        notice = partial(process.say, NAME)
-        with shown(settings.watch, settings.plot, interrupts, notice) as show:
-            content, style = (Path(path).name for path in (settings.content_image, settings.style_image))
-            show.begin(
-                f"{content} in the style of {style}",
-                photograph(settings.content_image, exif_rotate=settings.exif_rotate),
-            )
-            saved = slow.run(
-                settings,
-                log=lua_program.print_line,
-                notice=notice,
-                on_step=show.after(lambda step: interrupts.check()),
-            )
-            show.end(f"The picture is {saved}" if saved else "No picture was saved")
+    machine.keep_freed_memory()
+    notice = partial(process.say, NAME)
+    with shown(settings.watch, settings.plot, interrupts, notice) as show:
+        content, style = (Path(path).name for path in (settings.content_image, settings.style_image))
+        show.begin(
+            f"{content} in the style of {style}",
+            photograph(settings.content_image, exif_rotate=settings.exif_rotate),
+        )
+        saved = slow.run(
+            settings,
+            log=lua_program.print_line,
+            notice=notice,
+            on_step=show.after(lambda step: interrupts.check()),
+        )
+        show.end(f"The picture is {saved}" if saved else "No picture was saved")
     return 0

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from legacy_style.cli import lua_program, process
 from legacy_style.cli.progress import LiveLine, duration
 from legacy_style.cli.watching import shown
-from legacy_style.torch7 import cmdline
 
 if TYPE_CHECKING:
     from legacy_style.programs.fast_neural_style.train import TrainingProgress
@@ -37,21 +36,10 @@ def main(words: Sequence[str] | None = None, program: str | None = None) -> int:
 def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) -> int:
     from legacy_style.programs.fast_neural_style import train_options
 
-    try:
-        parsed = train_options.parse(words)
-    except cmdline.UsageError as error:
-        lua_program.print_usage_error(NAME, error, words, train_options.ORIGINAL, train_options.EXTENSIONS)
-        return process.FAILED
-    if parsed is None:
-        lua_program.print_help(program, train_options.ORIGINAL, train_options.EXTENSIONS)
-        return 0
-    options, action = parsed
-    if action == "version":
-        lua_program.print_version(NAME)
-        return 0
-    if action == "print-options":
-        lua_program.print_options(options, train_options.ORIGINAL)
-        return 0
+    parsed = lua_program.read(NAME, train_options, words, program)
+    if isinstance(parsed, int):
+        return parsed
+    options, _ = parsed
     settings = train_options.settings(options)
     from legacy_style.engine import machine
     from legacy_style.programs.fast_neural_style.train import train
