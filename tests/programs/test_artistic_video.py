@@ -1,6 +1,7 @@
 """artistic_video.lua's parts, each held to its recording: flow files, warping, masks, weights, names, options, loss."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from legacy_style.programs.artistic_video import (
     consistency,
     flo,
     masks,
+    multi_pass,
     options,
     painter,
     patterns,
@@ -160,6 +162,18 @@ def test_a_warped_pixel_is_where_the_flow_points_and_the_mean_where_it_leaves():
 def test_a_flow_of_another_size_is_refused():
     with pytest.raises(OptionError, match="the flow is 5x4 pixels, the image 6x4"):
         warp(np.zeros((3, 4, 6)), np.zeros((2, 4, 5), np.float32))
+
+
+@pytest.mark.parametrize("weight", [math.inf, 1e300, 1e308])
+def test_blending_weights_without_end_make_no_lines_of_numpys(weight, tmp_path):
+    torch_image.save(tmp_path / "out.png", np.full((3, 4, 6), 0.5))
+    output = SimpleNamespace(name=lambda frame, number: str(tmp_path / "out.png"))
+    settings = SimpleNamespace(blend=weight, blend_last_pass=weight)
+    passes = SimpleNamespace(settings=settings, common=SimpleNamespace(output=output))
+    weights = np.tile(np.float32([0, 0.5]), (3, 4, 3))
+    neighbour = multi_pass.Neighbour(np.full((3, 4, 6), 0.5), lambda: weights)
+    blended = multi_pass.Passes.blended(passes, 2, 2, neighbour, neighbour)
+    assert blended.shape == (3, 4, 6)
 
 
 @pytest.mark.parametrize("scale", [1e308, math.inf, math.nan, 0.0, -1.0])

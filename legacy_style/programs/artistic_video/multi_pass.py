@@ -176,9 +176,11 @@ class Passes:
         total = torch_image.load(self.common.output.name(frame, number - 1))
         weights = np.ones_like(total)
         forwards = number % 2 == 1
-        for neighbour, is_new in ((before, forwards), (after, not forwards)):
-            if neighbour is not None:
-                own = neighbour.weights() * (settings.blend if is_new else settings.blend_last_pass)
-                total = total + neighbour.image * own
-                weights = weights + own
-        return total / weights
+        # Weights without end make an image of no numbers, and its loss ends the run.
+        with np.errstate(invalid="ignore", over="ignore"):
+            for neighbour, is_new in ((before, forwards), (after, not forwards)):
+                if neighbour is not None:
+                    own = neighbour.weights() * (settings.blend if is_new else settings.blend_last_pass)
+                    total = total + neighbour.image * own
+                    weights = weights + own
+            return total / weights
