@@ -160,7 +160,7 @@ def video(
     finally:
         live.clear()
     cuts = f", cuts before {', '.join(map(str, result.cuts))}" if result.cuts else ""
-    print(f"{output}: {result.frames} frame{'s' * (result.frames > 1)}{cuts}")
+    process.echo(f"{output}: {result.frames} frame{'s' * (result.frames > 1)}{cuts}")
     if measure:
         print(f"mean squared difference to the warped frame before: {result.steadiness:.3g} (colours 0 to 1)")
     return 0
@@ -223,7 +223,7 @@ def flow(
     ):
         print(name, flush=True)
         count += 1
-    print(f"{folder}: {count} file{'s' * (count != 1)}")
+    process.echo(f"{folder}: {count} file{'s' * (count != 1)}")
     return 0
 
 

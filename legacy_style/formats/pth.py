@@ -15,7 +15,7 @@ import pickletools
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,15 +86,16 @@ class _Dict:
         return OrderedDict()
 
 
-# How torch.load, as pickle, calls modules of Python 2.
+# What modules of Python 2 are called now; a torch.load that renames them as pickle does asks for these names.
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
-def _stand_in(name: str) -> type[_StandIn | _Dict]:
-    """A class under a pickle's `name`, "module class"."""
+def _stand_ins(name: str) -> Iterator[type[_StandIn | _Dict]]:
+    """Classes under a pickle's `name`, "module class", old and new."""
     module, _, own = name.partition(" ")
     base = _Dict if name == "collections defaultdict" else _StandIn
-    return type(own, (base,), {"__module__": _RENAMED.get(module, module)})
+    for each in {module, _RENAMED.get(module, module)}:
+        yield type(own, (base,), {"__module__": each})
 
 
 def read(path: str, file: BinaryIO | None = None) -> tuple[dict[str, Tensor], str | None]:
@@ -126,7 +127,7 @@ def _read(path: str, file: BinaryIO) -> tuple[dict[str, Tensor], str | None]:
     try:
         with (
             warnings.catch_warnings(),
-            torch.serialization.safe_globals(list(map(_stand_in, sorted(classes)))),
+            torch.serialization.safe_globals([each for name in sorted(classes) for each in _stand_ins(name)]),
         ):
             # Those are on what a damaged pickle makes of PyTorch's own classes.
             warnings.simplefilter("ignore")
