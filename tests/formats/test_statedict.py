@@ -15,7 +15,7 @@ from recordings import RECORDED, SHARED, needs_shared
 
 from legacy_style.errors import LegacyStyleError, UnsupportedError, WeightMismatchError
 from legacy_style.formats import pth, state_dict, vgg
-from legacy_style.formats.caffe import caffemodel, prototxt
+from legacy_style.formats.caffe import caffemodel, prototxt, upgrade
 from legacy_style.formats.caffe.netparam import Blob, LayerParameter, Message, NetParameter
 from legacy_style.toolkit import convert
 
@@ -66,7 +66,8 @@ def test_caffes_names_give_the_layers_and_weights_of_the_caffemodel(
 def test_layers_are_those_of_the_deploy_prototxt(
     tmp_path: Path, blocks: tuple[int, ...], recorded: str
 ) -> None:
-    deploy = prototxt.read(RECORDED / "models" / recorded)
+    path = RECORDED / "models" / recorded
+    deploy = upgrade.net_parameter(prototxt.parse(path.read_text()), str(path))
     classifier = any(layer.name == "fc6" for layer in deploy.layers)
     state = vgg_files.state_dict(vgg_files.weights(blocks, classifier=classifier))
     net = state_dict.read(saved(tmp_path, state), "pth")

@@ -16,7 +16,7 @@ _V1_NAMES = {kind.v2: kind.name for kind in schema.V1_TYPES.values()}
 
 
 def net_message(net: NetParameter, version: str) -> Message:
-    """The NetParameter message of `net`, its layers as "V2" or "V1"; `set_aside` is not in it.
+    """The NetParameter message of `net`, its layers as "V2" or "V1".
 
     Raises UnsupportedError for a layer that V1 cannot describe.
     """

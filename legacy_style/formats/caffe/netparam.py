@@ -242,8 +242,8 @@ class NetParameter:
 
     `version` says how the file had it: "V0", "V1", "V2", or "" if it is not Caffe's. `inputs` and
     `input_dims` are the net-level fields `input` and `input_dim`/`input_shape` of deploy files, one
-    tuple per input, none where the file gives none; `input_shapes` also sees Input layers. `set_aside`
-    holds the layers that `phases.select` left out. `path` is the file's, for messages. `mean_pixel` is
+    tuple per input, none where the file gives none; `input_shapes` also sees Input layers.
+    `path` is the file's, for messages. `mean_pixel` is
     what the network's images are less of, BGR, 0..255, where the file has it: MatConvNet's do. `notes`: what
     else the file says about itself, a sentence each.
     """
@@ -254,7 +254,6 @@ class NetParameter:
     path: str = ""
     inputs: list[str] = field(default_factory=list)
     input_dims: list[tuple[int, ...]] = field(default_factory=list)
-    set_aside: list[LayerParameter] = field(default_factory=list)
     mean_pixel: tuple[float, float, float] | None = None
     notes: list[str] = field(default_factory=list)
 

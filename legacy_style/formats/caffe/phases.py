@@ -1,17 +1,12 @@
-"""Which layers of a network belong to a phase, and which of them compute.
+"""Which layers of a network compute features, and which only feed, judge or record it.
 
-Ports Net<Dtype>::FilterNet and StateMeetsRule (caffe/net.cpp). What only feeds, judges or records a network is known by
-how it is connected, not by its name: forks of Caffe have data layers and losses of their own (AnnotatedData,
-ImageSegData, MultiBoxLoss, a V1 number that nobody else knows).
+That is known by how a layer is connected, not by its name: forks of Caffe have data layers and losses of their own
+(AnnotatedData, ImageSegData, MultiBoxLoss, a V1 number that nobody else knows).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
-
-from legacy_style.errors import FormatError
-from legacy_style.formats.caffe.netparam import LayerParameter, Message, NetParameter
+from legacy_style.formats.caffe.netparam import LayerParameter, NetParameter
 
 # Judge or record, whatever their tops are.
 _SINK_TYPES = frozenset({"Accuracy", "ArgMax", "HDF5Output", "Silence"})
@@ -59,35 +54,3 @@ def outside_inference(net: NetParameter) -> set[int]:
             found.add(index)
         (labels.update if alone else labels.difference_update)(layer.tops)
     return found
-
-
-def select(net: NetParameter, phase: str, *, level: int = 0, stages: Collection[str] = ()) -> NetParameter:
-    """The network of one phase ("TRAIN" or "TEST"), level and set of stages, as `include` and `exclude` say.
-
-    Data, accuracy and loss layers, and all layers of other phases, are in `set_aside`; Input layers and the rest are
-    shared with `net`. Raises FormatError for a layer with both kinds of rules, which Caffe refuses too.
-    """
-    kept, aside = list[LayerParameter](), list(net.set_aside)
-    for layer in net.layers:
-        if layer.include and layer.exclude:
-            raise FormatError(
-                f'{net.path}: layer "{layer.name}" has include and exclude rules, expected one kind only'
-            )
-        if layer.include:
-            belongs = any(_meets(rule, phase, level, stages) for rule in layer.include)
-        else:
-            belongs = not any(_meets(rule, phase, level, stages) for rule in layer.exclude)
-        computes = layer.type == "Input" or not (feeds(layer) or measures(layer))
-        (kept if belongs and computes else aside).append(layer)
-    return replace(net, layers=kept, set_aside=aside)
-
-
-def _meets(rule: Message, phase: str, level: int, stages: Collection[str]) -> bool:
-    """Whether the state meets every condition of a NetStateRule."""
-    return (
-        (not rule.has("phase") or rule["phase"] == phase)
-        and (not rule.has("min_level") or level >= rule["min_level"])
-        and (not rule.has("max_level") or level <= rule["max_level"])
-        and all(stage in stages for stage in rule["stage"])
-        and not any(stage in stages for stage in rule["not_stage"])
-    )

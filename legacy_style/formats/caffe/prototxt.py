@@ -7,14 +7,12 @@ have is kept in `Message.unknown`, whatever it holds, and bytes that are not UTF
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 from typing import Any, NoReturn
 
 from legacy_style.errors import FormatError
-from legacy_style.formats.caffe import phases, schema, upgrade
-from legacy_style.formats.caffe.netparam import Message, NetParameter, float32
+from legacy_style.formats.caffe import schema
+from legacy_style.formats.caffe.netparam import Message, float32
 from legacy_style.formats.caffe.schema_params import Field
 from legacy_style.formats.caffe.wire import MAX_DEPTH, MAX_FIELDS, MAX_MESSAGES
 
@@ -44,22 +42,6 @@ _RANGES = {
 }
 _BOOLS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
 _CLOSING = {"{": "}", "<": ">"}
-
-
-def read(path: str | os.PathLike[str], *, phase: str = "TEST") -> NetParameter:
-    """The network that a prototxt describes for a phase, "TEST" or "TRAIN" (see `phases.select`).
-
-    Raises FormatError, with line and column, for a broken file or one of another kind; OSError where it
-    cannot be opened.
-    """
-    name = os.fspath(path)
-    text = Path(name).read_bytes().decode("utf-8", "surrogateescape")
-    if "\0" in text:
-        raise FormatError(f"{name}: this is a binary file, not a prototxt; is it a .caffemodel?")
-    message = parse(text.removeprefix("\ufeff"), path=name)
-    net = upgrade.net_parameter(message, name)
-    state = message["state"]
-    return phases.select(net, phase, level=state["level"], stages=state["stage"])
 
 
 def parse(text: str, *, path: str = "", kind: str = "NetParameter") -> Message:
