@@ -60,15 +60,16 @@ def test_without_bias_there_is_the_relu_alone(way):
     assert torch.equal(fused.add_bias(y.clone(), None, rectify=False), y)
 
 
+@pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_parts_of_what_is_masked_add_up_to_the_bit(way, shape):
+def test_parts_of_what_is_masked_add_up_to_the_bit(way, shape, count):
     x, positive = maps(shape, 1), maps(shape, 2)
     for mask, right in ((None, x), (positive, torch.where(positive > 0, x, 0.0))):
-        parts = maps((1, 3 * shape[1], *shape[2:]), 3)
+        parts = maps((1, count * shape[1], *shape[2:]), 3)
         fused.split(x.clone(memory_format=torch.channels_last), mask, parts)
-        high, low, again = parts.split(shape[1], 1)
+        high, low, *again = parts.split(shape[1], 1)
         assert torch.equal(high + low, right)
-        assert torch.equal(high, again)
+        assert len(again) == count - 2 and all(torch.equal(high, each) for each in again)
         assert not (high.contiguous().view(torch.int32) & ~fused.HIGH).any()
 
 

@@ -61,7 +61,8 @@ HIGH = -(1 << 13)
 
 
 def split(x: Tensor, positive: Tensor | None, parts: Tensor) -> None:
-    """x, float32, as high, low, high into `parts` (1, 3C, H, W): what TF32 holds, the rest, the first once more.
+    """x, float32, as high and low into `parts` (1, 2C, H, W), what TF32 holds and the rest; or (1, 3C, H, W), the first
+    once more.
 
     With `positive`, x counts as 0 where that is not above 0, and may be overwritten.
     """
@@ -71,10 +72,11 @@ def split(x: Tensor, positive: Tensor | None, parts: Tensor) -> None:
         return
     if positive is not None:
         x = nn.mask(x, positive)
-    high, low, again = torch.split(parts, x.shape[1], 1)
+    high, low, *again = torch.split(parts, x.shape[1], 1)
     torch.bitwise_and(x.view(torch.int32), HIGH, out=high.view(torch.int32))
     torch.sub(x, high, out=low)
-    again.copy_(high)
+    for each in again:
+        each.copy_(high)
 
 
 def install(layer: nn.SpatialMaxPooling) -> None:

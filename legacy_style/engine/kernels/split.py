@@ -91,11 +91,11 @@ def bands(flat: Tensor) -> Sequence[Tensor]:
 
 def halves(flat: Tensor) -> Tensor:
     """`flat` (N, C) as high and low: (N, 2C)."""
-    channels = flat.shape[1]
-    parts = flat.new_empty((len(flat), 2 * channels))
-    some, low = parts[:, :channels], parts[:, channels:]
-    torch.bitwise_and(flat.view(torch.int32), fused.HIGH, out=some.view(torch.int32))
-    torch.sub(flat, some, out=low)
+    pixels, channels = flat.shape
+    parts = flat.new_empty((pixels, 2 * channels))
+    if pixels:
+        x, both = (each.view(1, pixels, 1, -1).permute(0, 3, 1, 2) for each in (flat.contiguous(), parts))
+        fused.split(x, None, both)
     return parts
 
 

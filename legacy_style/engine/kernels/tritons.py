@@ -31,7 +31,15 @@ def _add_bias(y, bias, pixels, channels, RECTIFY: tl.constexpr, ROWS: tl.constex
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _split(  # type: ignore[no-untyped-def]
-    x, positive, parts, pixels, channels, MASKED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+    x,
+    positive,
+    parts,
+    pixels,
+    channels,
+    MASKED: tl.constexpr,
+    PARTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -41,10 +49,11 @@ def _split(  # type: ignore[no-untyped-def]
     if MASKED:
         value = tl.where(tl.load(positive + places, mask=inside) <= 0, 0.0, value)
     high = (value.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-    first = parts + rows[:, None] * (3 * channels) + columns[None, :]
+    first = parts + rows[:, None] * (PARTS * channels) + columns[None, :]
     tl.store(first, high, mask=inside)
     tl.store(first + channels, value - high, mask=inside)
-    tl.store(first + 2 * channels, high, mask=inside)
+    if PARTS == 3:
+        tl.store(first + 2 * channels, high, mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -99,9 +108,10 @@ def add_bias(y: Tensor, bias: Tensor, *, rectify: bool) -> None:
 
 
 def split(x: Tensor, positive: Tensor | None, parts: Tensor) -> None:
-    """`fused.split` of x and `positive` (N, C) into `parts` (N, 3C), contiguous."""
-    other = x if positive is None else positive
-    _split[_grid(*x.shape)](x, other, parts, *x.shape, MASKED=positive is not None, **_SHAPE)
+    """`fused.split` of x and `positive` (N, C) into `parts` (N, 2C or 3C), contiguous."""
+    other, count = x if positive is None else positive, parts.shape[1] // x.shape[1]
+    masked = positive is not None
+    _split[_grid(*x.shape)](x, other, parts, *x.shape, MASKED=masked, PARTS=count, **_SHAPE)
 
 
 def unpool(x: Tensor, grad: Tensor) -> Tensor:
