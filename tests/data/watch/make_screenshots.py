@@ -21,6 +21,8 @@ from PIL import Image
 
 CHECKOUT = Path(__file__).parents[3]
 
+chromium._PATIENCE = 900.0  # a painting takes minutes on a busy machine
+
 STUDIO = """
 import sys
 from legacy_style.watch import studio
