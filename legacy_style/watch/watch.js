@@ -194,7 +194,7 @@ new ResizeObserver(drawSoon).observe($("curves"));
 function told(event) {
   if (event.run !== run.number) {
     // A picture that follows another one, as a frame does, takes its place when it is there.
-    const follows = event.follows && run.number >= 0;
+    const follows = event.follows && !after.hidden;
     Object.assign(run, { number: event.run, points: [], picture: 0, state: "" });
     run.newest = { number: event.run, before: event.before };
     if (!follows) {

@@ -116,6 +116,7 @@ class Watcher:
                 follows=follows,
                 stop=goes_on and self._run.stop,
                 saved=self._run.saved if goes_on else [],
+                work=self._run.work if follows else None,
             )
             self._pixels, self._save, self._next_picture = None, goes_on and self._save, 0.0
             if not follows:

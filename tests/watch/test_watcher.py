@@ -135,6 +135,7 @@ def test_time_left_is_that_of_all_pictures_and_stages(
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     for picture in (1, 2):
         watcher.begin(f"picture {picture}", follows=picture > 1)
+        assert next(watcher.events())["share"] == pytest.approx((picture - 1) / 3)
         for iteration in (1, 2, 3, 4):
             now += 1 if iteration < 3 else 4
             done = 10 * (picture - 1) + (iteration if iteration < 3 else 2 + 4 * (iteration - 2))
