@@ -85,7 +85,7 @@ class Studio:
             photos=self._photos,
             styles=self._styles,
             sizes=[{"value": value, "name": f"{name}, {value} px"} for value, name in _SIZES.items()],
-            steps=[{"value": value, "name": f"{name}, {value} steps"} for value, name in _STEPS.items()],
+            steps=[{"value": value, "name": name} for value, name in _STEPS.items()],
             size=256,
             step=40,
             hint="These settings take half a minute on two processor cores; twice the size takes four times as long.",
