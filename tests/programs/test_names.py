@@ -6,8 +6,8 @@ import math
 import pytest
 from recordings import RECORDED, SHIPPED, needs_shared
 
-from legacy_style.programs.neural_style.output import _lua_integer
 from legacy_style.programs.neural_style.settings import build_filename
+from legacy_style.torch7 import cmdline
 from legacy_style.torch7.cmdline import split_list, tonumber
 
 TABLE = json.loads((SHIPPED / "components" / "names" / "arrays.json").read_text())["info"]
@@ -65,10 +65,10 @@ def test_losses_are_printed_with_six_decimals(given, recorded):
 
 @rows("format_%d")
 def test_the_number_of_iterations_is_printed_truncated(given, recorded):
-    assert f"Iteration 1 / {_lua_integer(float(given))}" == recorded
+    assert f"Iteration 1 / {cmdline.integer(float(given))}" == recorded
 
 
 def test_a_number_of_iterations_that_no_integer_holds_is_printed_as_the_smallest():
     """C's conversion of what does not fit, on x86-64."""
     for number in (math.inf, -math.inf, 1e300):
-        assert _lua_integer(number) == -(2**63)
+        assert cmdline.integer(number) == -(2**63)
