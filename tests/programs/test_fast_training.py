@@ -341,6 +341,11 @@ def test_bfloat16_trains_nearly_as_float32_does(folder, capsys, monkeypatch):
         (("--state", "nowhere/s"), "--state nowhere/s: the folder nowhere is missing"),
         (("-checkpoint_every", "1", "-checkpoint_name", "loss.t7/ck"), "-checkpoint_name loss.t7/ck: "),
         (("-checkpoint_every", "1", "--picture", "none.png"), "none.png: No such file or directory"),
+        (("-batch_size", "1e308"), "-batch_size 1e+308 with --crop 24 is a batch of inf numbers"),
+        (
+            ("--crop", "1e9"),
+            "-batch_size 2 with --crop 1000000000 is a batch of 6e+18 numbers; choose smaller ones",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(folder, capsys, more, told):

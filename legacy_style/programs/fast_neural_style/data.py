@@ -31,6 +31,8 @@ Pair = tuple[Tensor, Tensor]
 
 Size = tuple[int, int]
 
+_MOST_NUMBERS = 2**32  # in a batch, 16 GiB: to be told before as many photographs are cropped
+
 _WHITE = np.float32(255)
 
 
@@ -61,6 +63,12 @@ class FolderBatches:
     """Crops of the photographs in a folder."""
 
     def __init__(self, settings: TrainingSettings, seed: int, notice: Callable[[str], None]) -> None:
+        numbers = 3.0 * settings.batch_size * settings.crops.size * settings.crops.size
+        if numbers > _MOST_NUMBERS:
+            raise OptionError(
+                f"-batch_size {settings.batch_size:.14g} with --crop {settings.crops.size:.14g} is a batch of"
+                f" {numbers:.3g} numbers; choose smaller ones"
+            )
         train, validation = photographs.split(photographs.find(settings.image_dir))
         self._preprocessing, self._size = settings.preprocessing, settings.batch_size
         self._train = photographs.PhotographBatches(
