@@ -59,6 +59,8 @@ class ProgressLine(LiveLine):
 
     def update(self, progress: Painting) -> None:
         """Draw the line for an evaluation that is done."""
+        if not self.shown:
+            return
         if self._first is None or self._first.work.part != progress.work.part:
             self._first = progress
         first = self._first

@@ -11,7 +11,6 @@ from legacy_style.cli.process import Interrupts
 from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.files import write_whole
 from legacy_style.programs.progress import Pixels, RunStep
-from legacy_style.toolkit import lossplot
 
 if TYPE_CHECKING:
     from legacy_style.watch.watcher import Watcher
@@ -111,6 +110,8 @@ class Show:
 
     def draw(self, path: str) -> None:
         """Write the plot."""
+        from legacy_style.toolkit import lossplot  # loads Pillow
+
         curves = [lossplot.LossCurve(name, points) for name, points in self._curves.items()]
         write_whole(path, lossplot.draw(curves, path))
 
@@ -121,6 +122,8 @@ def shown(
 ) -> Iterator[Show]:
     """The run of the block on a page at `port` (0: any; None: on none), and in the file `plot` if that is named."""
     if plot:
+        from legacy_style.toolkit import lossplot
+
         lossplot.check_name(plot)
     with watched(port, notice) as watcher, told_end(watcher, lambda: interrupts.saved):
         show = Show(watcher)

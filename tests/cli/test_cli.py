@@ -262,6 +262,8 @@ def test_the_script_knows_every_option_of_the_other_dialect(flavour):
         "--print-plan",
         "--checkpoint",
         "--resume",
+        "--watch",
+        "--plot",
     ]
     assert [name for name in names if not is_athalye([name])] == shared
 
