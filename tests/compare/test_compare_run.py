@@ -68,12 +68,15 @@ def _floor_for_ceil(patch: pytest.MonkeyPatch) -> None:
 
 
 def _pil_resize(patch: pytest.MonkeyPatch) -> None:
-    def by_pillow(array: np.ndarray[Any, Any], width: int, height: int) -> np.ndarray[Any, Any]:
-        as_bytes = Image.fromarray(np.rint(array * 255).astype(np.uint8).transpose(1, 2, 0))
+    Pixels = Callable[[int, slice], np.ndarray[Any, Any]]
+
+    def by_pillow(pixels: Pixels, channels: int, tall: int, width: int, height: int) -> np.ndarray[Any, Any]:
+        planes = [np.rint(pixels(channel, slice(0, tall)) * 255) for channel in range(channels)]
+        as_bytes = Image.fromarray(np.stack(planes * (3 // channels), axis=-1).astype(np.uint8))
         resized = as_bytes.resize((width, height), Image.Resampling.BILINEAR)
         return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1)) / 255
 
-    patch.setattr(image, "scale_to", by_pillow)
+    patch.setattr(image, "_scaled", by_pillow)
 
 
 def _unnormalised_gram(patch: pytest.MonkeyPatch) -> None:
