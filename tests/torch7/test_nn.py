@@ -8,6 +8,7 @@ from caffe_networks import chain
 
 from legacy_style.engine import loadcaffe
 from legacy_style.formats import model_files
+from legacy_style.formats.caffe import geometry
 from legacy_style.torch7 import nn
 
 CPU = torch.device("cpu")
@@ -347,3 +348,15 @@ def test_layers_print_as_in_torch():
     }
     for layer, text in layers.items():
         assert str(layer) == text
+
+
+def test_each_layer_that_runs_is_among_the_kinds_and_its_size_is_known(tmp_path):
+    kinds = {type_: kind for kind, rows in KINDS.items() for type_, *_ in rows}
+    runs = {type_ for type_ in loadcaffe._MAKERS if not type_.startswith("nn.")}
+    runs.remove("Bias")  # which OpenCV has not: test_bias_alone_is_added
+    assert runs <= kinds.keys()
+    for kind in {kinds[type_] for type_ in runs}:
+        _, message = made(kind)
+        net = read(tmp_path, message, caffe_networks.image(4, 10, 13))
+        known = geometry.geometries(net, 10, 13)
+        assert known.keys() == {layer.name for layer in net.layers}, kind

@@ -155,7 +155,10 @@ def _load_regions(settings: Settings, images: Images, notice: Log) -> tuple[Arra
 
 
 def finish(settings: Settings, content: Array | None, mask: Array | None, result: Array) -> Array:
-    """A result (3, H, W) as it is saved: with what it takes from the content image, of that size."""
+    """A result (3, H, W) as it is saved: with what it takes from the content image, of that size.
+
+    `content` is None where an option asks for nothing from it.
+    """
     if content is None:
         return result
     if settings.original_colors:
