@@ -290,15 +290,15 @@ def test_a_pattern_that_lua_would_refuse_is_refused(pattern):
 
 
 @pytest.mark.parametrize(
-    ("folder", "image", "suffix", "name"),
+    ("folder", "image", "suffixes", "name"),
     [
-        ("", "out.png", None, "out-1.png"),
-        ("outf/", "sty.le.png", 100, "outf/sty.le-1_100.png"),
-        ("outf/pre", "some/where/x.jpg", None, "outf/prex-1.jpg"),
+        ("", "out.png", (), "out-1.png"),
+        ("outf/", "sty.le.png", (100,), "outf/sty.le-1_100.png"),
+        ("outf/pre", "some/where/x.jpg", (), "outf/prex-1.jpg"),
     ],
 )
-def test_outputs_are_named_as_the_original_named_them(folder, image, suffix, name):
-    assert patterns.output(folder, image, "1", suffix) == name
+def test_outputs_are_named_as_the_original_named_them(folder, image, suffixes, name):
+    assert patterns.output(folder, image, "1", *suffixes) == name
 
 
 # ---- options

@@ -286,7 +286,7 @@ def test_a_row_that_the_machine_has_no_room_for_stops_nobody_else(
     first = Options(content_image="photos/a.png", style_image="styles/ink.png", output_image="out/a.png")
     rows = [first, first.changed(content_image="photos/b.png", output_image="out/b.png")]
 
-    def paint(options: Options) -> None:
+    def paint(options: Options, place: batch.Place) -> None:
         if options is rows[0]:
             raise error
         Path(options.output_image).write_bytes(b"painted")
@@ -297,7 +297,7 @@ def test_a_row_that_the_machine_has_no_room_for_stops_nobody_else(
 
 
 def test_an_error_of_ours_is_not_a_failed_row(folder: Path) -> None:
-    def paint(options: Options) -> None:
+    def paint(options: Options, place: batch.Place) -> None:
         raise KeyError("ours")
 
     one = Options(content_image="photos/a.png", style_image="styles/ink.png", output_image="out/a.png")
