@@ -68,6 +68,16 @@ def recorder_for(objective: Objective, x: torch.Tensor) -> CudaRecorder | None:
     return CudaRecorder(x.device)
 
 
+def _reason(error: BaseException) -> str:
+    """Why a recording broke: what CUDA says last only follows from the first error.
+
+    The errors are kept by no variable of the caller's: their tracebacks hold the tensors of what was recorded.
+    """
+    while error.__context__ is not None:
+        error = error.__context__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class Repeated(Generic[T]):
     """`work` as a call, recorded where there is a `recorder`. `notice` takes the line that says that it cannot be."""
 
@@ -85,11 +95,7 @@ class Repeated(Generic[T]):
                 self._recorded = self.recorder.record(self.work)
             except RuntimeError as error:
                 self.recorder = None
-                first: BaseException = error  # what CUDA says of a broken recording only follows from it
-                while first.__context__ is not None:
-                    first = first.__context__
-                reason = str(first).strip().splitlines() or [type(first).__name__]
-                self.notice(f"No CUDA graph could be recorded, so that this run is slower: {reason[0]}")
+                self.notice(f"No CUDA graph could be recorded, so that this run is slower: {_reason(error)}")
         if self._recorded is None:
             return self.work()
         left, replay = self._recorded

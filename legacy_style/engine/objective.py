@@ -129,7 +129,7 @@ class Objective:
             x, where = self._around_own(image, loss)
             loss.backward(x, self._around_own(grad, loss)[0], where)
         values = [_tensor(loss.value, image.device) for loss in losses if loss.value is not None]
-        return torch.stack(values) if values else torch.empty(0, dtype=torch.float64), grad
+        return torch.stack(values) if values else grad.new_empty(0, dtype=torch.float64), grad
 
     def gather(self, image: Tensor) -> Tensor:
         """The whole image, of which this process may have but a part."""

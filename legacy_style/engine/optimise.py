@@ -180,7 +180,7 @@ class Conditions:
     they are; a run ends where it returns something true. `recorder` records evaluations and steps, None: where that can
     be done; `notice` takes the line that says that it cannot. Losses that are not finite end the run, but where
     `may_diverge`: then they are reported as others are. `ahead`: whether to launch an evaluation before the losses of
-    the one before it are read, where the optimiser can; None: on one GPU, but not where there is a checkpoint.
+    the one before it are read, where the optimiser can and there is no checkpoint; None: on one GPU.
     """
 
     precision: torch.dtype = torch.float32
@@ -233,8 +233,8 @@ class Optimisation:
         self._launch: Repeated[tuple[Tensor, Tensor]] | None = None
         self._smaller = smaller
         alone_on_gpu = start.device.type == "cuda" and self.ranks.size == 1
-        may_be = alone_on_gpu and self.checkpoint is None
-        self._ahead = may_be if conditions.ahead is None else conditions.ahead
+        wanted = alone_on_gpu if conditions.ahead is None else conditions.ahead
+        self._ahead = wanted and self.checkpoint is None
         self._launched: deque[_Launched] = deque()
         self._began_to_evaluate = self._is_on_host = False
         self.began = time.monotonic()
@@ -257,11 +257,7 @@ class Optimisation:
             Losses(tuple(content), tuple(style), total, *map(tuple, others))
             for content, style, total, *others in content["losses"]
         ]
-        try:
-            self.optimizer.unpack(content["optimizer"], self.x)
-        except torch.OutOfMemoryError as error:
-            self._move_to_host(error)
-            self.optimizer.unpack(content["optimizer"], self.x)
+        self._or_on_host(lambda: self.optimizer.unpack(content["optimizer"], self.x))
 
     @in_float32
     def run(self) -> Finished:
@@ -271,11 +267,7 @@ class Optimisation:
         """
         stopped = False
         try:
-            try:
-                self.optimizer.minimise(self.feval, self.x, self.calls, self._repeat)
-            except torch.OutOfMemoryError as error:
-                self._move_to_host(error)
-                self.optimizer.minimise(self.feval, self.x, self.calls, self._repeat)
+            self._or_on_host(lambda: self.optimizer.minimise(self.feval, self.x, self.calls, self._repeat))
             self._report_all()
             self.deferral.end()
         except Stopped:
@@ -367,13 +359,21 @@ class Optimisation:
         self.conditions.notice(line)
         return self._evaluation()
 
-    def _move_to_host(self, error: torch.OutOfMemoryError) -> None:
-        """Keep image and optimiser in the computer's memory from the first evaluation on, or raise the error."""
-        if self._began_to_evaluate or self._is_on_host:
-            raise error
+    def _or_on_host(self, work: Callable[[], None]) -> None:
+        """Do `work`; where a GPU has no room for it, and nothing is evaluated yet, keep image and optimiser in the
+        computer's memory from then on, and do it again.
+        """
+        try:
+            work()
+            return
+        except torch.OutOfMemoryError:
+            if self._began_to_evaluate or self._is_on_host:
+                raise
+        cards.give_back()
         self.x, self._ahead, self._is_on_host = self.x.cpu(), False, True
         self.recorder = self._step_recorder = None
         self.conditions.notice(ON_HOST)
+        work()
 
     def _repeat(self, work: Step) -> Step:
         return Repeated(work, self._step_recorder, self._note)

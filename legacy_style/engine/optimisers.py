@@ -132,8 +132,9 @@ class Lbfgs:
         most = max(packed["correction"], self._most())
         if self._steps_on(x):
             if packed["correction"]:
-                self.step = LbfgsStep(x, most)
-                self.step.unpack(packed)
+                step = LbfgsStep(x, most)
+                step.unpack(packed)
+                self.step = step  # not before: a GPU may have had no room for it
             return
         state.direction, state.g_old = (_to(packed[name], like) for name in ("direction", "g_old"))
         if packed["correction"]:
@@ -185,8 +186,9 @@ class Adam:
     def unpack(self, packed: Mapping[str, Any], x: Tensor) -> None:
         self.state = optim.AdamState(packed["t"])
         if self._steps_on(x):
-            self.step = AdamStep(x, self.learning_rate)
-            self.step.unpack(packed)
+            step = AdamStep(x, self.learning_rate)
+            step.unpack(packed)
+            self.step = step
         else:
             self.state.m, self.state.v = _to(packed["m"], x), _to(packed["v"], x)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import thin_networks as thin
 import torch
@@ -176,3 +178,56 @@ def test_where_pairs_have_no_room_they_are_kept_in_the_computers_memory(resumed,
         finished = ours.run()
     assert finished.losses == expected.losses
     assert said == [memory.ON_HOST]
+
+
+@pytest.mark.parametrize("kind", [Lbfgs, lambda count: Adam(count, 5.0)], ids=["L-BFGS", "Adam"])
+def test_a_state_that_had_no_room_on_the_gpu_is_not_what_a_checkpoint_has(kind, monkeypatch, tmp_path):
+    def checkpoints(name, due):
+        return Checkpoint(str(tmp_path / name), lambda calls: calls == due, {}, {})
+
+    def resumed(name, said):
+        with torch.no_grad():
+            conditions = Conditions(checkpoint=checkpoints(name, 6), notice=said.append)
+            ours = made.optimisation(thin.smooth(48, 40, 3), kind(8), conditions)
+            ours.resume(str(tmp_path / "first"), torch.load(tmp_path / "first", weights_only=True))
+            ours.run()
+        return torch.load(tmp_path / name, weights_only=True)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    made = session(monkeypatch)
+    made.set_content(thin.smooth(48, 40, 1))
+    made.set_styles([thin.smooth(50, 60, 2)])
+    made.run(thin.smooth(48, 40, 3), kind(8), checkpoint=checkpoints("first", 4))
+    right, said = resumed("right", []), list[str]()
+    for each in (Lbfgs, Adam):
+        monkeypatch.setattr(each, "_steps_on", lambda optimizer, x: not said)
+    for step in (optimisers.LbfgsStep, optimisers.AdamStep):
+        monkeypatch.setattr(step, "unpack", full)
+    ours = resumed("ours", said)
+    for name in ("x", "calls", "optimizer"):
+        torch.testing.assert_close(ours[name], right[name], rtol=0, atol=0)
+    assert said == [memory.ON_HOST]
+
+
+def test_what_did_not_fit_is_given_back_before_the_run_goes_on(monkeypatch):
+    made, said, held = session(monkeypatch), list[str](), []
+
+    class Half:
+        def __init__(self, *_):
+            self.pairs = torch.zeros(3)
+            held.append(weakref.ref(self.pairs))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    launch = Objective.launch
+
+    def looked_at(*given):
+        assert all(each() is None for each in held), "the error's traceback still holds it"
+        return launch(*given)
+
+    monkeypatch.setattr(optimisers, "_is_on_one_gpu", lambda x, ranks: not said)
+    monkeypatch.setattr(optimisers, "LbfgsStep", Half)
+    monkeypatch.setattr(Objective, "launch", looked_at)
+    run(made, Lbfgs(2), said)
+    assert (said, len(held)) == ([memory.ON_HOST], 1)

@@ -110,6 +110,43 @@ def test_triton_is_for_gpus():
     assert not fused.works(CPU)
 
 
+def test_all_kernels_are_built_and_tried_before_one_is_used(way, monkeypatch):
+    """Triton's own errors are no RuntimeErrors."""
+    if way == "Triton":
+        assert fused._builds(CPU)
+        return
+
+    class TritonError(Exception):
+        pass
+
+    class Plain:
+        def add_bias(y, bias, *, rectify):
+            y.add_(bias).relu_()
+
+        def split(x, positive, parts):
+            x = torch.where(positive > 0, x, 0.0)
+            parts.copy_(torch.cat([x, torch.zeros_like(x), x], 1))
+
+        def unpool(x, grad):
+            return nn.SpatialMaxPooling("", (2, 2), (2, 2)).by_indices(x, grad)
+
+    Plain.TritonError = TritonError
+    monkeypatch.setattr(fused, "_kernels", lambda: Plain)
+    assert fused._builds(CPU)
+    for name in ("add_bias", "split", "unpool"):
+        for error in (TritonError, RuntimeError):
+
+            def broken(*_, error=error, **__):
+                raise error("ptxas failed")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Plain, name, broken)
+                assert not fused._builds(CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(Plain, "unpool", lambda x, grad: torch.zeros_like(x))
+        assert not fused._builds(CPU), "it computes something else"
+
+
 @pytest.mark.parametrize("rectify", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("kind", ["columns", "split", "direct"])

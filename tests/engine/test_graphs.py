@@ -7,6 +7,7 @@ CUDA graph, on any machine.
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from itertools import pairwise
 
@@ -17,8 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from legacy_style.engine import graphs, optimise
+from legacy_style.engine.checkpoint import Checkpoint
 from legacy_style.engine.graphs import WARM_UP, Repeated
-from legacy_style.engine.losses import StyleLoss
+from legacy_style.engine.losses import StyleLoss, TVLoss
+from legacy_style.engine.network import Network
+from legacy_style.engine.objective import Objective
 from legacy_style.engine.optimise import Conditions
 from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.engine.session import Session
@@ -222,6 +226,19 @@ def test_what_broke_a_recording_is_told_and_not_what_followed_from_it():
     assert said == ["No CUDA graph could be recorded, so that this run is slower: a number was read"]
 
 
+def test_a_broken_recording_keeps_no_memory_while_the_work_is_done_plainly():
+    held = []
+
+    class Broken:
+        def record(self, work):
+            maps = torch.zeros(3)
+            held.append(weakref.ref(maps))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    repeated = Repeated(lambda: [each() for each in held], Broken(), lambda line: None)
+    assert [repeated() for _ in range(WARM_UP + 1)][-1] == [None]
+
+
 def test_nothing_is_recorded_on_a_cpu_in_tiles_or_on_several_devices():
     made = session()
     x = torch.zeros(1, 3, 40, 52)
@@ -329,3 +346,18 @@ def test_a_start_image_may_be_a_view_of_any_kind():
     view = start.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     runs = [made.run(each, OPTIMIZERS[0](4)) for each in (start, view)]
     assert torch.equal(runs[0].image, runs[1].image)
+
+
+@pytest.mark.parametrize("ahead", [None, True])
+def test_a_checkpoint_is_never_of_a_later_image(ahead, tmp_path):
+    made, start, saved = session(), thin.smooth(40, 52, 3), tmp_path / "state"
+    kept = Checkpoint(str(saved), lambda calls: calls == 4, {}, {})
+    made.run(start, OPTIMIZERS[1](6), ahead=ahead, checkpoint=kept)
+    found = torch.load(saved, weights_only=True)
+    assert found["calls"] == 3
+    assert torch.equal(found["x"], made.run(start, OPTIMIZERS[1](4)).image)
+
+
+def test_losses_without_a_value_are_read_on_the_images_device():
+    values, _ = Objective(Network([], [TVLoss("tv", 1.0)])).launch(torch.empty(1, 3, 8, 8, device="meta"))
+    assert (values.shape, values.device.type) == ((0,), "meta")

@@ -75,6 +75,8 @@ def test_units_are_those_from_ampere_on(capability, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert split.has_units(CUDA) == (capability >= (8, 0))
     assert not split.has_units(torch.device("cpu"))
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    assert not split.has_units(CUDA), "AMD's, whose numbers mean something else"
 
 
 def test_rounding_is_allowed_for_one_convolution_and_no_longer(monkeypatch):

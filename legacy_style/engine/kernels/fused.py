@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from legacy_style.torch7 import nn
@@ -25,16 +26,32 @@ _TYPES = (torch.float32, torch.bfloat16)
 
 @functools.cache
 def works(device: torch.device) -> bool:
-    """Whether Triton builds kernels for a device, which takes a C compiler besides: one is built and tried."""
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
-        return False
+    """Whether Triton builds kernels for a device, which takes a C compiler besides."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None and _builds(device)
+
+
+def _builds(device: torch.device) -> bool:
+    """Build each kernel, and try it: one that failed later would end the run."""
     try:
-        y = torch.tensor([[-3.0, 2.0]], device=device)
-        with torch.cuda.device(device):
-            _kernels().add_bias(y, torch.ones(2, device=device), rectify=True)
-        return y.tolist() == [[0.0, 3.0]]
-    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError):
+        kernels = _kernels()
+    except (ImportError, OSError, RuntimeError):
         return False
+    x = torch.arange(-16.0, 16.0, device=device).view(1, 4, 4, 2).permute(0, 3, 1, 2)
+    flat, parts, pooled = _flat(x), x.new_empty(16, 6), F.max_pool2d(x, 2)
+    y, rectified = flat.clone(), flat.relu()
+    largest = torch.zeros_like(x)
+    largest[:, :, 1::2, 1::2] = pooled
+    try:
+        with _where(x):
+            kernels.add_bias(y, torch.ones_like(y[0]), rectify=True)
+            kernels.split(flat, flat, parts)
+            found = kernels.unpool(x, pooled)
+    except (kernels.TritonError, OSError, RuntimeError, subprocess.SubprocessError):
+        return False
+    split_right = torch.cat([rectified, torch.zeros_like(flat), rectified], 1)
+    return (
+        torch.equal(y, (flat + 1).relu()) and torch.equal(parts, split_right) and torch.equal(found, largest)
+    )
 
 
 @functools.cache

@@ -24,8 +24,10 @@ BAND = 2**26
 
 
 def has_units(device: torch.device) -> bool:
-    """Whether a device multiplies TF32 numbers: NVIDIA's from Ampere on."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    """Whether a device multiplies TF32 numbers: NVIDIA's from Ampere on. To PyTorch, AMD's are `cuda` too."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @contextlib.contextmanager

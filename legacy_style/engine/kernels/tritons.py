@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton import TritonError as TritonError  # for `fused`
 
 _PIXELS, _CHANNELS = 32, 64
 """What one program works on."""
