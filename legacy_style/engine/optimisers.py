@@ -82,7 +82,7 @@ class Lbfgs:
         fresh, iteration = self.step is None, done
         # Before anything is evaluated: where there is no room for it, the run can still begin elsewhere.
         step = self.step = self.step or LbfgsStep(x, self._most())
-        _, g = feval(x, blind=True)
+        _, g = feval(x, blind=not fresh)  # what is said next comes after its losses
         state.func_eval += 1
         if fresh:
             say(optim.verbose("creating recyclable direction/step/history buffers"))

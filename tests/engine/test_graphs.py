@@ -287,10 +287,25 @@ def test_a_run_ahead_of_its_losses_launches_before_it_reads(monkeypatch):
     monkeypatch.setattr(optimise.Objective, "launch", lambda *given: order.append("l") or launch(*given))
     monkeypatch.setattr(optimise.Awaited, "read", lambda awaited: order.append("r") or read(awaited))
     session().run(thin.smooth(40, 52, 3), OPTIMIZERS[0](5), ahead=True)
-    assert "".join(order) == "llrlrlrlrr"
+    assert "".join(order) == "lrllrlrlrr"
     order.clear()
     session().run(thin.smooth(40, 52, 3), Lbfgs(5, in_steps=False), ahead=True)
     assert "".join(order) == "lr" * 5, "the two loops want each loss at once"
+
+
+def test_a_run_ahead_of_its_losses_prints_in_the_same_order():
+    def lines(ahead, in_steps):
+        said: list[object] = []
+        optimizer = Lbfgs(4, log=said.append, in_steps=in_steps)
+        session().run(
+            thin.smooth(40, 52, 3), optimizer, ahead=ahead, on_losses=lambda number, _: said.append(number)
+        )
+        return said
+
+    recorded = lines(False, in_steps=False)
+    assert [each for each in recorded if isinstance(each, int)] == [1, 2, 3, 4]
+    assert len(recorded) == 6
+    assert lines(True, in_steps=True) == lines(False, in_steps=True) == recorded
 
 
 @pytest.mark.parametrize("ahead", [False, True])
