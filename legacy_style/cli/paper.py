@@ -216,7 +216,10 @@ def _painted(
             continue
         number = next(numbers)
         x = next(finished, None)
-        if x is None:
+        if x is not None:
+            for evaluation, loss in enumerate(sheet.losses[number][0], 1):
+                show.remember(evaluation, {cell.label: loss})
+        else:
             objective = paper.build(
                 chain,
                 cell.terms,

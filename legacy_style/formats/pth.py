@@ -291,6 +291,7 @@ def prototxt(state: Mapping[str, Any]) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
-    # Before it torch.load says how to load the file in a way that runs its code.
-    return next((line for line in lines if line.startswith("WeightsUnpickler")), lines[0])
+    # Around its reason torch.load says how to load the file in a way that runs its code.
+    reason = str(error).rpartition("WeightsUnpickler error:")[2].partition(" Please use ")[0]
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -351,6 +351,11 @@ HOSTILE = [
         "promises more than a file of its size holds",
     ),
     (
+        "what torch.load advises to do about an object is not repeated",
+        lambda: torch_file({"a": torch.ones(1), "queue": collections.deque([1])}),
+        r"^(?!.*weights_only).*collections deque\) cannot be left aside \(Can only append to lists",
+    ),
+    (
         "an object alone",
         lambda: torch_file(argparse.Namespace(a=1)),
         "holds a Namespace, expected a state dict",

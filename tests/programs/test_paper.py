@@ -327,13 +327,17 @@ def test_killed_and_resumed_is_uninterrupted(more, words, tmp_path, monkeypatch,
     assert not (tmp_path / "paper.png").exists()
     first = capsys.readouterr().out
     noise = torch.load(tmp_path / "state", weights_only=True)["x"]
-    assert cli.main([*words, "--resume", "state"]) == 0
+    assert cli.main([*words, "--resume", "state", "--plot", "resumed.svg"]) == 0
     resumed, rest = (tmp_path / "paper.png").read_bytes(), capsys.readouterr().out
     assert (len(first.splitlines()), len(rest.splitlines())) == (5, 3)
     monkeypatch.setattr(paper, "white_noise", lambda size, seed: noise)
-    assert cli.main(words) == 0
+    assert cli.main([*words, "--plot", "whole.svg"]) == 0
     assert (tmp_path / "paper.png").read_bytes() == resumed
     assert capsys.readouterr().out == first + rest
+    whole = (tmp_path / "whole.svg").read_bytes()
+    assert (tmp_path / "resumed.svg").read_bytes() == whole
+    assert cli.main([*words, "--resume", "state", "--plot", "again.svg"]) == 0  # with nothing left to do
+    assert (tmp_path / "again.svg").read_bytes() == whole
 
 
 def test_another_run_s_checkpoint_is_refused(words, capsys):

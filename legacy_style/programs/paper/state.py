@@ -37,6 +37,7 @@ class Sheet:
     ) -> None:
         self.binding, self.keep, self.tile = binding, keep, tile
         self.pictures: list[Tensor] = []
+        # Of each image, those of all evaluations (earlier versions: of the first); and the least.
         self.losses: list[tuple[tuple[float, ...], tuple[float, ...], float]] = []
         self.inputs = (
             {"the model": sha256(model), "the images": checkpoint.digest(*inputs)} if keep or resume else {}
@@ -55,12 +56,12 @@ class Sheet:
                 f"{resume}: its images are not those of a sheet; give the file that --checkpoint wrote"
             )
         self.pictures = list(pictures.split(1))
-        self.losses = [(tuple(first), tuple(style), lowest) for first, style, lowest, *_ in saved["losses"]]
+        self.losses = [(tuple(all_), tuple(style), lowest) for all_, style, lowest, *_ in saved["losses"]]
 
     def add(self, picture: Tensor, losses: Sequence[float]) -> None:
         """Take one more finished image with the losses of its evaluations; keep the state where that is asked for."""
         self.pictures.append(picture.cpu())
-        self.losses.append(((losses[0],), (), min(losses)))
+        self.losses.append((tuple(losses), (), min(losses)))
         if not self.keep:
             return
         content = {
