@@ -35,7 +35,7 @@ def _allowed(what):
 
 
 _aten = torch.ops.aten
-_ROUNDED = {
+_ROUNDED: dict[object, tuple[str, tuple[int, ...]]] = {
     **{op.default: ("matmul", (0, 1)) for op in (_aten.mm, _aten.bmm)},
     **{op.default: ("matmul", (1, 2)) for op in (_aten.addmm, _aten.addmm_)},
     **{op.default: ("conv", (0, 1)) for op in (_aten.convolution, _aten.convolution_backward)},
