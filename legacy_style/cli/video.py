@@ -160,7 +160,8 @@ def video(
     finally:
         live.clear()
     cuts = f", cuts before {', '.join(map(str, result.cuts))}" if result.cuts else ""
-    process.echo(f"{output}: {result.frames} frame{'s' * (result.frames > 1)}{cuts}")
+    so_far = "; stopped, and the same command goes on" if result.stopped else ""
+    process.echo(f"{output}: {result.frames} frame{'s' * (result.frames > 1)}{cuts}{so_far}")
     if measure:
         print(f"mean squared difference to the warped frame before: {result.steadiness:.3g} (colours 0 to 1)")
     return 0
@@ -170,26 +171,36 @@ def _watched(
     settings: VideoSettings, watcher: Watcher, live: VideoLine, notice: Callable[[str], None]
 ) -> VideoResult:
     """The run, with each finished frame on the page, and the loss that it ended with."""
-    from legacy_style.programs.video import run
+    from legacy_style.programs.video import run, sink
 
-    watcher.begin(f"{Path(settings.input).name}, painted", buttons=False)
+    watcher.begin(f"{Path(settings.input).name}, painted")
     loss = None
 
-    def on_progress(progress: VideoProgress) -> None:
+    def on_progress(progress: VideoProgress) -> bool:
         nonlocal loss
         live.update(progress)
         if progress.picture is None:
             loss = progress.loss
             watcher.stage(f"Frame {progress.frame}: iteration {progress.iteration} of {progress.iterations}")
             watcher.worked(progress.work)
-        else:
-            losses = {} if loss is None else {"loss of the frame": loss}
-            frames = progress.frames or math.inf
-            watcher.update(progress.frame, frames, losses, progress.picture, work=progress.work)
+            return False
+        losses = {} if loss is None else {"loss of the frame": loss}
+        frames = progress.frames or math.inf
+        picture = progress.picture
+
+        def keep() -> str:
+            path = f"{Path(settings.output).with_suffix('')}-{progress.frame}.png"
+            sink.save_picture(path, picture())
+            return path
+
+        return watcher.update(progress.frame, frames, losses, picture, keep, progress.work)
 
     with told_end(watcher):
         result = run.run(settings, notice=notice, on_progress=on_progress)
-    watcher.end("done", f"The video is {settings.output}")
+    if result.stopped:
+        watcher.end("stopped", f"The video so far is {settings.output}; the same command goes on with it")
+    else:
+        watcher.end("done", f"The video is {settings.output}")
     return result
 
 

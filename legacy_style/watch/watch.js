@@ -229,7 +229,6 @@ function told(event) {
   $("stage").parentElement.hidden = !event.stage;
   $("save").disabled = !active || !event.iteration || event.stopping;
   $("stop").disabled = !active || !event.iteration || event.stopping;
-  document.querySelector(".buttons").hidden = !event.buttons;
   const list = $("saved");
   if (list.children.length !== event.saved.length) {
     list.hidden = !event.saved.length;

@@ -59,7 +59,6 @@ class _WatchedRun:
     follows: bool = False
     before: Callable[[], Pixels] | None = None
     stop: bool = False
-    buttons: bool = True
 
     def pace(self) -> float:
         """Seconds an iteration, of the last ones; 0 where nobody can know yet."""
@@ -96,14 +95,12 @@ class Watcher:
         title: str,
         before: Callable[[], Pixels] | None = None,
         *,
-        buttons: bool = True,
         follows: bool = False,
     ) -> None:
         """A run begins; `before` gives the photograph that it paints, and is called when a browser asks for it.
 
-        `buttons`: whether the run can save and stop when it is asked to. `follows`: whether it goes on with the work of
-        the run before, as the next picture of a batch or the next frame of a video does. What was asked of that one and
-        is not done yet is then asked of this one.
+        `follows`: whether it goes on with the work of the run before, as the next picture of a batch or the next frame
+        of a video does. What was asked of that one and is not done yet is then asked of this one.
         """
         with self._changed:
             goes_on = follows and self._run.state == "running"
@@ -112,7 +109,6 @@ class Watcher:
                 title,
                 "running",
                 before=before,
-                buttons=buttons,
                 follows=follows,
                 stop=goes_on and self._run.stop,
                 saved=self._run.saved if goes_on else [],
@@ -289,7 +285,6 @@ class Watcher:
             "saved": run.saved,
             "remark": run.remark,
             "stopping": run.stop,
-            "buttons": run.buttons,
             "picture": self._picture if self._pixels is not None else 0,
             "before": run.before is not None,
             **self._extra,

@@ -425,6 +425,23 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_video(clip, tmp_path):
     assert not (tmp_path / "out.mp4.work").exists()
 
 
+def test_a_run_that_is_stopped_has_a_video_so_far_and_goes_on(clip, tmp_path):
+    paint(clip, tmp_path / "whole.mp4")
+
+    def stop(progress):
+        return progress.picture is not None and progress.frame == 4
+
+    asked = settings(clip, tmp_path / "out.mp4")
+    result = run.run(asked, notice=lambda line: None, on_progress=stop)
+    assert (result.frames, result.stopped) == (4, True)
+    with av.open(tmp_path / "out.mp4") as opened:
+        assert len(list(opened.decode(video=0))) == 4
+    result = run.run(asked, notice=lambda line: None, on_progress=lambda progress: None)
+    assert (result.frames, result.stopped) == (6, False)
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert not (tmp_path / "out.mp4.work").exists()
+
+
 def test_a_preview_is_the_beginning_of_the_whole(tmp_path):
     clip = video_clips.write(tmp_path / "clip.mp4", [video_clips.frame(i) for i in range(13)], sound=True)
     result, _ = paint(clip, tmp_path / "out.mp4", preview=True, iterations=(1, 1))

@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import thin_networks
 import video_clips
@@ -113,7 +114,7 @@ def test_a_video_is_watched_frame_by_frame(folder: Path) -> None:
         events = list(Page(run).events())
         assert run.wait(120) == 0
     last = events[-1]
-    assert (last["state"], last["message"], last["buttons"]) == ("done", "The video is out.gif", False)
+    assert (last["state"], last["message"]) == ("done", "The video is out.gif")
     assert (last["iteration"], last["iterations"], last["share"]) == (4, 4, 1)
     assert last["stage"].startswith("Frame 4: iteration ")
     assert last["names"] == ["loss of the frame"]
@@ -133,3 +134,28 @@ def test_the_port_may_follow_the_option_or_not() -> None:
         assert (command.watch, command.options.image_size) == (port, size)
     with pytest.raises(OptionError, match="--watch takes a whole number"):
         options.parse(["--watch", "80.5"])
+
+
+def test_the_buttons_of_a_video(folder: Path) -> None:
+    video_clips.write(folder / "clip.mp4", [video_clips.frame(number) for number in range(40)])
+    words = ["clip.mp4", "out.gif", "--style", "style.png", "--model", video_clips.MODEL, "--size", "48"]
+    command = ["-m", "legacy_style.cli.legacy_style", "video", *words, "--iterations", "9,9"]
+    with begin(folder, *command, "--watch") as run:
+        page = Page(run)
+        events = page.events()
+        next(event for event in events if event["iteration"] >= 1)
+        page.ask("POST", "save")
+        saved = next(event for event in events if event["saved"])["saved"][0]
+        page.ask("POST", "stop")
+        last = list(events)[-1]
+        assert run.wait(120) == 0
+    made = last["iteration"]
+    assert last["state"] == "stopped"
+    assert last["message"] == "The video so far is out.gif; the same command goes on with it"
+    assert made < 40
+    number = int(re.fullmatch(r"out-(\d+)\.png", saved)[1])
+    frames = folder / "out.gif.work"
+    with Image.open(folder / saved) as mine, Image.open(frames / f"frame_{number:06d}.png") as frame:
+        assert np.array_equal(np.asarray(mine), np.asarray(frame))
+    with Image.open(folder / "out.gif") as image:
+        assert image.n_frames == made

@@ -98,15 +98,20 @@ class VideoProgress:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """`frames`: so many the video has; `cuts`: before which of them; `steadiness`: nan unless measured."""
+    """`frames`: so many the video has; `cuts`: before which of them; `steadiness`: nan unless measured.
+
+    `stopped`: whether it ended before its source, as `on_progress` asked.
+    """
 
     frames: int
     cuts: tuple[int, ...]
     steadiness: float
+    stopped: bool = False
 
 
 Notice = Callable[[str], None]
-OnProgress = Callable[[VideoProgress], None]
+OnProgress = Callable[[VideoProgress], object]
+"""The run ends after a finished frame for which it returns something true."""
 
 
 class Maker(Protocol):
@@ -150,6 +155,7 @@ class Story:
         self.times: list[tuple[Fraction, str]] = []
         self.cuts: list[int] = []
         self.broken: source.Broken | None = None
+        self.stopped = False
         self.frame = 0
         self.begun = (time.monotonic(), 0)
 
@@ -167,9 +173,9 @@ class Story:
             raise source.Broken(
                 f"{self.broken}. The {len(self.times)} frames before that are in {self.settings.output}"
             )
-        if not self.settings.preview and self.settings.work is None:
+        if not self.settings.preview and not self.stopped and self.settings.work is None:
             self.work.remove()
-        return VideoResult(len(self.times), tuple(self.cuts), value)
+        return VideoResult(len(self.times), tuple(self.cuts), value, self.stopped)
 
     def paint(self) -> None:
         """Make every frame that is not there yet."""
@@ -187,10 +193,12 @@ class Story:
                             before = unit(self.work.load(number - 1))
                         self.frame = number
                         self.work.save(number, make(unit(step.frame.picture), before, step.moved))
-                        self.tell(0, 0, None, partial(self.work.load, number))
+                        self.stopped = bool(self.tell(0, 0, None, partial(self.work.load, number)))
                     if step.is_cut:
                         self.cuts.append(number)
                     self.times.append((step.frame.time, step.frame.name))
+                    if self.stopped:
+                        return
             except source.Broken as error:
                 self.broken = error
 
@@ -218,16 +226,18 @@ class Story:
         iterations: int,
         loss: float | None,
         picture: Callable[[], Picture] | None = None,
-    ) -> None:
+    ) -> object:
+        """Give what `on_progress` returns."""
         if self.on_progress is not None:
             began, first = self.begun
             done = self.work.done - first
             pace = (time.monotonic() - began) / done if done else float("nan")
             count = PREVIEW if self.settings.preview else self.source.count
             work = self.worked(count, 0 if loss is None else iteration)
-            self.on_progress(
+            return self.on_progress(
                 VideoProgress(self.frame, count, iteration, iterations, loss, pace, work, picture)
             )
+        return None
 
     def worked(self, count: int | None, iteration: int) -> WorkDone:
         """How far `count` frames are after so many evaluations of this one, 0 where it is done."""
@@ -242,7 +252,7 @@ class Story:
     def encode(self) -> None:
         """Write the output from the finished frames."""
         known = self.source if self.settings.sound else replace(self.source, has_sound=False)
-        whole = not self.settings.preview and self.broken is None
+        whole = not self.settings.preview and self.broken is None and not self.stopped
         until = None if whole else self.times[-1][0] + 1 / self.source.rate
         sink.write(self.settings.output, self.finished(), known, notice=self.notice, until=until)
 
@@ -270,7 +280,7 @@ class Slow:
         device: torch.device,
         width: int,
         height: int,
-        tell: Callable[[int, int, float | None], None],
+        tell: Callable[[int, int, float | None], object],
         notice: Notice,
     ) -> None:
         self._iterations, self._tell = settings.iterations, tell

@@ -18,7 +18,7 @@ from PIL import Image
 from legacy_style.errors import OptionError
 from legacy_style.files import reason, replacing
 from legacy_style.programs.video import packages
-from legacy_style.programs.video.source import Frame, FrameSource
+from legacy_style.programs.video.source import Frame, FrameSource, Picture
 from legacy_style.torch7 import image as torch_image
 
 Notice = Callable[[str], None]
@@ -98,7 +98,12 @@ def _write_folder(path: str, frames: Iterable[Frame]) -> None:
     Path(path).mkdir(exist_ok=True)
     for frame in frames:
         name = f"{Path(frame.name).stem}.png" if frame.name else f"frame_{frame.number:04d}.png"
-        torch_image.save(Path(path) / name, (frame.picture.transpose(2, 0, 1) + 0.5) / 255)
+        save_picture(Path(path) / name, frame.picture)
+
+
+def save_picture(path: str | Path, picture: Picture) -> None:
+    """Write one picture as it is; raises OptionError where that cannot be done."""
+    torch_image.save(path, (picture.transpose(2, 0, 1) + 0.5) / 255)  # image.save truncates
 
 
 def _write_gif(file: BinaryIO, frames: Iterable[Frame], source: FrameSource) -> None:
