@@ -17,7 +17,7 @@ class Awaited:
         # Memory that the device writes to by itself.
         self._copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         self._copy.copy_(values, non_blocking=True)
-        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch gives it no types
         self._event.record(torch.cuda.current_stream(values.device))
 
     def read(self) -> list[float]:

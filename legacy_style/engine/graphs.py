@@ -51,7 +51,7 @@ class CudaRecorder:
 @functools.cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
     """One for all recordings: for each stream that it has seen, cuBLAS keeps a workspace."""
-    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch gives it no types
     return stream
 
 

@@ -82,7 +82,7 @@ class _StandIn:
 class _Dict:
     """In place of a defaultdict: what is put into it is kept, which torch.load allows for plain dicts alone."""
 
-    def __new__(cls, *arguments: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+    def __new__(cls, *arguments: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]  # not a _Dict, on purpose
         return OrderedDict()
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from legacy_style.errors import FormatError, OptionError
+from legacy_style.programs.fast_neural_style import photographs
 from legacy_style.programs.fast_neural_style.photographs import (
     PhotographBatches,
     Photographs,
@@ -117,6 +118,19 @@ def test_a_broken_file_is_told_of_once_and_left_out(folder):
     some.close()
     assert len(told) == 1
     assert "b.jpg" in told[0]
+
+
+def test_a_photograph_that_memory_does_not_hold_ends_the_training(folder, monkeypatch):
+    """Without it, the batches would be others."""
+
+    def no_room(*words):
+        raise MemoryError
+
+    monkeypatch.setattr(photographs, "_decode", no_room)
+    some = batches(folder, notice=lambda line: None)
+    with pytest.raises(OptionError, match="not enough memory to load this image"):
+        some.batch(0)
+    some.close()
 
 
 def test_a_folder_of_broken_files_ends_the_training(tmp_path):

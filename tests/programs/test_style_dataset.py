@@ -14,6 +14,7 @@ from training_runs import RECORDED
 
 from legacy_style.cli.tools.style_dataset import style_dataset
 from legacy_style.errors import OptionError
+from legacy_style.programs.fast_neural_style import style_dataset as conversion
 from legacy_style.programs.fast_neural_style.style_dataset import EXTENSIONS, Sizes, convert, find, make
 
 h5py = pytest.importorskip("h5py")
@@ -107,6 +108,16 @@ def test_an_image_that_cannot_be_used_is_left_out_and_told_of(folder):
     assert len(stored(folder / "out.h5")["train"]) == 4
     assert "broken.png: left out" in result.output
     assert "flat.png: left out: its 50x7 pixels are less than the 16 of --max_resize" in result.output
+
+
+def test_an_image_that_memory_does_not_hold_is_an_error(folder, monkeypatch):
+    def no_room(*words):
+        raise MemoryError
+
+    monkeypatch.setattr(conversion, "convert", no_room)
+    result = run(folder)
+    assert isinstance(result.exception, OptionError)
+    assert "not enough memory to load this image" in str(result.exception)
 
 
 def test_a_maximum_makes_the_dataset_shorter(folder):

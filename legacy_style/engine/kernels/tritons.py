@@ -1,6 +1,7 @@
 """Kernels in Triton that read and write large maps once where PyTorch's operations take several passes.
 
-For `fused`, which has a plain twin of each. Maps are flat, (N, C) in memory: N pixels of C channels.
+For `fused`, which has a plain twin of each. Maps are flat, (N, C) in memory: N pixels of C channels. Triton's language
+has no types for mypy, so its decorator and the kernels under it are left out of that.
 """
 
 from __future__ import annotations

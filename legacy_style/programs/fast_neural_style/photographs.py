@@ -106,6 +106,12 @@ class Photographs:
             return None
         try:
             photograph = _decode(self.paths[number], round(self.crops.size * self.crops.largest))
+        except (
+            MemoryError
+        ) as error:  # the machine's fault; the training would be another without the photograph
+            raise OptionError(
+                f"{self.paths[number]}: not enough memory to load this image; scale it down first"
+            ) from error
         except Exception as error:  # whatever goes wrong in Pillow's decoders
             self._broken.add(number)
             self._check_some_can_be_read(number)

@@ -142,6 +142,8 @@ def _images(
     def attempt(path: Path) -> Bytes | str:
         try:
             return convert(path, sizes, turned.append)
+        except MemoryError as error:  # the machine's fault, not the file's
+            raise OptionError(f"{path}: not enough memory to load this image; scale it down first") from error
         except Exception as error:  # whatever goes wrong in Pillow's decoders
             return f"{path}: left out: {error}"
 
