@@ -106,9 +106,8 @@ class Photographs:
             return None
         try:
             photograph = _decode(self.paths[number], round(self.crops.size * self.crops.largest))
-        except (
-            MemoryError
-        ) as error:  # the machine's fault; the training would be another without the photograph
+        except MemoryError as error:
+            # The machine's fault, not the file's: without the photograph it would be another training.
             raise OptionError(
                 f"{self.paths[number]}: not enough memory to load this image; scale it down first"
             ) from error
