@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import re
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from legacy_style.cli.process import Interrupts
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -41,6 +45,17 @@ def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """Let that call of `Interrupts.check`, which programs make in every iteration, be one after Ctrl-C."""
+    calls = itertools.count(1)
+
+    def check(interrupts: Interrupts) -> None:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Interrupts, "check", check)
 
 
 class Page:

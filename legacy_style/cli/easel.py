@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from legacy_style.cli.batch import Place
 from legacy_style.cli.process import Interrupts
 from legacy_style.cli.progress import ProgressLine
-from legacy_style.cli.watching import told_end
-from legacy_style.files import write_whole
-from legacy_style.programs.neural_style import record, story
+from legacy_style.cli.watching import Curves, plotted, told_end
+from legacy_style.engine.optimise import Losses
+from legacy_style.programs.neural_style import story
 from legacy_style.programs.neural_style.kept import KeptNetwork
 from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.output import Painting, Result
@@ -44,6 +44,8 @@ class Easel:
     ) -> Result:
         """Run `story.stylize`, and draw the losses into the file `plot` where that is named."""
         watcher, kept, words = self.watcher, "", f"{place}: " if place else ""
+        # Of each stage: how many evaluations those before it have, and its own.
+        stages: dict[tuple[int, ...], tuple[int, Sequence[Losses]]] = {}
         if watcher is not None:
             runs.begin(watcher, options, follows=place is not None)
 
@@ -62,13 +64,14 @@ class Easel:
             if place is not None:
                 progress = dataclasses.replace(progress, work=place.of_all(progress.work))
             self.live.update(progress)
+            stages[progress.work.part] = progress.iteration - len(progress.so_far), progress.so_far
             return watcher is not None and runs.follow(watcher, progress)
 
         def on_saved(path: str) -> None:
             nonlocal kept
             kept = self.interrupts.saved = path
 
-        with told_end(watcher, lambda: kept):
+        with told_end(watcher, lambda: kept), plotted(plot, lambda: _curves(options, stages), self.notice):
             result = story.stylize(
                 options,
                 log=tell,
@@ -79,7 +82,20 @@ class Easel:
             )
         if watcher is not None:
             runs.finish(watcher, result, f"The picture is {options.output_image}")
-        if plot:
-            found = {"losses": record.losses_over_time(result.losses), "options": dataclasses.asdict(options)}
-            write_whole(plot, lossplot.draw(lossplot.curves("total", found, layers=True), plot))
         return result
+
+
+def _curves(options: Options, stages: Mapping[tuple[int, ...], tuple[int, Sequence[Losses]]]) -> Curves:
+    """The total loss, and that of every layer, over all stages."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for before, every in stages.values():
+        for iteration, losses in enumerate(every, before + 1):
+            named = {"total": losses.total}
+            for kind, layers, values in (
+                ("content", options.content_layers, losses.content),
+                ("style", options.style_layers, losses.style),
+            ):
+                named |= zip(lossplot.labels(layers, len(values), kind), values, strict=True)
+            for name, loss in named.items():
+                found.setdefault(name, []).append((iteration, loss))
+    return found

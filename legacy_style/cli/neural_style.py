@@ -80,7 +80,6 @@ def _run(command: CommandLine, interrupts: process.Interrupts) -> int:
     from legacy_style.engine import machine
     from legacy_style.programs.neural_style import batch as batches
     from legacy_style.programs.notices import once
-    from legacy_style.toolkit import lossplot
 
     interrupts.check()
     machine.keep_freed_memory()
@@ -88,8 +87,6 @@ def _run(command: CommandLine, interrupts: process.Interrupts) -> int:
     many = bool(command.batch or command.output_dir)
     if many and plot:
         raise OptionError(f"--plot {plot} draws one run: give --metadata, and draw with legacy-style plot")
-    if plot:
-        lossplot.check_name(plot)
     live = ProgressLine(sys.stderr, shown=command.progress and sys.stderr.isatty())
     with (
         lua_program.Terminal(NAME, interrupts, live.update, live) as terminal,

@@ -52,20 +52,18 @@ def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) ->
         shown(settings.watch, settings.plot, interrupts, terminal.notice) as show,
     ):
 
-        def on_progress(done: TrainingProgress) -> bool:
-            if live.first is None:  # of a training that goes on
-                for number, loss in enumerate(done.history.train_loss_history[: done.iteration - 1], 1):
-                    show.remember(number, {"loss": loss})
-            terminal.on_progress(done)
-            return show.follow(done)
+        def on_resumed(losses: Sequence[float]) -> None:
+            for number, loss in enumerate(losses, 1):
+                show.remember(number, {"loss": loss})
 
         show.begin("A network is being trained")
         train(
             settings,
             log=terminal.log,
             notice=terminal.notice,
-            on_progress=on_progress,
+            on_progress=show.after(terminal.on_progress),
             on_saved=kept.append,
+            on_resumed=on_resumed,
         )
         show.end(f"The network is {kept[-1]}" if kept else "No network was saved")
     return 0

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from legacy_style.cli.process import Interrupts
 from legacy_style.errors import LegacyStyleError, OptionError
-from legacy_style.files import write_whole
+from legacy_style.files import reason, write_whole
 from legacy_style.programs.progress import Pixels, RunStep
 
 if TYPE_CHECKING:
     from legacy_style.watch.watcher import Watcher
 
 AnyStep = TypeVar("AnyStep", bound=RunStep)
+
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+"""Of losses by their names: (iteration, loss), in order."""
 
 
 @contextlib.contextmanager
@@ -55,6 +58,35 @@ def told_end(watcher: Watcher | None, kept: Callable[[], str] = str) -> Iterator
         raise
 
 
+@contextlib.contextmanager
+def plotted(path: str | None, curves: Callable[[], Curves], notice: Callable[[str], None]) -> Iterator[None]:
+    """Draw the losses of the block's run into the file `path`, where that is named, however the run ends.
+
+    Of several processes, the first one draws. Raises OptionError where `path` cannot be the name of a plot.
+    """
+    if not path:
+        yield
+        return
+    from legacy_style.toolkit import lossplot  # loads Pillow
+
+    lossplot.check_name(path)
+    is_whole = False
+    try:
+        yield
+        is_whole = True
+    finally:
+        found = [lossplot.LossCurve(name, points) for name, points in curves().items()]
+        if lossplot.has_points(found):
+            try:
+                write_whole(path, lossplot.draw(found, path))
+            except OSError as error:
+                if is_whole:
+                    raise
+                notice(f"{path}: {reason(error)}")  # and the run ends as it was about to
+        elif is_whole and (os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"):
+            notice(f"there is no loss above 0 to draw, so that {path} is not written")
+
+
 class Show:
     """A run that tells of its steps, on the page `watcher` where there is one, and as the curves of a plot."""
 
@@ -62,7 +94,7 @@ class Show:
         self._watcher = watcher
         self._title = ""
         self._stopped = False
-        self._curves: dict[str, list[tuple[int, float]]] = {}
+        self.curves: dict[str, list[tuple[int, float]]] = {}
         self._last = self._before = 0  # iteration of this picture; how many those before it had
 
     def begin(self, title: str, before: Callable[[], Pixels] | None = None) -> None:
@@ -80,7 +112,7 @@ class Show:
             self._before += self._last
         self._last = iteration
         for name, loss in losses.items():
-            self._curves.setdefault(name, []).append((self._before + iteration, loss))
+            self.curves.setdefault(name, []).append((self._before + iteration, loss))
 
     def follow(self, step: RunStep) -> bool:
         """A step is done; gives whether somebody wants the run to stop."""
@@ -108,25 +140,13 @@ class Show:
         if self._watcher is not None:
             self._watcher.end("stopped" if self._stopped else "done", message, picture)
 
-    def draw(self, path: str) -> None:
-        """Write the plot."""
-        from legacy_style.toolkit import lossplot  # loads Pillow
-
-        curves = [lossplot.LossCurve(name, points) for name, points in self._curves.items()]
-        write_whole(path, lossplot.draw(curves, path))
-
 
 @contextlib.contextmanager
 def shown(
     port: int | None, plot: str | None, interrupts: Interrupts, notice: Callable[[str], None]
 ) -> Iterator[Show]:
     """The run of the block on a page at `port` (0: any; None: on none), and in the file `plot` if that is named."""
-    if plot:
-        from legacy_style.toolkit import lossplot
-
-        lossplot.check_name(plot)
     with watched(port, notice) as watcher, told_end(watcher, lambda: interrupts.saved):
         show = Show(watcher)
-        yield show
-        if plot:
-            show.draw(plot)
+        with plotted(plot, lambda: show.curves, notice):
+            yield show

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
@@ -56,7 +56,8 @@ class Progress:
     """One evaluation that is done: `iteration` of `num_iterations`, `seconds` since the optimisation began.
 
     `image()` is the image that was evaluated, (1, 3, H, W) on the CPU, as the network takes it; of several processes
-    the first one gets it whole, and all must ask for it.
+    the first one gets it whole, and all must ask for it. `so_far`: the losses of all evaluations, also of the run that
+    this one goes on from; it grows with the run.
     """
 
     iteration: int
@@ -65,6 +66,7 @@ class Progress:
     seconds: float
     values: Mapping[str, float] = field(default_factory=dict)
     image: Callable[[], Tensor] = field(default=lambda: torch.empty(0), compare=False, repr=False)
+    so_far: Sequence[Losses] = field(default=(), compare=False, repr=False)
 
 
 OnProgress = Callable[[Progress], object]
@@ -325,7 +327,8 @@ class Optimisation:
         if (on_progress := self.conditions.on_progress) is not None:
             seconds = time.monotonic() - self.began
             many = self.optimizer.num_iterations
-            stop = bool(on_progress(Progress(self.calls, many, losses, seconds, values, self.image)))
+            done = Progress(self.calls, many, losses, seconds, values, self.image, self.losses)
+            stop = bool(on_progress(done))
             if stop and self.ranks.size > 1:
                 raise OptionError("a run of several processes cannot be stopped by what the callback returns")
         # Behind the image, which must be safe where there is no room for more.

@@ -57,8 +57,8 @@ def curves(name: str, record: Mapping[str, Any], *, layers: bool = False) -> lis
             options = record["options"]
             for kind in ("content", "style"):
                 columns = list(zip(*losses[kind], strict=True))
-                labels = _labels(str(options.get(f"{kind}_layers", "")), len(columns), kind)
-                named |= {f"{kind} {label}": column for label, column in zip(labels, columns, strict=True)}
+                names = labels(str(options.get(f"{kind}_layers", "")), len(columns), kind)
+                named |= dict(zip(names, columns, strict=True))
         return [
             LossCurve(label, [(n, float(value)) for n, value in zip(at, values, strict=True)])
             for label, values in named.items()
@@ -67,9 +67,22 @@ def curves(name: str, record: Mapping[str, Any], *, layers: bool = False) -> lis
         raise FormatError(f"{name}: its record holds no losses that can be drawn ({error!r})") from error
 
 
-def _labels(layers: str, count: int, kind: str) -> list[str]:
+def labels(layers: str, count: int, kind: str) -> list[str]:
+    """The names of `count` losses of a kind, content or style, on `layers`, as -content_layers lists them."""
     names = [name for name in layers.split(",") if name]
-    return names if len(names) == count else [f"{number}" for number in range(1, count + 1)]
+    if len(names) != count:
+        names = [f"{number}" for number in range(1, count + 1)]
+    return [f"{kind} {name}" for name in names]
+
+
+def has_points(curves: Sequence[LossCurve]) -> bool:
+    """Whether there is a loss that can be drawn: finite, and above 0."""
+    return any(_drawable(curve) for curve in curves)
+
+
+def _drawable(curve: LossCurve) -> list[tuple[int, float]]:
+    """The points, with logarithms of losses."""
+    return [(at, math.log10(loss)) for at, loss in curve.points if loss > 0 and math.isfinite(loss)]
 
 
 def draw(curves: Sequence[LossCurve], path: str) -> bytes:
@@ -91,10 +104,7 @@ def check_name(path: str) -> None:
 
 def _layout(curves: Sequence[LossCurve]) -> tuple[list[_Line], list[_Text]]:
     """What is drawn, in pixels: the grid, a curve each with its label, the axes' words."""
-    drawable = [
-        [(at, math.log10(loss)) for at, loss in curve.points if loss > 0 and math.isfinite(loss)]
-        for curve in curves
-    ]
+    drawable = [_drawable(curve) for curve in curves]
     points = [point for each in drawable for point in each]
     if not points:
         raise OptionError("there is no loss above 0 to draw")

@@ -303,29 +303,3 @@ def test_an_error_of_ours_is_not_a_failed_row(folder: Path) -> None:
     one = Options(content_image="photos/a.png", style_image="styles/ink.png", output_image="out/a.png")
     with pytest.raises(KeyError):
         batch.run([one], "out", paint, print)
-
-
-def test_the_losses_of_a_run_are_drawn(folder: Path) -> None:
-    words = ["-content_image", "photos/a.png", "-style_image", "styles/ink.png"]
-    assert run(*words, "--plot", "losses.svg") == 0
-    text = Path("losses.svg").read_text()
-    assert text.count("<polyline") > 7
-    for name in ("total", "content relu4_2", "style relu5_1"):
-        assert f">{name}</text>" in text
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--plot", "losses.txt"], "a plot is an .svg or a .png file"),
-        (["--plot", "nowhere/losses.svg"], "the folder nowhere does not exist"),
-        (["--plot", "x.svg", "--batch", "photos", "--output-dir", "out"], "--plot x.svg draws one run"),
-    ],
-)
-def test_a_plot_that_cannot_be_is_refused_before_the_run(
-    folder: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("-content_image", "photos/a.png", "-style_image", "styles/ink.png", *words) == 1
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.out == ""

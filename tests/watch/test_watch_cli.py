@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -50,6 +51,15 @@ def test_the_buttons_of_a_real_run(folder: Path) -> None:
         assert run.wait(60) == 0
     with Image.open(folder / "out.png") as image:
         assert image.size == (32, 24)
+
+
+def test_the_losses_of_an_interrupted_run_are_drawn(folder: Path) -> None:
+    with start(folder, "-num_iterations", "1000000", "--plot", "losses.svg", "--watch") as run:
+        page = Page(run)
+        next(event for event in page.events() if event["iteration"] > 3)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(60) == 128 + 2
+    assert ">content relu4_2</text>" in (folder / "losses.svg").read_text()
 
 
 def test_a_run_that_is_watched_paints_the_same_picture(folder: Path) -> None:

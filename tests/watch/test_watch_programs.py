@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +21,7 @@ from recorded_runs import one_thread
 from video_recordings import SHIPPED
 from watched_runs import Page
 
+from legacy_style.cli import watching
 from legacy_style.formats import t7
 from legacy_style.programs.fast_neural_style import saving
 
@@ -237,6 +240,95 @@ def test_what_cannot_be_saved_is_told_and_the_run_goes_on(folder: Path) -> None:
         assert next(event for event in events if event["iteration"] > told["iteration"])["state"] == "running"
         run.terminate()
         assert run.wait(60) == 128 + 15
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_losses_of_an_interrupted_run_are_drawn(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    watched_runs.interrupt_at(monkeypatch, 7)
+    assert call(PROGRAMS[name], "1000", "--plot", "losses.svg") == 128 + 2
+    curve = re.findall(r'<polyline points="([^"]+)" fill="none" stroke="#0072b2" stroke-width="2"', drawn())[
+        0
+    ]
+    assert 4 <= len(curve.split()) <= 6
+    # Where there is no room for it, the run ends as it would have.
+    watched_runs.interrupt_at(monkeypatch, 7)
+    monkeypatch.setattr(watching, "write_whole", full_disk)
+    capsys.readouterr()
+    assert call(PROGRAMS[name], "1000", "--plot", "other.svg") == 128 + 2
+    told = capsys.readouterr().err
+    assert "other.svg: No space left on device; free some space" in told
+    assert "interrupted" in told
+
+
+def drawn() -> str:
+    return Path("losses.svg").read_text()
+
+
+def full_disk(path: str, content: bytes) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def test_the_losses_of_a_run_that_diverged_are_drawn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert call(PROGRAMS["artistic_video"], "9", "-learning_rate", "1e30", "--plot", "losses.svg") == 1
+    assert "not finite any more" in capsys.readouterr().err
+    assert ">total</text>" in drawn()
+
+
+def test_a_finished_training_is_drawn_when_it_is_asked_to_go_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    program = PROGRAMS["train"]
+    assert call(program, "6", "--state", "s", "--plot", "losses.svg") == 0
+    whole = drawn()
+    capsys.readouterr()
+    assert call(program, "6", "--resume", "s", "--plot", "losses.svg") == 0
+    assert "going on from iteration 6 (s); there is none left of 6" in capsys.readouterr().err
+    assert drawn() == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "iterations", "more"),
+    [
+        ("artistic_video", "4", ["-continue_with", "4"]),
+        ("artistic_video_multi_pass", "4", ["-continue_with_pass", "3"]),
+        ("slow_neural_style", "0", []),
+        ("train", "0", []),
+    ],
+)
+def test_a_run_with_nothing_left_to_do_draws_nothing_and_says_so(
+    name: str,
+    iterations: str,
+    more: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    assert call(PROGRAMS[name], iterations, *more, "--plot", "losses.svg") == 0
+    assert "there is no loss above 0 to draw, so that losses.svg is not written" in capsys.readouterr().err
+    assert not Path("losses.svg").exists()
+
+
+@pytest.mark.parametrize(
+    "more", ["artistic_video -continue_with 4", "artistic_video_multi_pass -continue_with_pass 3"]
+)
+def test_a_video_without_a_frame_to_make_says_so(
+    more: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    name, *words = more.split()
+    told: list[str] = []
+    monkeypatch.setattr(watching.Show, "end", lambda show, message: told.append(message))
+    assert call(PROGRAMS[name], "4", *words) == 0
+    assert told == ["No frame was left to make"]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

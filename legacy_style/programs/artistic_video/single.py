@@ -61,7 +61,11 @@ def run(
 
 
 def frames_are(last: str, going_on: str) -> str:
-    """What `run` gives: the name of the frame that was saved last, and the option that goes on from it, or ""."""
+    """What `run` gives: the name of the frame that was saved last, "" for none, and the option that goes on from it, or
+    "".
+    """
+    if not last:
+        return "No frame was left to make"
     return f"The last frame is {last}" + (f"; {going_on} goes on from there" if going_on else "")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from legacy_style.programs.fast_neural_style.data import Batches, open_batches
 from legacy_style.programs.fast_neural_style.loss_network import LossNetwork
 from legacy_style.programs.fast_neural_style.losses import PerceptualCriterion
 from legacy_style.programs.fast_neural_style.train_options import ORIGINAL, TrainingSettings
-from legacy_style.programs.fast_neural_style.trainer import History, Trainer
+from legacy_style.programs.fast_neural_style.trainer import Trainer
 from legacy_style.programs.progress import Pixels, RunStep, WorkDone
 from legacy_style.torch7 import image
 from legacy_style.torch7.random import Generator
@@ -45,13 +45,12 @@ PICTURE_SIZE = 512
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingProgress(RunStep):
-    """One iteration that is done; `images`: how many it trained on; `history`: all losses so far.
+    """One iteration that is done; `images`: how many it trained on.
 
     Its picture is what the network makes of a photograph, and what is kept is a checkpoint.
     """
 
     images: int
-    history: History
 
 
 OnProgress = Callable[[TrainingProgress], object]
@@ -65,11 +64,12 @@ def train(
     notice: Log,
     on_progress: OnProgress,
     on_saved: Log = lambda name: None,
+    on_resumed: Callable[[Sequence[float]], object] = lambda losses: None,
 ) -> torch.nn.Sequential:
     """Train a network as the options say, and return it.
 
-    `log` takes the lines that the original prints, `notice` ours, `on_saved` the name of each checkpoint. Raises
-    LegacyStyleError.
+    `log` takes the lines that the original prints, `notice` ours, `on_saved` the name of each checkpoint, `on_resumed`
+    the losses of the iterations that were made before, where a training goes on. Raises LegacyStyleError.
     """
     _check_files(settings, notice)
     device = devices.choose_one(settings.device, notice)
@@ -91,7 +91,10 @@ def train(
         trainer = Trainer(settings, model, criterion, device, seed)
         if state is not None:
             training_state.restore(settings.resume, state, trainer)
-            notice(f"going on from iteration {trainer.iteration} ({settings.resume})")
+            t, most = trainer.iteration, settings.num_iterations
+            finished = f"; there is none left of {most:.14g}: give a larger -num_iterations for more"
+            notice(f"going on from iteration {t} ({settings.resume})" + (finished if t >= most else ""))
+            on_resumed(trainer.history.train_loss_history)
         sample = Sample(settings, batches)
         if settings.picture or settings.watch is not None:
             sample.load()
@@ -195,7 +198,6 @@ def _progress(
         else "Learning",
         before=sample.before,
         images=images,
-        history=trainer.history,
     )
 
 
