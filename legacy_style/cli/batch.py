@@ -12,7 +12,7 @@ from legacy_style.cli import process
 from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.programs.neural_style import stages
 from legacy_style.programs.neural_style.batch import Journal, names
-from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.options import MEMORY_ADVICE, Options
 from legacy_style.programs.notices import why
 from legacy_style.programs.progress import WorkDone
 
@@ -104,7 +104,7 @@ def _one(options: Options, journal: Journal, paint: Paint, place: Place) -> Pict
     except BrokenPipeError:  # of our own stdout
         raise
     except (LegacyStyleError, OSError, MemoryError, RuntimeError) as error:
-        said = why(error, memory_advice=process.MEMORY_ADVICE)
+        said = why(error, memory_advice=MEMORY_ADVICE)
         if said is None:
             raise
         return PictureOutcome(path, "failed", said)

@@ -30,7 +30,9 @@ def main(words: Sequence[str] | None = None, program: str | None = None) -> int:
     """
     words = sys.argv[1:] if words is None else words
     program = sys.argv[0] if program is None else program
-    return process.run(lambda interrupts: _main(words, program, interrupts), NAME)
+    return process.run(
+        lambda interrupts: _main(words, program, interrupts), NAME, memory_advice=option_table.MEMORY_ADVICE
+    )
 
 
 def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) -> int:

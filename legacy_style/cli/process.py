@@ -64,18 +64,12 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-MEMORY_ADVICE = (
-    "choose a smaller -image_size or -style_scale, fewer correction pairs (-lbfgs_num_correction 10, or -optimizer"
-    " adam), or smaller tiles (--tile)"
-)
-
-
 def run(
     program: Callable[[Interrupts], int],
     name: str,
     *,
     output: str = "-output_image",
-    memory_advice: str = MEMORY_ADVICE,
+    memory_advice: str = "choose a smaller image",
     unsaved: str = "no image was saved",
 ) -> int:
     """Call an entry point's body and return the exit status, having said in one line why it ended early.

@@ -17,7 +17,11 @@ def main(words: Sequence[str] | None = None, program: str | None = None) -> int:
     """Run the program on `words` (the command line without its name) and return the exit status."""
     words = sys.argv[1:] if words is None else words
     program = sys.argv[0] if program is None else program
-    return process.run(lambda interrupts: _main(words, program, interrupts), NAME)
+    return process.run(
+        lambda interrupts: _main(words, program, interrupts),
+        NAME,
+        memory_advice="choose a smaller -image_size or -style_image_size",
+    )
 
 
 def _main(words: Sequence[str], program: str, interrupts: process.Interrupts) -> int:

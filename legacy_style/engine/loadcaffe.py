@@ -188,7 +188,7 @@ def _obstacle(layer: LayerParameter) -> str:
     if layer.type in _JOINS or len(layer.bottoms) > 1:
         return (
             f"({layer.type}) joins {len(layer.bottoms)} branches; networks run only up to there,"
-            " so choose layers before it (--list-layers shows them)"
+            " so choose layers before it (legacy-style inspect shows them)"
         )
     if layer.type not in _MAKERS and layer.type.startswith("nn."):
         return (

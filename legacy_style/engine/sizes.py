@@ -64,7 +64,7 @@ def check(net: Network, what: str, height: int, width: int) -> None:
         if min(after[1:]) < 1:
             raise OptionError(
                 f"the {what} image is too small ({width}x{height}): nothing of it is left at layer {step.name};"
-                " give a larger -image_size, or layers that are less deep"
+                " make it larger, or choose layers that are less deep"
             )
 
 

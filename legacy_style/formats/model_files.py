@@ -44,8 +44,8 @@ _OTHERS = (
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it first"),
     (b"Rar!\x1a\x07", "a RAR archive; unpack it first"),
     (b"PK\x05\x06", "an empty zip archive"),
-    (b"\x89PNG\r\n\x1a\n", "a PNG image; it may belong to -content_image or -style_image"),
-    (b"\xff\xd8\xff", "a JPEG image; it may belong to -content_image or -style_image"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image, not a network"),
+    (b"\xff\xd8\xff", "a JPEG image, not a network"),
     (b"\x93NUMPY", "a single NumPy array (.npy); save the network's arrays with np.savez"),
     (b"%PDF", "a PDF document"),
 )

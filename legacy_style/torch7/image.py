@@ -28,7 +28,7 @@ from PIL import Image
 from legacy_style.errors import OptionError, UnsupportedError
 from legacy_style.files import reason, write_whole
 from legacy_style.torch7 import png16
-from legacy_style.torch7.image_files import DEFAULT_MAX_PIXELS, Notice, Opened, opened, pillow_to_ourselves
+from legacy_style.torch7.image_files import Notice, Opened, opened, pillow_to_ourselves
 
 Array = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ _JPEG_QUALITY = 75  # init.lua, saveJPG
 def load(
     path: str | os.PathLike[str],
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     exif_rotate: bool = False,
     notice: Notice | None = None,
 ) -> Array:
@@ -69,7 +69,7 @@ def load_scaled(
     size: float,
     *,
     enlarge: bool = True,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     exif_rotate: bool = False,
     notice: Notice | None = None,
 ) -> Array:
@@ -101,7 +101,7 @@ def scaled_size(width: int, height: int, size: float) -> tuple[int, int]:
     new_width, new_height = width * size / longest, height * size / longest
     if not (np.isfinite(new_width) and np.isfinite(new_height)):
         raise OptionError(
-            f"an image cannot be scaled to size {size}; give a number of pixels, for example -image_size 512"
+            f"an image cannot be scaled to size {size}; give a number of pixels, for example 512"
         )
     return max(int(new_width), 1), max(int(new_height), 1)
 

@@ -79,7 +79,7 @@ class Opened:
 def opened(
     path: str | os.PathLike[str],
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     complete_jpeg: bool = False,
     exif_rotate: bool = False,
     notice: Notice | None = None,
@@ -88,8 +88,9 @@ def opened(
 
     `complete_jpeg` accepts a JPEG that breaks off, as libjpeg does; `notice` gets a sentence on that, on an EXIF
     orientation unless it is obeyed (`exif_rotate`: the caller calls `upright`), and on colours of a wide gamut. Raises
-    OptionError for a missing file and for more than `max_pixels` pixels, before anything is decoded; FormatError for
-    a file that cannot be read or is broken; UnsupportedError for a kind that is not read.
+    OptionError for a missing file and for more than `max_pixels` pixels (the number of --max-pixels, in programs that
+    have it), before anything is decoded; FormatError for a file that cannot be read or is broken; UnsupportedError for
+    a kind that is not read.
     """
     name = os.fspath(path)
     data = _read(name)
@@ -181,13 +182,13 @@ def pillow_to_ourselves() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+def _check_size(image: Image.Image, name: str, max_pixels: int | None) -> None:
     width, height = image.size
-    pixels = width * height
-    if pixels > max_pixels:
+    pixels, limit = width * height, DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    if pixels > limit:
+        lift = "" if max_pixels is None else f", or lift the limit with --max-pixels {pixels}"
         raise OptionError(
-            f"{name}: {width}x{height} is {pixels} pixels, more than the limit of {max_pixels};"
-            f" scale the image down, or lift the limit with --max-pixels {pixels}"
+            f"{name}: {width}x{height} is {pixels} pixels, more than the limit of {limit}; scale the image down{lift}"
         )
 
 

@@ -33,7 +33,7 @@ class Generator:
         Raises OptionError for nan and the infinities, which C would turn into an arbitrary number.
         """
         if not math.isfinite(seed):
-            raise OptionError(f"a seed must be a finite number, not {seed}; give for example -seed 123")
+            raise OptionError(f"a seed must be a finite number, not {seed}; give for example 123")
         # RandomState seeds an integer by init_genrand, and NumPy has frozen its streams for good (NEP 19).
         self._twister = np.random.RandomState(int(seed) % _TWO_TO_32)
         self._spare: float | None = None

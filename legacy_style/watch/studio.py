@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 
-from legacy_style.errors import LegacyStyleError
+from legacy_style.errors import LegacyStyleError, OptionError
 from legacy_style.files import reason, write_whole
 from legacy_style.programs import examples
 from legacy_style.programs.neural_style.kept import KeptNetwork
@@ -22,6 +22,7 @@ from legacy_style.programs.neural_style.options import Options
 from legacy_style.programs.neural_style.story import stylize
 from legacy_style.programs.notices import why
 from legacy_style.torch7 import image as torch_image
+from legacy_style.torch7 import image_files
 from legacy_style.watch import page, runs
 from legacy_style.watch.server import Answer, Refused, Request, Routes, as_json
 from legacy_style.watch.watcher import Watcher, encode
@@ -166,8 +167,12 @@ class Studio:
     def _take(self, path: Path, name: str) -> Picture:
         """Read a picture, so that it can be chosen. Raises LegacyStyleError."""
         with self._reading:
-            pixels = torch_image.to_bytes(torch_image.load(path, max_pixels=_MOST_PIXELS, exif_rotate=True))
-            taken = Picture(str(len(self._pictures) + 1), name, path, encode(pixels, _THUMBNAIL))
+            with image_files.opened(path) as file:
+                pixels = file.image.width * file.image.height
+            if pixels > _MOST_PIXELS:
+                raise OptionError(f"{name} has {pixels} pixels; save it with {_MOST_PIXELS} at most")
+            photograph = torch_image.to_bytes(torch_image.load(path, exif_rotate=True))
+            taken = Picture(str(len(self._pictures) + 1), name, path, encode(photograph, _THUMBNAIL))
             self._pictures[taken.id] = taken
             return taken
 

@@ -297,6 +297,8 @@ def test_too_many_pixels_are_refused_before_decoding(load_bytes):
     bomb = content.replace(struct.pack(">II", 7, 5), struct.pack(">II", 100_000, 100_000))
     bomb = bomb[:29] + struct.pack(">I", zlib.crc32(bomb[12:29])) + bomb[33:]
     with pytest.raises(OptionError, match=r"--max-pixels 10000000000$"):
+        load_bytes(bomb, max_pixels=10**9)
+    with pytest.raises(OptionError, match=r"scale the image down$"):  # not every program has the option
         load_bytes(bomb)
 
 
@@ -397,7 +399,7 @@ def test_size_is_truncated_and_at_least_one(width, height, size, expected):
 
 @pytest.mark.parametrize("size", [math.nan, math.inf, -math.inf, 1e308])
 def test_size_must_be_finite(size):
-    with pytest.raises(OptionError, match=r"cannot be scaled to size .*-image_size 512"):
+    with pytest.raises(OptionError, match=r"cannot be scaled to size .* for example 512$"):
         image.scaled_size(97, 61, size)
 
 

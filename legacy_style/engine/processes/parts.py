@@ -274,5 +274,5 @@ def check(net: Network, height: int, width: int, ranks: Ranks) -> None:
     stride = max(net.total_stride(0), net.total_stride(1))
     raise OptionError(
         f"an image of {layout.width}x{layout.height} cannot be cut for {ranks.size} processes: parts begin at"
-        f" multiples of {stride} pixels; start {len(layout.owned)} processes, or give a larger -image_size"
+        f" multiples of {stride} pixels; start {len(layout.owned)} processes, or make the image larger"
     )

@@ -62,7 +62,10 @@ Where it returns something true, that image is the result.
 
 
 class FramePainter:
-    """A network with the losses of both programs; `log` takes the original's lines, `notice` remarks of ours."""
+    """A network with the losses of both programs; `log` takes the original's lines, `notice` remarks of ours.
+
+    `cure`: what is likely to be wrong where losses are not finite any more, and what to try.
+    """
 
     def __init__(
         self,
@@ -71,10 +74,11 @@ class FramePainter:
         *,
         gpu: int = -1,
         autotune: bool = False,
+        cure: str,
         log: Log,
         notice: Log,
     ) -> None:
-        self.losses = losses
+        self.losses, self._cure = losses, cure
         self.device = devices.choose_one(gpu if gpu >= 0 else None, notice)
         self._chain = _load(model, log, notice)
         self._model, self._log, self._autotune = model, log, autotune
@@ -159,11 +163,7 @@ class FramePainter:
             if descent.print_iter > 0 and count % descent.print_iter == 0:
                 self._print(last, iterations)
             if not math.isfinite(last.total):
-                raise DivergenceError(
-                    f"the loss is not finite any more at iteration {count}; likely causes are a weight or a"
-                    " -learning_rate that is far too large, or, with L-BFGS, a step that went astray: try smaller"
-                    " weights, -optimizer adam, or another -seed"
-                )
+                raise DivergenceError(f"the loss is not finite any more at iteration {count}; {self._cure}")
             if on_evaluation is not None and on_evaluation(last, image):
                 raise Stopped
             return last.total, grad.view(-1)

@@ -250,7 +250,14 @@ def open_painter(
     ):
         examples.check(option, path, default, instead)
     painter = FramePainter(
-        common.model, common.losses, gpu=common.gpu, autotune=common.autotune, log=log, notice=notice
+        common.model,
+        common.losses,
+        gpu=common.gpu,
+        autotune=common.autotune,
+        cure="likely causes are a weight or a -learning_rate that is far too large, or, with L-BFGS, a step that went"
+        " astray: try smaller weights, -optimizer adam, or another -seed",
+        log=log,
+        notice=notice,
     )
     if frames is not None:
         frames()

@@ -73,7 +73,7 @@ def _walk(module: nn.Module, shapes: list[Shape], place: str) -> list[Shape]:
         reach = f"(it reflects {max(module.padding)})" if isinstance(module, nn.ReflectionPad2d) else ""
         raise UnsupportedError(
             f"the image is too small for this network: {w}x{h} pixels are left of it before {what} {reach}".rstrip()
-            + "; choose a larger -image_size"
+            + "; choose a larger size"
         )
     if math.prod(result) > _MOST:
         raise UnsupportedError(

@@ -20,6 +20,12 @@ from legacy_style.torch7.cmdline import Option, Value
 
 _T = TypeVar("_T", str, float, bool)
 
+MEMORY_ADVICE = (
+    "choose a smaller -image_size or -style_scale, fewer correction pairs (-lbfgs_num_correction 10, or -optimizer"
+    " adam), or smaller tiles (--tile)"
+)
+"""What to do where there is not enough memory."""
+
 
 def _original(default: _T, help: str = "") -> _T:
     """A field of Options that is an option of the original; `help` is the text of its usage."""

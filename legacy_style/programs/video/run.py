@@ -296,6 +296,8 @@ class Slow:
             _model(settings),
             losses,
             gpu=device.index if device.type == "cuda" else -1,
+            cure="likely causes are a weight that is far too large, or a step of L-BFGS that went astray: try smaller"
+            " weights (--style-weight, --content-weight, --temporal-weight), or another --size",
             log=_ignore,
             notice=_ignore,
         )
