@@ -64,7 +64,8 @@ class Easel:
             if place is not None:
                 progress = dataclasses.replace(progress, work=place.of_all(progress.work))
             self.live.update(progress)
-            stages[progress.work.part] = progress.iteration - len(progress.so_far), progress.so_far
+            if plot:
+                stages[progress.work.part] = progress.iteration - len(progress.so_far), progress.so_far
             return watcher is not None and runs.follow(watcher, progress)
 
         def on_saved(path: str) -> None:

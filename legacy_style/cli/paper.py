@@ -131,10 +131,10 @@ def _program(words: Sequence[str], interrupts: process.Interrupts) -> int:
     cells = _reconstruct(options) if options.command == "reconstruct" else _matrix(options)
     _check_layers(cells, [module.name for module in chain])
     if options.print_plan:
-        from legacy_style.programs.paper.experiments import plan
+        from legacy_style.programs.paper.experiments import largest, plans
 
         terms = [cell.terms for cell in cells if cell.terms]
-        print(plan(chain, terms, _images(options)[2], options.tile))
+        print(largest(plans(chain, terms, _images(options)[2], options.tile)))
         return 0
     done: list[Cell] = []
     with shown(options.watch, options.plot, interrupts, partial(process.say, NAME)) as show:
@@ -201,14 +201,19 @@ def _painted(
         resume=options.resume,
     )
     tile = memory.choose_tile(
-        lambda: paper.plan(chain, wanted, size, sheet.tile),
+        lambda: paper.largest(paper.plans(chain, wanted, size, sheet.tile)),
         sheet.tile,
         partial(process.say, NAME),
         options.resume or "",
     )
     sheet.tile = tile
+    works = [each.flops for each in paper.plans(chain, wanted, size, tile)]
     finished = iter(sheet.pictures)
     most, numbers, done = paper.most_evaluations(options.iterations), count(), list[Cell]()
+
+    def work(number: int, share: float) -> WorkDone:
+        return WorkDone((number,), sum(works[:number]) + share * works[number], sum(works))
+
     for cell in cells:
         if cell.terms is None:
             done.append(cell._replace(image=content if cell.label == "content" else style))
@@ -232,7 +237,7 @@ def _painted(
             follow = sheet_of_cells.followed(
                 show,
                 interrupts,
-                WorkDone((number,), number * most, len(wanted) * most),
+                partial(work, number),
                 most,
                 cell,
                 done,

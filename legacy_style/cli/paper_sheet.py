@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,27 +36,29 @@ class Cell(NamedTuple):
 def followed(
     show: Show,
     interrupts: Interrupts,
-    work: WorkDone,
+    work: Callable[[float], WorkDone],
     most: int,
     cell: Cell,
     done: Sequence[Cell],
     original: Image.Image | None,
     output: str,
 ) -> OnEvaluation:
-    """What is told of the image of `cell`, which takes `most` evaluations and begins when `work` is done.
+    """What is told of the image of `cell`, which takes `most` evaluations.
 
-    `done`: the cells that are finished; `original`: the image that it is made from; `output`: the sheet's file.
+    `work`: how far the sheet is, by the share of the image that is done. `done`: the cells that are finished;
+    `original`: the image that it is made from; `output`: the sheet's file.
 
     What is kept of it is the sheet as far as it is, with the best image so far.
     """
     from legacy_style.programs.paper.experiments import to_image
 
-    def follow(losses: list[float], image: Tensor, best: Tensor) -> bool:
+    def follow(losses: list[float], image: Tensor, best: Tensor, share: float) -> bool:
         interrupts.check()
+        so_far = work(share)
 
         def keep() -> str:
             path = Path(output)
-            name = f"{path.with_suffix('')}_{work.part[0] + 1}_{len(losses)}{path.suffix}"
+            name = f"{path.with_suffix('')}_{so_far.part[0] + 1}_{len(losses)}{path.suffix}"
             save(name, [*done, cell._replace(image=to_image(best))])
             return name
 
@@ -65,7 +67,7 @@ def followed(
                 iteration=len(losses),
                 iterations=most,
                 losses={cell.label: losses[-1]},
-                work=WorkDone(work.part, work.done + min(len(losses), most), work.total),
+                work=so_far,
                 picture=lambda: np.asarray(to_image(image)),
                 keep=keep,
                 title=cell.label,

@@ -13,6 +13,7 @@ from athalye_recordings import NETWORK
 from PIL import Image
 
 from legacy_style.cli import paper as cli
+from legacy_style.cli import watching
 from legacy_style.engine import loadcaffe
 from legacy_style.engine.loadcaffe import Module
 from legacy_style.errors import DivergenceError, FormatError, OptionError
@@ -139,6 +140,33 @@ def test_lbfgs_lowers_the_loss_and_returns_its_best_image(chain):
     assert 15 <= len(losses) <= 19 and min(losses) < losses[0] / 10
     values, _ = objective(best)
     assert sum(values.values()) == pytest.approx(min(losses), rel=1e-6)
+
+
+@pytest.mark.parametrize("iterations", [3, 20])
+def test_the_share_of_a_descent_that_is_done_grows_to_its_whole(chain, iterations):
+    content, style, _ = (image.float() for image in images())
+    objective, shares = paper.build(chain, TERMS["both"], content, style), []
+    paper.minimise(
+        objective, paper.white_noise((26, 21), 5), iterations, lambda *told: shares.append(told[-1])
+    )
+    assert shares == sorted(shares)
+    assert 0 < shares[0] <= 1 / iterations
+    assert 1 - 1 / iterations <= shares[-1] <= 1
+
+
+def test_the_work_of_a_sheet_is_that_of_its_images_layers(words, monkeypatch):
+    told = []
+    monkeypatch.setattr(watching.Show, "follow", lambda show, step: told.append(step.work))
+    assert (
+        cli.main(["reconstruct", "--content", "content.png", "--content-from", "conv1_1", "conv3_1", *words])
+        == 0
+    )
+    first, second = ([work.done for work in told if work.part == (number,)] for number in (0, 1))
+    total = told[0].total
+    assert first + second == sorted(first + second)
+    assert first[-1] < second[0] and second[-1] > 0.9 * total
+    # Of VGG-16's convolutions up to relu1_1 and relu3_1, both for 24x16 pixels: the deeper takes most of the time.
+    assert first[-1] < 0.2 * total
 
 
 def test_a_loss_that_is_not_finite_is_an_error(chain):

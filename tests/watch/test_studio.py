@@ -246,7 +246,7 @@ def test_what_is_too_large_is_refused(server: Server, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_MOST_PIXELS", 100)
     status, found, _ = ask(server, "upload?name=a.png", png())
     assert status == 400
-    assert "more than the limit of 100" in found["error"]
+    assert found["error"] == "a.png has 1200 pixels; save it with 100 at most"
     monkeypatch.setattr(module, "_MOST_FILES", 0)
     assert ask(server, "upload?name=a.png", png())[0] == 409
 

@@ -119,24 +119,29 @@ def build_network(
     return net
 
 
-def plan(
+def plans(
     chain: Sequence[loadcaffe.Module], images: Sequence[Terms], size: tuple[int, int], tile: int
-) -> Plan:
-    """What the image that needs most of those with `images` as their terms will need, at a size of (width, height).
+) -> list[Plan]:
+    """What each image with one of `images` as its terms will need, at a size of (width, height).
 
     With tiles of side `tile`, or, for 0, where it does not fit in one piece.
     """
     vectors = {"the image and L-BFGS's directions": 8, "L-BFGS's correction pairs": 2 * _CORRECTIONS}
-    plans = [
-        Session(build_network(chain, terms)).plan(
-            (size[1], size[0]),
-            [(size[1], size[0])] if terms.style else [],
-            vectors,
-            ways=["a smaller --image-size"],
-            tile=tile,
-        )
-        for terms in images
-    ]
+    by_layers: dict[object, Plan] = {}
+    for terms in images:
+        if (terms.content, terms.style) not in by_layers:
+            by_layers[terms.content, terms.style] = Session(build_network(chain, terms)).plan(
+                (size[1], size[0]),
+                [(size[1], size[0])] if terms.style else [],
+                vectors,
+                ways=["a smaller --image-size"],
+                tile=tile,
+            )
+    return [by_layers[terms.content, terms.style] for terms in images]
+
+
+def largest(plans: Sequence[Plan]) -> Plan:
+    """The plan of the image that needs most."""
     return min(plans, key=lambda each: (each.tile or math.inf, -each.peak))
 
 
@@ -145,8 +150,9 @@ def rectified(layer: str) -> str:
     return layer.replace("conv", "relu")
 
 
-OnEvaluation = Callable[[list[float], Tensor, Tensor], object]
-"""Is told of an evaluation: all total losses so far, the image that was evaluated, and the best one, (1, 3, H, W).
+OnEvaluation = Callable[[list[float], Tensor, Tensor, float], object]
+"""Is told of an evaluation: all total losses so far, the image that was evaluated, and the best one, (1, 3, H, W); and
+which share of the descent is done, up to 1.
 
 Where it returns something true, the best one is the result.
 """
@@ -189,19 +195,23 @@ def minimise(
         if not losses or total < min(losses):
             best = x.clone()
         losses.append(total)
-        if on_evaluation is not None and on_evaluation(losses, x, best):
+        # It ends with its iterations or with its evaluations, whichever are done first.
+        share = max((optimizer.state[x].get("n_iter", 0) - 1) / iterations, len(losses) / most)
+        if on_evaluation is not None and on_evaluation(losses, x, best, min(share, 1.0)):
             raise Stopped
         return total
 
-    step: Callable[[Callable[[], float]], object] = torch.optim.LBFGS(
+    most = most_evaluations(iterations)
+    optimizer = torch.optim.LBFGS(
         [x],
         max_iter=iterations,
-        max_eval=most_evaluations(iterations),
+        max_eval=most,
         tolerance_grad=0,
         tolerance_change=0,
         history_size=_CORRECTIONS,
         line_search_fn="strong_wolfe",
-    ).step
+    )
+    step: Callable[[Callable[[], float]], object] = optimizer.step
     try:
         step(closure)
     except Stopped:
