@@ -55,9 +55,9 @@ class Losses:
 class Progress:
     """One evaluation that is done: `iteration` of `num_iterations`, `seconds` since the optimisation began.
 
-    `image()` is the image that was evaluated, (1, 3, H, W) on the CPU, as the network takes it; of several processes
-    the first one gets it whole, and all must ask for it. `so_far`: the losses of all evaluations, also of the run that
-    this one goes on from; it grows with the run.
+    `image()` is the image that was evaluated, (1, 3, H, W) on the CPU, as the network takes it, for the caller to keep;
+    of several processes the first one gets it whole, and all must ask for it. `so_far`: the losses of all evaluations,
+    also of the run that this one goes on from; it grows with the run.
     """
 
     iteration: int
@@ -403,8 +403,12 @@ class Optimisation:
         write_together(self.ranks, self.checkpoint.path, lambda path: checkpoint.write(path, content))
 
     def image(self) -> Tensor:
-        """The image of the last good evaluation, the start if there was none, as in `Finished`."""
-        return self.objective.gather(self.x if self.evaluated is None else self.evaluated).cpu()
+        """The image of the last good evaluation, the start if there was none, as in `Finished`.
+
+        It is the caller's own: the run goes on in its own memory.
+        """
+        held = self.objective.gather(self.x if self.evaluated is None else self.evaluated)
+        return held.to("cpu", copy=True)
 
 
 def total_of(objective: Objective, values: Mapping[str, float]) -> Losses:

@@ -12,7 +12,6 @@ import errno
 import io
 import os
 import stat
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, features
 
 from legacy_style.errors import FormatError, IncompleteError, LegacyStyleError, OptionError, UnsupportedError
-from legacy_style.torch7 import color_profile, kinds, png
+from legacy_style.torch7 import color_profile, kinds, libtiff, png
 
 Notice = Callable[[str], None]
 
@@ -36,7 +35,7 @@ DEFAULT_MAX_PIXELS = 178_956_970
 # (jdatasrc.c, fill_input_buffer). 64 KiB of them suffice to end any segment.
 _END_OF_IMAGE = b"\xff\xd9"
 _END_OF_IMAGE_MARKERS = _END_OF_IMAGE * 2**15
-_FILLING = 2**12  # bytes that stand for missing ones: more than the blocks of a row's height take
+_FILLING = b"\x55" * 2**12  # stands for missing bytes: more than the blocks of a row's height take
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -200,27 +199,13 @@ def _check_jpeg_holds(image: Image.Image, name: str, size: int) -> None:
 
 
 def _decode_tiff(image: Image.Image, name: str, notice: Notice | None) -> None:
-    """Decode a TIFF; what libtiff would write to stderr meanwhile is the reason of our error, or else a remark.
-
-    It has its own stderr, file descriptor 2, so that is a temporary file for so long.
-    """
-    with tempfile.TemporaryFile() as heard:
-        stderr = os.dup(2)
-        os.dup2(heard.fileno(), 2)
+    """Decode a TIFF; what libtiff has to say is the reason of our error, or else a remark."""
+    with libtiff.heard() as lines:
         try:
             image.load()
-            failure = None
         except (OSError, ValueError, SyntaxError) as error:
-            failure = error
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-        heard.seek(0)
-        lines = heard.read().decode(errors="replace").splitlines()
-    if failure is not None:
-        raise FormatError(
-            _broken(name, "TIFF", lines[-1].rstrip(". ") if lines else str(failure))
-        ) from failure
+            reason = lines[-1].rstrip(". ") if lines else str(error)
+            raise FormatError(_broken(name, "TIFF", reason)) from error
     if lines and notice is not None:
         notice(f"{name}: {lines[-1].rstrip('. ')}; part of the picture may be missing")
 
@@ -278,10 +263,8 @@ def _remark(
         )
 
 
-def _ends(data: bytes) -> bool:
-    """Whether a JPEG ends as it should, or Pillow can do without more."""
-    if data.rstrip(b"\0").endswith(_END_OF_IMAGE):
-        return True
+def _needs_no_more(data: bytes) -> bool:
+    """Whether Pillow can do with a JPEG as it is."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
@@ -294,10 +277,14 @@ def _remark_missing_rows(name: str, notice: Notice, image: Image.Image, data: by
     """Say of a JPEG that it ends too early, and of one that ends properly, if rows are missing all the same."""
     image.load()
     rows = np.asarray(image).reshape(image.height, -1)
-    ends = _ends(data)
-    if ends and not _is_gray(rows[-1:])[0]:
-        return
-    first = _first_unknown_row(data[: data.rfind(_END_OF_IMAGE)] if ends else data)
+    ends = data.rstrip(b"\0").endswith(_END_OF_IMAGE)
+    if not ends:
+        first = _first_unknown_row(data, rows)
+        ends = first == image.height and _needs_no_more(data)  # there is something else behind the image
+    if ends:
+        if not _is_gray(rows[-1:])[0]:
+            return
+        first = _first_unknown_row(data[: data.rfind(_END_OF_IMAGE)], rows)
     missing = int(_is_gray(rows[first:]).sum())
     if missing:
         what = f": {missing} of its {image.height} rows are missing and come out gray"
@@ -319,14 +306,14 @@ def _is_gray(rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return gray
 
 
-def _first_unknown_row(data: bytes) -> int:
-    """The first row of a JPEG that depends on what follows these bytes; as many as it has rows if none does."""
-    decoded = []
+def _first_unknown_row(data: bytes, rows: NDArray[np.uint8]) -> int:
+    """The first row of a JPEG that depends on what follows these bytes; as many as it has rows if none does.
+
+    `rows`: what it is where nothing follows but the end of the image.
+    """
     begun = data.rstrip(b"\xff")  # that may be half a marker, which the filling would make one of
-    for filling in (b"\0", b"\x55"):
-        with Image.open(io.BytesIO(begun + filling * _FILLING + _END_OF_IMAGE_MARKERS)) as image:
-            decoded.append(np.asarray(image).reshape(image.height, -1))
-    different = (decoded[0] != decoded[1]).any(axis=1)
+    with Image.open(io.BytesIO(begun + _FILLING + _END_OF_IMAGE_MARKERS)) as image:
+        different = (np.asarray(image).reshape(rows.shape) != rows).any(axis=1)
     return int(different.argmax()) if different.any() else len(different)
 
 

@@ -254,7 +254,7 @@ def told(made, optimizer, **more):
     seen = []
 
     def note(progress):
-        seen.append((progress.iteration, progress.losses.total, progress.image().clone()))
+        seen.append((progress.iteration, progress.losses.total, progress.image()))
 
     finished = made.run(thin.smooth(40, 52, 3), optimizer, on_progress=note, **more)
     return seen, finished
@@ -266,6 +266,20 @@ def same(one, other):
     assert all(torch.equal(mine[2], theirs[2]) for mine, theirs in zip(seen, seen_too, strict=True))
     assert torch.equal(finished.image, finished_too.image)
     assert (finished.losses, finished.stopped) == (finished_too.losses, finished_too.stopped)
+
+
+def test_the_images_that_a_run_tells_are_the_caller_s_own():
+    start, seen = thin.smooth(40, 52, 3), []
+
+    def spoil(progress):
+        image = progress.image()
+        seen.append(image.clone())
+        image.zero_()
+
+    finished = session().run(start.clone(), OPTIMIZERS[1](3), on_progress=spoil)
+    assert torch.equal(seen[0], start)
+    assert torch.equal(finished.image, seen[2])
+    assert not torch.equal(seen[0], seen[1]) and seen[1].any()
 
 
 ITERATIONS = [1, 2, 9, 7.5]

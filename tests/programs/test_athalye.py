@@ -1,6 +1,7 @@
 """legacy_style.programs.athalye.story and athalye_images against the recorded components and traces, stage by stage."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_reading_resizing_and_saving_give_the_recorded_bytes(folder, version, tm
         elif "x" in size:
             ours = athalye_images.resize(source, *map(int, size.split("x")), flavour)
         else:
-            ours = athalye_images.scale(source, float(size), flavour)
+            ours = athalye_images.resize(source, *athalye_images.scaled_size(source, float(size)), flavour)
         assert ours.dtype == expected.dtype, key
         np.testing.assert_array_equal(ours, expected, err_msg=key)
         compared += 1
@@ -116,6 +117,41 @@ def test_sizes_follow_the_content_width(picture):
     # 98 * (69 / 98) is 69 and 98 * (34.5 / 98) is 34.5, both truncated, as are the heights.
     assert [image.shape[:2] for image in loaded.styles] == [(49, 69), (24, 34)]
     assert loaded.initial.shape == (43, 69, 3)
+
+
+@pytest.mark.parametrize("flavour", ["current", "2017"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_resizing_what_was_read_needs_no_floats(picture, tmp_path, mode, flavour):
+    """Images are resized from the file's numbers; what they are as floats gives the same bits."""
+    path = str(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"))
+    with Image.open(picture("rgb.png", 40, 30)) as image:
+        low = image.point(lambda value: 40 + value // 3)  # which 2017 stretches
+        if mode == "I;16":
+            Image.fromarray(np.asarray(low.convert("L")).astype(np.uint16) * 3).save(path)
+        else:
+            low.convert(mode).save(path)
+    whole = athalye_images.read(path, flavour)
+    content, style = picture("content.png", 16, 12), [path]
+    found = athalye_images.load_images(content, style, path, width=None, style_scales=None, flavour=flavour)
+    size = athalye_images.scaled_size(whole, 16 / 40)
+    np.testing.assert_array_equal(found.styles[0], athalye_images.resize(whole, *size, flavour))
+    np.testing.assert_array_equal(found.initial, athalye_images.resize(whole, 12, 16, flavour))
+    narrow = athalye_images.load_images(path, style, None, width=20, style_scales=None, flavour=flavour)
+    np.testing.assert_array_equal(narrow.content, athalye_images.resize(whole, 15, 20, flavour))
+    assert found.content.dtype == (np.float64 if flavour == "2017" else np.float32)
+
+
+@pytest.mark.parametrize("flavour", ["current", "2017"])
+def test_a_large_photograph_takes_the_memory_of_its_bytes(picture, tmp_path, flavour):
+    large, small = str(tmp_path / "large.png"), picture("small.png")
+    Image.new("RGB", (1600, 1200), (10, 20, 30)).save(large)  # in a small file
+    tracemalloc.start()
+    try:
+        athalye_images.load_images(large, [small], None, width=64, style_scales=None, flavour=flavour)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1600 * 1200 * 3 * 3.5, "numbers of four or eight bytes"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ from recordings import SHARED, needs_shared
 from legacy_style.errors import FormatError, IncompleteError, LegacyStyleError, OptionError, UnsupportedError
 from legacy_style.programs.athalye import images as athalye_images
 from legacy_style.programs.paper import experiments as paper
-from legacy_style.torch7 import color_profile, image
+from legacy_style.torch7 import color_profile, image, libtiff
 
 RGB = np.random.RandomState(3).randint(0, 256, (12, 10, 3)).astype(np.uint8)
 
@@ -226,6 +228,22 @@ def test_a_jpeg_that_ends_early_is_completed_as_by_libjpeg_and_its_missing_rows_
     assert "of its 240 rows are missing and come out gray; download or copy it again" in line
     gray = (cut == cut[:, -1:, :1]).all(axis=(0, 2))
     assert abs(int(gray.sum()) - rows) <= 8
+
+
+def test_a_jpeg_that_ends_early_is_decoded_once_more_and_no_more_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.RandomState(0).randint(0, 256, (240, 64, 3)).astype(np.uint8)
+    whole = encoded(noise, "JPEG", subsampling=0)
+    opened: list[object] = []
+    plain = Image.open
+    monkeypatch.setattr(Image, "open", lambda file: opened.append(file) or plain(file))
+    said: list[str] = []
+    image.load(written(tmp_path, whole[: len(whole) // 2]), notice=said.append)
+    assert (len(said), len(opened)) == (1, 2)
+    opened.clear()
+    image.load(written(tmp_path, whole), notice=said.append)
+    assert (len(said), len(opened)) == (1, 1)
 
 
 @pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_blocks": 3}])
@@ -473,6 +491,30 @@ def test_what_libtiff_says_is_the_reason_and_no_line_of_its_own(
         load(written(tmp_path, content))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_each_thread_hears_its_own_libtiff(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing that others write to stderr meanwhile is lost, or taken for the reason of an error."""
+    path = written(tmp_path, tiff(RGB.tobytes(), compression=8))
+
+    def fail() -> None:
+        with pytest.raises(OSError, match="-2"), Image.open(path) as broken:
+            broken.load()
+
+    with libtiff.heard() as lines:
+        os.write(2, b"from elsewhere\n")
+        other = threading.Thread(target=fail)
+        other.start()
+        other.join()
+        assert lines == []
+        fail()
+        assert len(lines) == 1
+        assert "ZIPDecode" in lines[0]
+    told = capfd.readouterr().err
+    assert told.startswith("from elsewhere\n")
+    assert told.count("ZIPDecode") == 1
+    fail()
+    assert "ZIPDecode" in capfd.readouterr().err, "the handler before is back"
 
 
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9"])

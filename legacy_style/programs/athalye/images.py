@@ -63,7 +63,7 @@ def load_images(
 
     Raises what `read` does, and OptionError for impossible sizes.
     """
-    reading = partial(read, flavour=flavour, exif_rotate=exif_rotate, notice=notice)
+    reading = partial(_stored, flavour=flavour, exif_rotate=exif_rotate, notice=notice)
     picture = reading(content)
     pictures = [reading(style) for style in styles]
     if flavour == "2017":
@@ -76,12 +76,14 @@ def load_images(
     if width is not None:
         # In this order: 44 rows of 69 columns at --width 69 become 43.
         height = math.floor(picture.shape[0] / picture.shape[1] * width)
-        picture = resize(picture, height, width, flavour)
+        picture = _first_resize(picture, height, width, flavour)
+    else:
+        picture = _in_floats(picture, flavour)
     for i, style in enumerate(pictures):
         factor = (1.0 if style_scales is None else style_scales[i]) * picture.shape[1] / style.shape[1]
-        pictures[i] = scale(style, factor, flavour)
+        pictures[i] = _first_resize(style, *scaled_size(style, factor), flavour)
     height, width = picture.shape[:2]
-    start = None if initial is None else resize(reading(initial), height, width, flavour)
+    start = None if initial is None else _first_resize(reading(initial), height, width, flavour)
     return AthalyeImages(picture, pictures, start)
 
 
@@ -90,26 +92,44 @@ def read(path: str, flavour: Flavour, *, exif_rotate: bool = False, notice: Noti
 
     C is 3, but for gray with alpha, which has 2 and fails later. Raises as `image_files.opened` does.
     """
+    return _in_floats(_stored(path, flavour, exif_rotate=exif_rotate, notice=notice), flavour)
+
+
+def _stored(path: str, flavour: Flavour, *, exif_rotate: bool = False, notice: Notice | None = None) -> Array:
+    """What `read` gives, in the numbers of the file: bytes of a photograph take a quarter or an eighth."""
     with image_files.opened(path, exif_rotate=exif_rotate, notice=notice) as file:
         image = file.image
         if flavour == "2017" and image.mode in ("1", "P"):
             transparent = "transparency" in image.info
             image = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
         numbers = file.upright(np.array(image))
-    numbers = numbers.astype(np.float64 if flavour == "2017" else np.float32)
     if numbers.ndim == 2:
         return np.dstack((numbers, numbers, numbers))
     return numbers[:, :, :3] if numbers.shape[2] == 4 else numbers
 
 
-def scale(image: Array, factor: float, flavour: Flavour) -> Array:
-    """`image` at `factor` times its size, truncated: 98 columns times 64/98 are 63."""
+def _in_floats(stored: Array, flavour: Flavour) -> Array:
+    return stored.astype(np.float64 if flavour == "2017" else np.float32)
+
+
+def _first_resize(stored: Array, height: int, width: int, flavour: Flavour) -> Array:
+    """`resize` of an image as it was read, bit for bit, without all its pixels as floats."""
+    if stored.dtype != np.uint8:
+        return resize(_in_floats(stored, flavour), height, width, flavour)
+    if flavour == "2017":  # which does not take what it has read for bytes
+        low, high = (np.float64(end()) for end in (stored.min, stored.max))
+        stored = _stretched_between(np.arange(256, dtype=np.float64), low, high)[stored]
+    return resize(stored, height, width, flavour)
+
+
+def scaled_size(image: Array, factor: float) -> tuple[int, int]:
+    """Height and width of `image` at `factor` times its size, truncated: 98 columns times 64/98 are 63."""
     sizes = [length * factor for length in image.shape[:2]]
     if not all(1 <= size < 2**31 for size in sizes):
         raise OptionError(
             f"a style image would become {sizes[1]:g}x{sizes[0]:g} pixels; change its --style-scales"
         )
-    return resize(image, int(sizes[0]), int(sizes[1]), flavour)
+    return int(sizes[0]), int(sizes[1])
 
 
 def resize(image: Array, height: int, width: int, flavour: Flavour) -> Array:
@@ -119,16 +139,19 @@ def resize(image: Array, height: int, width: int, flavour: Flavour) -> Array:
     if flavour == "2017":
         check_channels("an image", image)
         return np.array(Image.fromarray(_stretched(image)).resize((width, height), Image.Resampling.BILINEAR))
-    cut = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
-    return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))
+    cut = image if image.dtype == np.uint8 else to_bytes(image)
+    return np.array(Image.fromarray(cut).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _stretched(image: Array) -> Array:
     """Bytes, of which the darkest is 0 and the lightest 255 (pilutil.py, bytescale); bytes stay the same."""
     if image.dtype == np.uint8:
         return image
-    low = image.min()
-    span = (image.max() - low) or 1
+    return _stretched_between(image, image.min(), image.max())
+
+
+def _stretched_between(image: Array, low: np.floating, high: np.floating) -> NDArray[np.uint8]:
+    span = (high - low) or 1
     stretched: Array = ((image - low) * (255 / span)).clip(0, 255) + 0.5
     return stretched.astype(np.uint8)
 
