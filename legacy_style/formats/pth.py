@@ -4,7 +4,8 @@ Read by torch.load with weights_only=True and, but for the format of before PyTo
 bytes stay in the file until they are used. Notes: a pickle is checked before torch.load sees it, because
 even its restricted unpickler can be led to fill memory or to overflow the stack; and whatever still goes
 wrong in there is reported as a broken file, since the errors are those of whatever the bytes lead it into. Objects
-beside the weights (options, numbers of NumPy, a schedule) become stand-ins: none of their code is loaded.
+beside the weights (options, numbers of NumPy, a schedule) become stand-ins: none of their code is loaded. Those that
+are dicts or lists with a class of their own become plain ones, with what is in them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pickletools
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +26,7 @@ from torch import Tensor
 from legacy_style.errors import FormatError, IncompleteError, UnsupportedError
 from legacy_style.files import reading
 from legacy_style.formats import zipcheck
+from legacy_style.formats.pickle_stack import PickleStack
 
 # The first bytes of torch.save's format of before 1.6: PROTO 2, then its magic number as a LONG1.
 LEGACY_SIGNATURE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -80,20 +82,31 @@ class _StandIn:
 
 
 class _Dict:
-    """In place of a defaultdict: what is put into it is kept, which torch.load allows for plain dicts alone."""
+    """In place of a kind of dict: what is put into it is kept, which torch.load allows for plain dicts alone."""
 
     def __new__(cls, *arguments: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]  # not a _Dict, on purpose
         return OrderedDict()
+
+
+class _List:
+    """In place of a kind of list."""
+
+    def __new__(cls, *arguments: Any) -> list[Any]:  # type: ignore[misc]
+        return []
 
 
 # What modules of Python 2 are called now; a torch.load that renames them as pickle does asks for these names.
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
-def _stand_ins(name: str) -> Iterator[type[_StandIn | _Dict]]:
-    """Classes under a pickle's `name`, "module class", old and new."""
+Classes = dict[str, set[str]]
+"""The classes of a pickle that need a stand-in, "module class", and what their objects are filled like."""
+
+
+def _stand_ins(name: str, filled: Set[str]) -> Iterator[type[_StandIn | _Dict | _List]]:
+    """Classes under a pickle's `name`, "module class", old and new, for objects that are `filled` so."""
     module, _, own = name.partition(" ")
-    base = _Dict if name == "collections defaultdict" else _StandIn
+    base = _Dict if filled == {"dict"} else _List if filled == {"list"} else _StandIn
     for each in {module, _RENAMED.get(module, module)}:
         yield type(own, (base,), {"__module__": each})
 
@@ -114,7 +127,7 @@ def _read(path: str, file: BinaryIO) -> tuple[dict[str, Tensor], str | None]:
     head = file.read(max(len(LEGACY_SIGNATURE), 264))
     zipped = head.startswith(zipcheck.SIGNATURE)
     file.seek(0)
-    classes: set[str] = set()
+    classes: Classes = {}
     if zipped:
         classes = _check_archive(path, file)
     elif head.startswith(LEGACY_SIGNATURE):
@@ -127,7 +140,9 @@ def _read(path: str, file: BinaryIO) -> tuple[dict[str, Tensor], str | None]:
     try:
         with (
             warnings.catch_warnings(),
-            torch.serialization.safe_globals([each for name in sorted(classes) for each in _stand_ins(name)]),
+            torch.serialization.safe_globals(
+                [stand_in for each in classes.items() for stand_in in _stand_ins(*each)]
+            ),
         ):
             # Those are on what a damaged pickle makes of PyTorch's own classes.
             warnings.simplefilter("ignore")
@@ -161,7 +176,7 @@ def _read(path: str, file: BinaryIO) -> tuple[dict[str, Tensor], str | None]:
     return tensors, prototxt(state)
 
 
-def _check_archive(path: str, file: BinaryIO) -> set[str]:
+def _check_archive(path: str, file: BinaryIO) -> Classes:
     """Check a zip archive and its pickle; the names of the classes that need a stand-in."""
     members = zipcheck.members(path, file, stored_only=True)
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
@@ -183,12 +198,12 @@ def _check_archive(path: str, file: BinaryIO) -> set[str]:
     return _check_pickle(pickled, os.fstat(file.fileno()).st_size, path)
 
 
-def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> set[str]:
-    """The classes of the next pickle that need a stand-in, as "module class".
+def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> Classes:
+    """The classes of the next pickle that need a stand-in.
 
     Raises where it could run code, or is out of all proportion.
     """
-    classes: set[str] = set()
+    classes, stack = set[str](), PickleStack()
     tuples = operations = number = 0
     with warnings.catch_warnings():
         # Damaged names may look like escape sequences that Python warns of.
@@ -209,6 +224,7 @@ def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> set[str]:
                             "code; save only the state_dict() of the network"
                         )
                     classes.add(str(argument))
+                stack.follow(opcode, argument)
                 operations += 1
                 tuples += name.startswith("TUPLE")
                 if isinstance(argument, int) and name in ("BININT", "BININT1", "BININT2", "LONG1"):
@@ -220,11 +236,11 @@ def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> set[str]:
                     raise FormatError(
                         f"{path}: promises more than a file of its size holds (byte {position} of its pickle)"
                     )
-        except (ValueError, EOFError, UnicodeError, OverflowError) as error:
+        except (ValueError, EOFError, UnicodeError, OverflowError, LookupError) as error:
             if pickled.tell() == size:
                 raise IncompleteError(path, f"its pickle has no end: {error}") from error
             raise FormatError(f"{path}: its pickle is broken: {error}") from error
-    return classes
+    return {name: stack.filled[name] for name in sorted(classes)}
 
 
 def _may_be_left_out(name: str) -> bool:

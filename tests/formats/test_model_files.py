@@ -283,6 +283,14 @@ def torch_file(state: Any, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+class Queue(list[int]):
+    """A list with attributes of its own."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__(numbers)
+        self.most = 3
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return exec, ("raise SystemExit('the pickle ran')",)
@@ -342,6 +350,71 @@ def test_objects_beside_the_weights_are_left_aside_and_none_of_their_code_is_loa
     assert set(torch.serialization.get_safe_globals()) == allowed
 
 
+KINDS_OF_DICTS_AND_LISTS = """
+import argparse, collections
+
+def ran(*_): loaded.append("code")
+
+class EasyDict(dict):
+    __setitem__ = __setstate__ = ran
+
+class CfgNode(dict):
+    __setitem__ = ran
+    def __init__(self, *entries):
+        dict.__init__(self, *entries)
+        self.__dict__["__immutable__"], self.__dict__["__keys__"] = False, {"a"}
+
+class Ordered(collections.OrderedDict):
+    pass
+
+class Defaults(collections.defaultdict):
+    __missing__ = ran
+
+class Settings(argparse.Namespace):
+    __setattr__ = ran
+
+class Layers(list):
+    append = extend = ran
+"""
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_dicts_and_lists_of_other_classes_are_plain_ones(
+    tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = vgg_files.weights(vgg_files.VGG16)
+    module = types.ModuleType("their_kinds")
+    loaded: list[str] = []
+    vars(module)["loaded"] = loaded
+    exec(KINDS_OF_DICTS_AND_LISTS, vars(module))
+    monkeypatch.setitem(sys.modules, "their_kinds", module)
+    plain = vgg_files.state_dict(arrays)
+    weights = [
+        module.EasyDict(plain),
+        module.CfgNode(plain),
+        module.Ordered(plain),
+        module.Defaults(list, plain),
+    ]
+    beside = {
+        "opt": module.EasyDict({"lr": 0.1, "inner": module.EasyDict({"steps": module.Layers([1, 2])})}),
+        "cfg": module.CfgNode({"size": 3}),
+        "settings": module.Settings(),
+        "empty": [module.EasyDict(), module.Layers(), module.Defaults()],
+        "queue": collections.deque([1, 2], 3),
+        "seen": collections.Counter("abca"),
+    }
+    for number, state in enumerate(weights):
+        for content in (state, {"state_dict": state, **beside}, module.EasyDict({**beside, "net": state})):
+            path = tmp_path / f"{number}.pth"
+            torch.save(content, path, _use_new_zipfile_serialization=zipped)
+            loaded.clear()
+            found = dict(state_dict.weights(model_files.load(path)))
+            assert loaded == []
+            assert list(found) == list(arrays)
+            for name, values in arrays.items():
+                np.testing.assert_array_equal(found[name], values)
+
+
 HOSTILE = [
     (
         "more classes than any program has",
@@ -352,8 +425,23 @@ HOSTILE = [
     ),
     (
         "what torch.load advises to do about an object is not repeated",
-        lambda: torch_file({"a": torch.ones(1), "queue": collections.deque([1])}),
-        r"^(?!.*weights_only).*collections deque\) cannot be left aside \(Can only append to lists",
+        lambda: torch_file({"a": torch.ones(1), "queue": Queue(1, 2)}),
+        r"^(?!.*weights_only).* Queue\) cannot be left aside \(Can only build",
+    ),
+    (
+        "filled like a dict and like a list",
+        lambda: torch_archive({"data.pkl": b"\x80\x02ctheirs\nBoth\n)\x81K\x01a(K\x02K\x03u."}),
+        r"theirs Both\) cannot be left aside \(",
+    ),
+    (
+        "a program's module as a dict",
+        lambda: torch_archive({"data.pkl": b"\x80\x02cos\nenviron\n(K\x02K\x03u."}),
+        "holds a Python object .os.environ. beside tensors",
+    ),
+    (
+        "nothing to fill",
+        lambda: torch_archive({"data.pkl": b"\x80\x02}(K\x01K\x02uu."}),
+        "its pickle is broken",
     ),
     (
         "an object alone",
