@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from legacy_style.cli.legacy_style import main
+from legacy_style.cli.tools import studio as studio_command
 from legacy_style.cli.tools.studio import main as command
 from legacy_style.errors import OptionError
 from legacy_style.programs import examples
@@ -191,15 +192,24 @@ def test_a_painting_that_the_machine_has_no_room_for_fails_alone(
     wait(lambda: here.states() == ["failed", "done"])
 
 
-def test_the_secret_is_in_no_command_line_and_in_a_file_for_oneself(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("home", [None, "there", "gone"])
+def test_the_secret_is_in_no_command_line_and_in_a_file_for_oneself(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the home folder, where snaps can read it, if there are any; None: there are none."""
     opened: list[tuple[str, str, int, int]] = []
 
     def browse(address: str) -> bool:
         path = Path(url2pathname(urlsplit(address).path))
         modes = [each.stat().st_mode & 0o777 for each in (path, path.parent)]
+        assert (path.parent.parent == tmp_path / "there") == (home == "there")
+        assert not any(part.startswith(".") for part in path.relative_to(path.parents[1]).parts)
         opened.append((address, path.read_text(), *modes))
         return True
 
+    (tmp_path / "there").mkdir()
+    monkeypatch.setattr(studio_command, "SNAPS", ["/no such place", str(tmp_path)] if home else [])
+    monkeypatch.setenv("HOME", str(tmp_path / (home or "there")))
     monkeypatch.setattr("webbrowser.open", browse)
     monkeypatch.setattr(Studio, "work", lambda studio: None)
     result = CliRunner().invoke(command, [])
@@ -211,6 +221,7 @@ def test_the_secret_is_in_no_command_line_and_in_a_file_for_oneself(monkeypatch:
     assert address.startswith("file://") and secret not in address
     assert f'content="0; url={printed[0]}"' in content
     assert (mode, folder) == (0o600, 0o700)
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_uploads_are_read_by_the_reader_of_every_program(server: Server, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import tempfile
 import webbrowser
@@ -10,6 +11,11 @@ from pathlib import Path
 import click
 
 from legacy_style.files import write_whole
+
+SNAPS = ("/snap", "/var/lib/snapd/snap")
+"""Where they are mounted, on one system or another."""
+
+_PREFIX = "legacy-style-"
 
 
 @click.command("studio")
@@ -36,18 +42,29 @@ def main(port: int, output_dir: str, no_browser: bool) -> None:
     from legacy_style.watch.studio import Studio
     from legacy_style.watch.watcher import Watcher
 
-    with tempfile.TemporaryDirectory(prefix="legacy-style-") as folder:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, _readable_by_browsers() as lead:
         results = Path(output_dir or folder)
         results.mkdir(parents=True, exist_ok=True)
         studio = Studio(Watcher(), Path(folder), results)
         with Server(studio.routes(), port) as server:
             click.echo(f"The studio is at {server.address}\nCtrl-C ends it.")
             if not no_browser:
-                webbrowser.open(_leading_to(server.address, Path(folder)))
+                webbrowser.open(_leading_to(server.address, Path(lead)))
             try:
                 studio.work()
             except KeyboardInterrupt:
                 click.echo("The studio is closed.")
+
+
+def _readable_by_browsers() -> tempfile.TemporaryDirectory[str]:
+    """A folder for oneself that a browser can read, until it is left.
+
+    Where there are snaps, browsers are: they have a /tmp of their own, and see nothing hidden in the home folder.
+    """
+    if any(Path(each).is_dir() for each in SNAPS):
+        with contextlib.suppress(OSError, RuntimeError):  # there is no home folder, or none to write to
+            return tempfile.TemporaryDirectory(prefix=_PREFIX, dir=Path.home())
+    return tempfile.TemporaryDirectory(prefix=_PREFIX)
 
 
 def _leading_to(address: str, folder: Path) -> str:
