@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from legacy_style.engine.kernels import fused, split, winograd
+from legacy_style.engine.kernels.packed import Packed
 from legacy_style.torch7 import nn
 from legacy_style.torch7.nn import Pair
 
@@ -76,8 +77,10 @@ def install(layer: nn.SpatialConvolution, *, tf32: bool = False) -> None:
         kernels = winograd.transform_kernels(weight)
         forwards = partial(winograd.convolve, kernels, layer.bias)
         backwards = partial(winograd.convolve, kernels, None, turned=True)
-        layer.forwards = partial(_rectified, partial(_by_size, partial(_small, weight, layer.bias), forwards))
-        layer.backwards = partial(_by_size, partial(_small_backward, weight), backwards)
+        small = Packed(weight, layer.bias, layer.pad)
+        small_backwards = partial(_masked, Packed(weight, None, layer.pad, turned=True))
+        layer.forwards = partial(_rectified, partial(_by_size, small, forwards))
+        layer.backwards = partial(_by_size, small_backwards, backwards)
     elif way == "columns":
         matrix = weight.contiguous().view(weight.shape[0], -1)
         layer.forwards = partial(_by_columns, matrix, layer.bias, kernel, layer.pad)
@@ -94,13 +97,17 @@ def install(layer: nn.SpatialConvolution, *, tf32: bool = False) -> None:
             rounded = partial(split.convolve_rounded, ours, pad=layer.pad)
             layer.forwards = partial(_then_bias, rounded, layer.bias)
             layer.backwards = partial(_masked, partial(split.convolve_rounded, theirs, pad=pad))
-        elif way == "taps":
-            layer.backwards = partial(_by_taps, turned, pad)
-        else:
-            if weight.device.type == "cuda":
-                plain = partial(_convolve, _channels_last(weight), layer.pad)
-                layer.forwards = partial(_then_bias, plain, layer.bias)
+        elif weight.device.type == "cuda":
+            layer.forwards = partial(
+                _then_bias, partial(_convolve, _channels_last(weight), layer.pad), layer.bias
+            )
             layer.backwards = partial(_masked, partial(_convolve, _channels_last(turned), pad))
+        else:
+            layer.forwards = partial(_rectified, Packed(weight, layer.bias, layer.pad))
+            if way == "taps":
+                layer.backwards = partial(_by_taps, turned, pad)
+            else:
+                layer.backwards = partial(_masked, Packed(weight, None, pad, turned=True))
 
 
 def _by_size(
@@ -108,22 +115,6 @@ def _by_size(
 ) -> Tensor:
     """Winograd's kernels are four times as large as plain ones: of small maps, reading them takes most of the time."""
     return (large if winograd.pays(x.shape[2], x.shape[3]) else small)(x, *positive)
-
-
-def _small(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    return F.conv2d(x, weight, bias, padding=1)
-
-
-def _small_backward(weight: Tensor, x: Tensor, positive: Tensor | None) -> Tensor:
-    """By PyTorch, without turned kernels, which would be kept for few images alone."""
-    grad = x if positive is None else nn.mask(x, positive)
-    inputs = x.new_empty((1, *x.shape[2:], weight.shape[1])).permute(
-        0, 3, 1, 2
-    )  # of which but the shape matters
-    result: Tensor = nn.aten.convolution_backward(
-        grad, inputs, weight, None, (1, 1), (1, 1), (1, 1), False, [0, 0], 1, [True, False, False]
-    )[0]
-    return result
 
 
 def _channels_last(weight: Tensor) -> Tensor:
