@@ -98,13 +98,14 @@ class Network:
         """Move a layer to `device`, and choose how it computes there."""
         layer.to(device, self.dtype_of(layer))
         if isinstance(layer, nn.SpatialConvolution):
-            convolution.install(layer, tf32=self.tf32)
+            narrow = self.dtype if self.dtype_of(layer) != self.dtype else None
+            convolution.install(layer, tf32=self.tf32, narrow=narrow)
         elif isinstance(layer, nn.SpatialMaxPooling):
             fused.install(layer)
 
     def dtype_of(self, layer: nn.Layer) -> torch.dtype:
         """What `layer` computes in. The first: float32 at least, for the image's 0..255 need more than the 8 bits of
-        bfloat16, and it costs little.
+        bfloat16, and it costs little; on the way back it may be the network's.
         """
         first = self.layers and layer is self.layers[0]
         return torch.promote_types(self.dtype, torch.float32) if first else self.dtype

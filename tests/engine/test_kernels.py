@@ -96,3 +96,36 @@ def test_a_convolution_with_its_relu_is_the_two_in_a_row(inputs, outputs):
     assert torch.equal(fused.forward(x), y)
     expected = plain.backward(x, y, nn.ReLU().backward(y, y, grad.clone()))
     assert torch.equal(fused.backward(x, y, grad.clone()), expected)
+
+
+@pytest.mark.parametrize("channels", [(3, 64), (64, 64), (128, 128)])
+@torch.no_grad()
+def test_kernels_that_were_put_in_order_serve_maps_of_every_size(channels):
+    generator = torch.Generator().manual_seed(5)
+    inputs, outputs = channels
+    weight = torch.randn(outputs, inputs, 3, 3, generator=generator) / 30
+    layer = nn.SpatialConvolution("conv", weight, torch.randn(outputs, generator=generator), pad=(1, 1))
+    layer.to(CPU)
+    convolution.install(layer)
+    for size in ((6, 9), (8, 8), (1, 1), (3, 2), (6, 9)):
+        x = torch.randn(1, inputs, *size, generator=generator).contiguous(memory_format=torch.channels_last)
+        y = layer.forward(x)
+        exact = F.conv2d(x.double(), weight.double(), layer.bias.double(), padding=1)
+        assert (y - exact).norm() < 2e-6 * exact.norm()
+        grad = torch.randn(y.shape, generator=generator)
+        exact = torch.nn.grad.conv2d_input(x.shape, weight.double(), grad.double(), padding=1)
+        assert (layer.backward(x, y, grad) - exact).norm() < 2e-6 * exact.norm()
+
+
+@pytest.mark.parametrize("channels", [(3, 64), (64, 64), (128, 128)])
+def test_what_is_no_number_passes_through_a_layer_with_its_relu(channels):
+    inputs, outputs = channels
+    layer = nn.SpatialConvolution("conv", torch.ones(outputs, inputs, 3, 3), torch.ones(outputs), pad=(1, 1))
+    layer.rectify = True
+    layer.to(CPU)
+    convolution.install(layer)
+    x = torch.ones(1, inputs, 6, 9).contiguous(memory_format=torch.channels_last)
+    x[0, 0, 2, 4] = torch.nan
+    y = layer.forward(x)
+    assert y[0, :, 2, 4].isnan().all()
+    assert not y[0, :, 5, 0].isnan().any()

@@ -102,13 +102,16 @@ def test_each_layer_loses_a_rounding_and_no_more(name, pooling):
     for number, (ours, plain, exact) in enumerate(zip(*kinds.values(), strict=True)):
         y = exact.forward(x.double())
         grad = torch.randn(y.shape, generator=random, dtype=torch.float64)
-        wide, narrow = (torch.float64, torch.float32) if number == 0 else (torch.float64, torch.bfloat16)
-        # At bfloat16's own values: which unit of a ReLU or a pooling decides is the same then.
-        given, given_y, given_grad = (each.to(narrow).to(wide) for each in (x, y, grad))
-        result = ours.forward(given.to(narrow))
+        # The image stays in float32. At bfloat16's own values: which unit of a ReLU or a pooling decides is the same.
+        first = torch.float32 if number == 0 else torch.bfloat16
+        given, given_y, given_grad = (
+            each.to(dtype).double()
+            for each, dtype in ((x, first), (y, torch.bfloat16), (grad, torch.bfloat16))
+        )
+        result = ours.forward(given.to(first))
         expected = exact.forward(given.clone())
         assert apart(result, expected) < ROUNDED, f"{ours}, forward"
-        back = ours.backward(given.to(narrow), given_y.to(narrow), given_grad.to(narrow))
+        back = ours.backward(given.to(first), given_y.to(result.dtype), given_grad.to(result.dtype))
         expected_back = exact.backward(given.clone(), given_y.clone(), given_grad.clone())
         allowed = SATURATED if str(exact) in ("nn.Tanh", "nn.Sigmoid") else ROUNDED
         assert apart(back, expected_back) < allowed, f"{ours}, backward"

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legacy_style.engine.kernels import fused, split, winograd
+from legacy_style.engine.kernels import fused, grams, split, winograd
 from legacy_style.engine.kernels.packed import Packed
 from legacy_style.torch7 import nn
 from legacy_style.torch7.nn import Pair
@@ -58,8 +58,11 @@ def choose(
     return "taps" if shape[1] <= _FEW and device.type == "cpu" else "direct"
 
 
-def install(layer: nn.SpatialConvolution, *, tf32: bool = False) -> None:
-    """Let `layer`, which is in place, compute in the way that is chosen for it."""
+def install(layer: nn.SpatialConvolution, *, tf32: bool = False, narrow: torch.dtype | None = None) -> None:
+    """Let `layer`, which is in place, compute in the way that is chosen for it.
+
+    With `narrow`, the layers behind it compute in that: from few channels, it rounds its result to it at once.
+    """
     weight = layer.weight
     kernel = (weight.shape[2], weight.shape[3])
     way = choose(
@@ -79,12 +82,14 @@ def install(layer: nn.SpatialConvolution, *, tf32: bool = False) -> None:
         backwards = partial(winograd.convolve, kernels, None, turned=True)
         small = Packed(weight, layer.bias, layer.pad)
         small_backwards = partial(_masked, Packed(weight, None, layer.pad, turned=True))
-        layer.forwards = partial(_rectified, partial(_by_size, small, forwards))
+        layer.forwards = partial(_rectified, partial(_by_size, small, forwards), None)
         layer.backwards = partial(_by_size, small_backwards, backwards)
     elif way == "columns":
         matrix = weight.contiguous().view(weight.shape[0], -1)
-        layer.forwards = partial(_by_columns, matrix, layer.bias, kernel, layer.pad)
-        layer.backwards = partial(_into_columns, matrix, kernel, layer.pad)
+        layer.forwards = partial(
+            _rectified, partial(_by_columns, matrix, layer.bias, kernel, layer.pad), narrow
+        )
+        layer.backwards = partial(_into_columns, matrix.to(narrow or weight.dtype), kernel, layer.pad)
     elif way != "general":
         turned = weight.flip(2, 3).transpose(0, 1)
         pad = (kernel[0] - 1 - layer.pad[0], kernel[1] - 1 - layer.pad[1])
@@ -103,10 +108,12 @@ def install(layer: nn.SpatialConvolution, *, tf32: bool = False) -> None:
             )
             layer.backwards = partial(_masked, partial(_convolve, _channels_last(turned), pad))
         else:
-            layer.forwards = partial(_rectified, Packed(weight, layer.bias, layer.pad))
-            if way == "taps":
+            narrow = narrow if way == "taps" else None
+            layer.forwards = partial(_rectified, Packed(weight, layer.bias, layer.pad), narrow)
+            if way == "taps" and narrow is None:
                 layer.backwards = partial(_by_taps, turned, pad)
             else:
+                weight = weight.to(narrow or weight.dtype)
                 layer.backwards = partial(_masked, Packed(weight, None, pad, turned=True))
 
 
@@ -133,8 +140,13 @@ def _split_backward(kernels: Tensor, pad: Pair, x: Tensor, positive: Tensor | No
     return split.convolve(kernels, x, pad, positive)
 
 
-def _rectified(convolve: Callable[[Tensor], Tensor], x: Tensor, rectify: bool) -> Tensor:
-    return _relu(convolve(x), rectify)
+def _rectified(
+    convolve: Callable[[Tensor], Tensor], narrow: torch.dtype | None, x: Tensor, rectify: bool
+) -> Tensor:
+    """The result in `narrow`, where it is to be that, and then the ReLU."""
+    y = convolve(x)
+    y = y if narrow is None else y.to(narrow)
+    return y.relu_() if rectify else y
 
 
 def _then_bias(convolve: Callable[[Tensor], Tensor], bias: Tensor | None, x: Tensor, rectify: bool) -> Tensor:
@@ -142,9 +154,7 @@ def _then_bias(convolve: Callable[[Tensor], Tensor], bias: Tensor | None, x: Ten
     return fused.add_bias(convolve(x), bias, rectify=rectify)
 
 
-def _by_columns(
-    matrix: Tensor, bias: Tensor | None, kernel: Pair, pad: Pair, x: Tensor, rectify: bool
-) -> Tensor:
+def _by_columns(matrix: Tensor, bias: Tensor | None, kernel: Pair, pad: Pair, x: Tensor) -> Tensor:
     """All that a pixel looks at as one row, and one matrix product, of which the bias is a part.
 
     Not the ReLU: cuBLAS's makes 0 of what is no number, and a run that went astray would not be noticed.
@@ -152,21 +162,17 @@ def _by_columns(
     height, width = x.shape[2] + 2 * pad[0] - kernel[0] + 1, x.shape[3] + 2 * pad[1] - kernel[1] + 1
     rows = F.unfold(x, kernel, padding=pad)[0].T  # (H' W', C kH kW)
     y = rows @ matrix.T if bias is None else torch.addmm(bias, rows, matrix.T)
-    return _relu(y, rectify).view(1, height, width, -1).permute(0, 3, 1, 2)
-
-
-def _relu(y: Tensor, rectify: bool) -> Tensor:
-    return y.relu_() if rectify else y
+    return y.view(1, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _into_columns(matrix: Tensor, kernel: Pair, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:
-    """The gradient of `_by_columns`: each pixel of the result gathers what was taken from it."""
+    """The gradient of `_by_columns`, float32 at least: each pixel of the result gathers what was taken from it."""
     if positive is not None:
         x = nn.mask(x, positive)
     k, h, w = x.shape[1:]
     flat = x.permute(0, 2, 3, 1).reshape(-1, k)
     size = h - 2 * pad[0] + kernel[0] - 1, w - 2 * pad[1] + kernel[1] - 1
-    return F.fold((matrix.T @ flat.T)[None], size, kernel, padding=pad)
+    return F.fold(grams.wide_product(matrix.T, flat.T)[None], size, kernel, padding=pad)
 
 
 def _by_taps(weight: Tensor, pad: Pair, x: Tensor, positive: Tensor | None) -> Tensor:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from legacy_style.engine.kernels import split
 
-Way = Literal["plain", "split", "mixed"]
+Way = Literal["plain", "split", "mixed", "narrow"]
 """`plain`: float32 as the device has it. `split`: float32 by TF32 units. `mixed`: products of bfloat16, summed in
-float32.
+float32. `narrow`: as `mixed` on the way back alone, for the CPU, which gives no such sum but rounded.
 """
 
 _BLOCK = 256
@@ -42,7 +42,9 @@ block is work for another multiprocessor.
 
 def choose(device: torch.device, dtype: torch.dtype) -> Way:
     """The way for maps of that type."""
-    if device.type == "cuda" and dtype == torch.bfloat16 and hasattr(torch.ops.aten.bmm, "dtype"):
+    if dtype == torch.bfloat16 and device.type == "cpu":
+        return "narrow"
+    if dtype == torch.bfloat16 and hasattr(torch.ops.aten.bmm, "dtype"):
         return "mixed"
     return "split" if dtype != torch.float64 and split.has_units(device) else "plain"
 
@@ -53,11 +55,11 @@ def products(flat: Tensor) -> Tensor:
     Source: Gatys, Ecker, Bethge (2015), eq. 3; neural_style.lua, GramMatrix.
     """
     way = choose(flat.device, flat.dtype)
+    if way in ("plain", "narrow"):
+        return _plain(flat)
     if way == "mixed":
         return _in_blocks(flat, flat.shape[1], _summed_in_float32)
     flat = _precise(flat)
-    if way == "plain":
-        return _plain(flat)
     channels = flat.shape[1]
     with split.allowed("matmul"):
         total = _added_up(_in_blocks(split.halves(rows), channels, torch.bmm) for rows in split.bands(flat))
@@ -67,7 +69,7 @@ def products(flat: Tensor) -> Tensor:
 
 
 def product(flat: Tensor, matrix: Tensor, *, tf32: bool = False) -> Tensor:
-    """flat @ matrix, of (N, C) and a symmetric (C, C); float32 at least, but for the way `mixed`.
+    """flat @ matrix, of (N, C) and a symmetric (C, C); float32 at least, but for `mixed` and `narrow`.
 
     `tf32`: whether factors may be rounded to that.
     """
@@ -75,7 +77,7 @@ def product(flat: Tensor, matrix: Tensor, *, tf32: bool = False) -> Tensor:
     if way == "plain":
         flat = _precise(flat)
         return flat @ matrix.to(flat.dtype)
-    out = torch.zeros_like(flat if way == "mixed" else _precise(flat))
+    out = torch.zeros_like(_precise(flat) if way == "split" else flat)
     add_product(out, flat, matrix, 1.0, tf32=tf32)
     return out
 
@@ -83,11 +85,11 @@ def product(flat: Tensor, matrix: Tensor, *, tf32: bool = False) -> Tensor:
 def add_product(grad: Tensor, flat: Tensor, matrix: Tensor, scale: float, *, tf32: bool = False) -> None:
     """grad += scale * (flat @ matrix), `grad` being (N, C) too, in place; the others as in `product`."""
     way = choose(flat.device, flat.dtype)
-    if way != "mixed":
+    if way in ("plain", "split"):
         flat = _precise(flat)
     if grad.dtype != flat.dtype:
         grad.add_(product(flat, matrix, tf32=tf32).to(grad.dtype), alpha=scale)
-    elif way in ("plain", "mixed"):
+    elif way != "split":
         grad.addmm_(flat, matrix.to(flat.dtype), alpha=scale)
     else:
         with split.allowed("matmul"):
@@ -95,6 +97,13 @@ def add_product(grad: Tensor, flat: Tensor, matrix: Tensor, scale: float, *, tf3
                 grad.addmm_(flat, matrix.to(flat.dtype), alpha=scale)
             else:
                 _add_split_product(grad, flat, matrix.to(flat.dtype), scale)
+
+
+def wide_product(first: Tensor, second: Tensor) -> Tensor:
+    """first @ second, float32 at least, whatever the two are."""
+    if choose(first.device, first.dtype) == "mixed":
+        return _summed_in_float32(first[None], second[None])[0]
+    return _precise(first) @ _precise(second)
 
 
 def _add_split_product(grad: Tensor, flat: Tensor, matrix: Tensor, scale: float) -> None:
@@ -132,6 +141,7 @@ def _added_up(matrices: Iterable[Tensor]) -> Tensor:
 
 
 def _plain(flat: Tensor) -> Tensor:
+    """In float32 at least, of which there is no more than the products of a batch take."""
     pixels, channels = flat.shape
     total = flat.new_zeros((channels, channels), dtype=torch.float64)
     block = _BLOCK if flat.device.type == "cpu" else _BLOCK_ON_GPU
@@ -140,9 +150,10 @@ def _plain(flat: Tensor) -> Tensor:
     # Of the symmetric matrix, the lower left quarter need not be computed; small matrices are not worth it.
     half = channels // 2 if channels >= 64 else channels
     for some in torch.split(blocks, max(_BATCH // channels**2, 1)):
+        some = _precise(some)
         first, second = some[:, :, :half], some[:, :, half:]
         total[:half] += torch.bmm(first.transpose(1, 2), some).sum(0, dtype=torch.float64)
         total[half:, half:] += torch.bmm(second.transpose(1, 2), second).sum(0, dtype=torch.float64)
     total[half:, :half] = total[:half, half:].T
-    rest = flat[count * block :]
+    rest = _precise(flat[count * block :])
     return total.add_(rest.T @ rest)
