@@ -32,7 +32,8 @@ from legacy_style.errors import DivergenceError
 def storages(tree):
     """Where the memory of all tensors in there begins."""
     tensors = (each for each in tree_flatten(tree)[0] if isinstance(each, torch.Tensor))
-    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    # Kernels in oneDNN's own order have no storage that one may see.
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if not tensor.is_mkldnn}
 
 
 class Tape(TorchDispatchMode):
