@@ -248,16 +248,20 @@ def weights(net: network.Network, height: int, width: int) -> Iterator[tuple[Ten
             yield step.weight, h, w
 
 
-def _serve(pipe: Connection, program: Callable[..., None], *arguments: Any) -> None:
+def _serve(pipe: Connection, processor_time: bool, program: Callable[..., None], *arguments: Any) -> None:
     """Run `program` with a function that makes it wait for its turn."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that takes turns ends this one
-    mark = time.perf_counter()
+    clock = time.perf_counter
+    if processor_time:
+        clock = time.process_time
+        torch.set_num_threads(1)
+    mark = clock()
 
     def turn() -> None:
         nonlocal mark
-        pipe.send(time.perf_counter() - mark)
+        pipe.send(clock() - mark)
         pipe.recv()
-        mark = time.perf_counter()
+        mark = clock()
 
     with contextlib.suppress(EOFError, BrokenPipeError):
         program(turn, *arguments)
@@ -267,15 +271,22 @@ _PAUSE = 0.02
 """Seconds until the threads of what ran last (libgomp's) have gone to sleep."""
 
 
-def take_turns(rounds: int, *arguments: Any) -> tuple[list[list[float]], list[int]]:
-    """Run the three programs in turn; returns the seconds of each in each round, and their peak memory in bytes."""
+def take_turns(
+    rounds: int, *arguments: Any, processor_time: bool = False
+) -> tuple[list[list[float]], list[int]]:
+    """Run the three programs in turn; returns the seconds of each in each round, and their peak memory in bytes.
+
+    `processor_time`: each has one thread, and its seconds are those that the processor worked for it.
+    """
     processes = multiprocessing.get_context("spawn")
     servers = []
     rows: list[list[float]] = []
     try:
         for program in (_ours, _plain, _convolutions):
             pipe, end = processes.Pipe()
-            server = processes.Process(target=_serve, args=(end, program, *arguments), daemon=True)
+            server = processes.Process(
+                target=_serve, args=(end, processor_time, program, *arguments), daemon=True
+            )
             servers.append((pipe, server))
             server.start()
             end.close()  # so that reading ends where the server does

@@ -83,12 +83,46 @@ def test_each_of_the_three_is_timed_and_tabled():
     assert len(re.split("  +", head)) == len(line.split())
     assert line.split()[:2] == ["64x48", "lbfgs"]
     assert all(float(cell) > 0 for cell in line.split()[2:])
-    (line,) = legacy_style("benchmark", *arguments, "adam", "--json").stdout.splitlines()
+    (line,) = legacy_style("benchmark", *arguments, "adam", "--json", "--processor-time").stdout.splitlines()
     found = json.loads(line)
     assert found["optimizer"] == "adam"
     # 0.575 MFLOP a pixel forward, as much backward.
     assert found["gflop"] == pytest.approx(2 * 0.575e-3 * 64 * 48, rel=0.01)
     assert set(found["seconds"]) == {"ours", "plain", "convolutions"}
+    assert found["threads"] == 1
+
+
+class TwoTurns:
+    """A pipe whose other end takes two turns, and then goes away."""
+
+    def __init__(self):
+        self.told = []
+
+    def send(self, seconds):
+        self.told.append(seconds)
+
+    def recv(self):
+        if len(self.told) == 2:
+            raise EOFError
+
+
+@pytest.mark.parametrize(("processor_time", "told"), [(True, [0.5, 0.25]), (False, [4.0, 8.0])])
+def test_what_is_timed_is_the_clock_or_the_processor(processor_time, told, monkeypatch):
+    """Both stand still between turns, while another program has its own."""
+    threads = []
+    monkeypatch.setattr(turns.time, "process_time", iter([1.0, 1.5, 2.0, 2.25]).__next__)
+    monkeypatch.setattr(turns.time, "perf_counter", iter([10.0, 14.0, 20.0, 28.0]).__next__)
+    monkeypatch.setattr(turns.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    pipe = TwoTurns()
+
+    def program(turn):
+        while True:
+            turn()
+
+    turns._serve(pipe, processor_time, program)
+    assert pipe.told == told
+    assert threads == ([1] if processor_time else [])
 
 
 def test_what_a_gpu_is_asked_is_measured_on_a_cpu_as_well(monkeypatch):
@@ -142,6 +176,12 @@ def test_without_a_gpu_its_table_is_refused_in_a_sentence():
     assert result.stderr == (
         "legacy-style: --device cuda: there is no CUDA device here; leave the option out to measure the CPU\n"
     )
+
+
+def test_a_gpu_has_no_processor_time():
+    result = legacy_style("benchmark", "speed", "--device", "cuda", "--processor-time")
+    assert result.exit_code == 1
+    assert "--processor-time is for the CPU" in result.stderr
 
 
 def test_bfloat16_is_timed_where_there_is_fast_bfloat16_and_refused_elsewhere(monkeypatch):

@@ -87,6 +87,11 @@ _HEAD = (
 @click.option("--model", help="Model file; the bundled VGG-16 if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each line of the table.")
 @click.option(
+    "--processor-time",
+    is_flag=True,
+    help="Seconds that the processor works, with one thread: for a machine that has other work, and small images.",
+)
+@click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
@@ -94,9 +99,17 @@ _HEAD = (
     help="With cuda, sizes and optimizers are those of docs/performance.md, whose table is printed.",
 )
 def speed(
-    sizes: list[int], optimizers: list[str], rounds: int, model: str | None, as_json: bool, device: str
+    sizes: list[int],
+    optimizers: list[str],
+    rounds: int,
+    model: str | None,
+    as_json: bool,
+    processor_time: bool,
+    device: str,
 ) -> None:
     if device == "cuda":
+        if processor_time:
+            raise OptionError("--processor-time is for the CPU; leave it out with --device cuda")
         _speed_on_card(rounds, model, as_json)
         return
     net = turns.build_network(model)
@@ -105,7 +118,7 @@ def speed(
     for size, optimizer in itertools.product(sizes, optimizers):
         height, width = size * 3 // 4, size
         gflop = sum(4e-9 * weight.numel() * h * w for weight, h, w in turns.weights(net, height, width))
-        rows, peaks = turns.take_turns(rounds, model, height, width, optimizer)
+        rows, peaks = turns.take_turns(rounds, model, height, width, optimizer, processor_time=processor_time)
         ours, plain, bare = (statistics.median(column) for column in zip(*rows, strict=True))
         times = round(statistics.median(row[1] / row[0] for row in rows), 2)
         rate = round(statistics.median(row[2] / row[0] for row in rows), 2)
@@ -113,7 +126,7 @@ def speed(
         result = {
             "size": f"{width}x{height}",
             "optimizer": optimizer,
-            "threads": torch.get_num_threads(),
+            "threads": 1 if processor_time else torch.get_num_threads(),
             "gflop": round(gflop, 1),
             "seconds": {"ours": round(ours, 4), "plain": round(plain, 4), "convolutions": round(bare, 4)},
             "times as fast as plain": times,
