@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from legacy_style.engine.kernels import convolution, grams, split, winograd
 
@@ -40,7 +41,7 @@ _ROUNDED: dict[object, tuple[str, tuple[int, ...]]] = {
     **{op.default: ("matmul", (1, 2)) for op in (_aten.addmm, _aten.addmm_)},
     **{op.default: ("conv", (0, 1)) for op in (_aten.convolution, _aten.convolution_backward)},
 }
-"""Which of an operation's arguments are multiplied."""
+"""Which of an operation's arguments are multiplied; of a convolution's, the last are its kernels."""
 _ROUNDED[_aten.convolution_backward.default] = ("conv", (0, 2))
 
 
@@ -50,6 +51,7 @@ class Units(TorchDispatchMode):
     def __init__(self, rounding=to_nearest):
         super().__init__()
         self.rounding, self.used = rounding, {"matmul": 0, "conv": 0, "mixed": 0}
+        self._kernels = WeakTensorKeyDictionary()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if hasattr(_aten.bmm, "dtype") and function == _aten.bmm.dtype:
@@ -58,8 +60,19 @@ class Units(TorchDispatchMode):
         what, places = _ROUNDED.get(function, ("", ()))
         if what and args[places[0]].dtype == torch.float32 and _allowed(what):
             self.used[what] += 1
-            args = [self.rounding(each) if i in places else each for i, each in enumerate(args)]
+            args = list(args)
+            for place in places:
+                is_kernels = what == "conv" and place == places[-1]
+                args[place] = (self._rounded_once if is_kernels else self.rounding)(args[place])
         return function(*args, **(kwargs or {}))
+
+    def _rounded_once(self, kernels):
+        """`kernels`, rounded: a network's are the same in every evaluation, and larger than small images."""
+        version, rounded = self._kernels.get(kernels, (None, None))
+        if version != kernels._version:
+            rounded = self.rounding(kernels)
+            self._kernels[kernels] = kernels._version, rounded
+        return rounded
 
 
 def pretend(monkeypatch):
