@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from itertools import pairwise
 
 import pytest
@@ -14,8 +15,9 @@ from legacy_style.cli.tools import scaling
 ITERATIONS = 6
 
 
-def measured(optimizer, folder):
-    found = scaling.measure(scaling.quick_options(96, ITERATIONS, optimizer, folder))
+def measured(optimizer):
+    with tempfile.TemporaryDirectory() as folder:  # each process has its own, as the command gives it
+        found = scaling.measure(scaling.quick_options(96, ITERATIONS, optimizer, folder))
     return found and (found.evaluation, found.calls, found.run)
 
 
@@ -26,8 +28,8 @@ def net():
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
-def test_an_evaluation_of_two_processes_takes_the_bytes_that_are_computed(optimizer, net, tmp_path):
-    (evaluation, calls, run), nothing = together(2, measured, optimizer, str(tmp_path))
+def test_an_evaluation_of_two_processes_takes_the_bytes_that_are_computed(optimizer, net):
+    (evaluation, calls, run), nothing = together(2, measured, optimizer)
     assert nothing is None
     expected = scaling.share(net, 64, 96, 2, 1536)
     # L-BFGS, docs/scaling.md: y.s and y.y; four products a pair, of which there are as many as steps; g.d.
