@@ -5,21 +5,17 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
 
 from legacy_style.cli.process import Interrupts
-
-CHECKOUT = Path(__file__).parents[1]
 
 
 def draw(folder: Path) -> None:
@@ -30,21 +26,9 @@ def draw(folder: Path) -> None:
         Image.fromarray(np.uint8(127 + 120 * waves)).save(folder / f"{name}.png")
 
 
-def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
+def begin(folder: Path, *words: str, **how: bool) -> forked.Running:
     """A Python with these words, in the folder, on one thread."""
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(CHECKOUT),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    return subprocess.Popen(
-        [sys.executable, *words],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return forked.start(*words, cwd=folder, stdout=forked.DEVNULL, CUDA_VISIBLE_DEVICES="", **how)
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
@@ -61,7 +45,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
 class Page:
     """What a browser does, without one."""
 
-    def __init__(self, run: subprocess.Popen[str]) -> None:
+    def __init__(self, run: forked.Running) -> None:
         assert run.stderr is not None
         line = next(line for line in run.stderr if "watch it at" in line)
         found = re.search(r"http://(127\.0\.0\.1):(\d+)(/[\w-]+/)$", line.strip())

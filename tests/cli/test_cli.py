@@ -16,6 +16,7 @@ import types
 from contextlib import contextmanager
 from pathlib import Path
 
+import forked
 import pytest
 from PIL import Image
 from recordings import RECORDED, both_roots, needs_shared
@@ -86,12 +87,9 @@ def python(*command, **keywords):
 
 
 @contextmanager
-def started(*command, **keywords):
-    """A Python program that runs while the test talks to it, and is gone after it."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(
-        [sys.executable, *command], text=True, env=environment(OMP_NUM_THREADS="1"), **pipes, **keywords
-    ) as program:
+def started(engine):
+    """The program with this engine, which runs while the test talks to it, and is gone after it."""
+    with forked.start("-c", PROGRAM, engine, stdin=forked.PIPE) as program:
         try:
             yield program
         finally:
@@ -336,7 +334,7 @@ def test_signal_handlers_are_put_back(engine):
 def test_every_line_can_be_read_at_once():
     # The program goes on only once its line was read.
     engine = "import sys\ndef stylize(options, *, log, **_):\n log('Iteration 1')\n log(sys.stdin.readline().strip())"
-    with started("-c", PROGRAM, engine) as program:
+    with started(engine) as program:
         assert program.stdout.readline() == "Iteration 1\n"
         assert program.communicate("go on\n", timeout=60) == ("go on\n", "")
 
@@ -346,7 +344,7 @@ def test_every_line_can_be_read_at_once():
     ("first", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_signals_save_once_and_say_where(first, status, word, second):
-    with started("-c", PROGRAM, INTERRUPTIBLE) as program:
+    with started(INTERRUPTIBLE) as program:
         assert program.stdout.readline() == "running\n"
         program.send_signal(first)
         assert program.stdout.readline() == "saving\n"
@@ -360,7 +358,7 @@ def test_signals_save_once_and_say_where(first, status, word, second):
 
 def test_a_signal_before_there_is_an_image():
     engine = "import time\ndef stylize(options, *, log, **_):\n log('loading')\n time.sleep(60)"
-    with started("-c", PROGRAM, engine) as program:
+    with started(engine) as program:
         assert program.stdout.readline() == "loading\n"
         program.send_signal(signal.SIGTERM)
         assert program.communicate(timeout=60) == ("", "neural_style: terminated; no image was saved\n")
@@ -376,7 +374,7 @@ def stylize(options, **_):
     except KeyboardInterrupt:
         raise ImportError("KeyboardInterrupt", path="torch.so") from None
 """
-    answer = python("-c", PROGRAM, engine, text=True)
+    answer = forked.run("-c", PROGRAM, engine)
     assert (answer.returncode, answer.stderr) == (130, "neural_style: interrupted; no image was saved\n")
 
 
@@ -399,7 +397,7 @@ def stylize(options, *, on_progress, **_):
         pass
     on_progress(None)
 """
-    answer = python("-c", PROGRAM, engine, text=True)
+    answer = forked.run("-c", PROGRAM, engine)
     assert (answer.returncode, answer.stderr) == (143, "neural_style: terminated; no image was saved\n")
 
 
@@ -412,7 +410,7 @@ def stylize(options, **_):
     except KeyboardInterrupt:
         raise OSError(28, "No space left on device", "out_3.png") from None
 """
-    answer = python("-c", PROGRAM, engine, text=True)
+    answer = forked.run("-c", PROGRAM, engine)
     assert answer.returncode == 130
     assert answer.stderr == (
         "neural_style: interrupted; out_3.png: No space left on device; free some space, or name another folder with"
@@ -421,7 +419,7 @@ def stylize(options, **_):
 
 
 def test_a_reader_that_goes_away_ends_the_program_silently():
-    with started("-c", PROGRAM, "def stylize(o, *, log, **_):\n while True: log('x' * 1000)") as program:
+    with started("def stylize(o, *, log, **_):\n while True: log('x' * 1000)") as program:
         program.stdout.readline()
         program.stdout.close()
         assert program.stderr.read() == ""
@@ -609,12 +607,16 @@ def test_a_real_run_that_is_interrupted_leaves_its_last_image(tmp_path, number, 
         "-save_iter",
         "0",
     ]
-    with started("-m", "legacy_style", *words, "-optimizer", "adam", cwd=tmp_path) as program:
-        assert any(line.startswith("Iteration 3 /") for line in program.stdout)
-        program.send_signal(number)
-        time.sleep(0.01)
-        program.send_signal(number)
-        out, err = program.communicate(timeout=60)
+    words += ["-optimizer", "adam"]
+    with forked.start("-m", "legacy_style", *words, cwd=tmp_path, anew=True) as program:
+        try:
+            assert any(line.startswith("Iteration 3 /") for line in program.stdout)
+            program.send_signal(number)
+            time.sleep(0.01)
+            program.send_signal(number)
+            out, err = program.communicate(timeout=60)
+        finally:
+            program.kill()
     assert program.returncode == status, err
     (made,) = [path for path in tmp_path.iterdir() if path.name not in ("models", "examples")]
     assert err.splitlines()[-1].endswith(f"; the last image that was saved is ./{made.name}")

@@ -4,12 +4,10 @@ import io
 import os
 import pty
 import re
-import subprocess
-import sys
 import time
 import types
-from pathlib import Path
 
+import forked
 import pytest
 
 from legacy_style.cli import progress
@@ -144,15 +142,7 @@ def test_columns_of_something_that_is_no_terminal():
 @pytest.mark.parametrize("words", [[], ["--no-progress"]])
 def test_on_a_terminal_the_line_is_shown_and_gone_at_the_end(words):
     ours, theirs = pty.openpty()
-    answer = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    answer = forked.run("-c", PROGRAM, *words, stderr=theirs)
     os.close(theirs)
     try:
         shown = os.read(ours, 10000).decode()
@@ -168,11 +158,5 @@ def test_on_a_terminal_the_line_is_shown_and_gone_at_the_end(words):
 
 
 def test_away_from_a_terminal_there_is_no_line():
-    answer = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    answer = forked.run("-c", PROGRAM)
     assert (answer.returncode, answer.stderr) == (0, "")

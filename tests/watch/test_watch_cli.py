@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import thin_networks
@@ -25,15 +25,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+def start(folder: Path, *words: str, **how: bool) -> forked.Running:
     command = ["-m", "legacy_style", "-content_image", "photo.png", "-style_image", "style.png"]
     command += ["-model_file", thin_networks.path("vgg19"), "-image_size", "32", "-gpu", "-1", "-seed", "1"]
     command += ["-optimizer", "adam", "-save_iter", "0", *words]
-    return begin(folder, *command)
+    return begin(folder, *command, **how)
 
 
 def test_the_buttons_of_a_real_run(folder: Path) -> None:
-    with start(folder, "-num_iterations", "1000000", "--watch") as run:
+    with start(folder, "-num_iterations", "1000000", "--watch", anew=True) as run:
         page = Page(run)
         events = page.events()
         next(event for event in events if event["iteration"] > 3 and event["picture"])

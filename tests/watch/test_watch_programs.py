@@ -7,10 +7,10 @@ import importlib
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 import video_clips
@@ -150,7 +150,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, program: Program, iterations: str, *more: str) -> subprocess.Popen[str]:
+def start(folder: Path, program: Program, iterations: str, *more: str) -> forked.Running:
     script = f"import sys; from legacy_style.cli.{program.module} import main; sys.exit(main(sys.argv[1:]))"
     return watched_runs.begin(
         folder, "-c", script, *program.words.split(), program.iterations, iterations, *more
