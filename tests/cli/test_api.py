@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 import legacy_style
@@ -43,13 +44,15 @@ for imports, call in json.loads(sys.argv[1]):
 """
 
 
-def python(program, *words):
-    command = [sys.executable, "-c", program, *words]
+def python(program):
+    command = [sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=True).stdout
 
 
 def test_stylize_is_the_function_whatever_was_imported_before():
-    said = python(PROGRAM, json.dumps([*ORDERS.values()])).splitlines()
+    answer = forked.run("-c", PROGRAM, json.dumps([*ORDERS.values()]))
+    assert answer.returncode == 0, answer.stderr
+    said = answer.stdout.splitlines()
     assert len(said) == len(ORDERS)
     assert all("-style_image '' has an empty element" in line for line in said)
 

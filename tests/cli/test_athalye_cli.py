@@ -2,14 +2,13 @@
 
 import errno
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from athalye_recordings import ATHALYE, ATHALYE_SHIPPED, FLAVOURS, NETWORK, cases
@@ -420,11 +419,8 @@ def test_no_finite_loss_ends_the_run_but_a_checkpoint_saves_it(words, monkeypatc
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_saves_what_there_is(signum, words, folder):
-    line = [sys.executable, str(CHECKOUT / "neural_style.py"), *replaced(words, iterations="100000")]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    line = replaced(words, iterations="100000")
+    with forked.start(str(CHECKOUT / "neural_style.py"), *line) as process:
         try:
             for text in process.stdout:
                 if text.startswith("Iteration    5/"):
@@ -502,9 +498,7 @@ def test_killed_and_resumed_is_uninterrupted(signum, words, folder, capsys):
     for name in ("out.png", "progress.txt"):
         (folder / name).unlink()
     line = [*long(words), "--checkpoint", "state", "--overwrite"]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(CHECKOUT / "neural_style.py"), *line]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with forked.start(str(CHECKOUT / "neural_style.py"), *line) as process:
         try:
             for text in process.stdout:
                 if text.startswith("Iteration    6/"):

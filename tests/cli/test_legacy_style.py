@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from door import legacy_style
 
@@ -110,30 +111,34 @@ def test_every_script_in_tools_is_an_old_name() -> None:
 
 @pytest.mark.parametrize("name", OLD)
 def test_the_old_names_lead_to_the_commands(name: str, tmp_path: Path) -> None:
-    answer = python(CHECKOUT / "tools" / f"{name}.py", *OLD[name], cwd=tmp_path)
+    answer = forked.run(str(CHECKOUT / "tools" / f"{name}.py"), *OLD[name], cwd=tmp_path)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert answer.stdout.startswith("Usage: legacy-style ")
 
 
 def test_the_old_options_of_inspect_model_and_download_models_still_work(tmp_path: Path) -> None:
-    tools, bundled = CHECKOUT / "tools", model_files.bundled()
+    bundled = model_files.bundled()
+
+    def tool(name: str, *words: object) -> subprocess.CompletedProcess[str]:
+        return forked.run(str(CHECKOUT / "tools" / f"{name}.py"), *map(str, words), cwd=tmp_path)
+
     shutil.copy(bundled, tmp_path / "copy.pth")
-    answer = python(tools / "inspect_model.py", "--diff", bundled, "copy.pth", "--json", cwd=tmp_path)
+    answer = tool("inspect_model", "--diff", bundled, "copy.pth", "--json")
     assert (answer.returncode, json.loads(answer.stdout)["verdict"]) == (0, "the same, bit for bit")
-    answer = python(tools / "inspect_model.py", bundled, "--no-statistics", cwd=tmp_path)
+    answer = tool("inspect_model", bundled, "--no-statistics")
     assert answer.returncode == 0
     assert "conv5_3" in answer.stdout
 
-    listed = python(tools / "download_models.py", "--list", "vgg16_conv.pth", cwd=tmp_path)
+    listed = tool("download_models", "--list", "vgg16_conv.pth")
     assert listed.stdout.split()[:2] == ["vgg16_conv.pth", "here"]  # in the checkout, wherever one stands
-    verified = python(tools / "download_models.py", "vgg16_conv.pth", "--verify", cwd=tmp_path)
+    verified = tool("download_models", "vgg16_conv.pth", "--verify")
     assert verified.returncode == 0
     assert "29437141 bytes, the published checksum; was there" in verified.stdout
-    elsewhere = python(tools / "download_models.py", "--to", tmp_path, "--verify", "vgg16_conv.pth")
+    elsewhere = tool("download_models", "--to", tmp_path, "--verify", "vgg16_conv.pth")
     assert elsewhere.returncode == 1
-    got = python(tools / "download_models.py", "--from-file", bundled, "--to", tmp_path)
+    got = tool("download_models", "--from-file", bundled, "--to", tmp_path)
     assert (got.returncode, (tmp_path / "vgg16_conv.pth").is_file()) == (0, True)
-    both = python(tools / "download_models.py", "--list", "--verify")
+    both = tool("download_models", "--list", "--verify")
     assert both.returncode == 2
 
 

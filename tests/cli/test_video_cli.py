@@ -1,14 +1,13 @@
 """The commands around videos: th artistic_video.lua, legacy-style video, flow and consistency, and their live lines."""
 
 import io
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -74,20 +73,14 @@ def test_an_interrupted_video_says_which_frame_is_there_and_goes_on(tmp_path):
     program = (
         "import sys; from legacy_style.cli import artistic_video; sys.exit(artistic_video.main(sys.argv[1:]))"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *words, "-print_iter", "1", "-optimizer", "adam"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("Iteration 2 / 1000000"):
-            process.send_signal(signal.SIGINT)
-            break
-    _, said = process.communicate(timeout=60)
+    more = ["-print_iter", "1", "-optimizer", "adam"]
+    with forked.start("-c", program, *words, *more, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Iteration 2 / 1000000"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, said = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT or process.returncode == 130
     assert "artistic_video: interrupted; the last image that was saved is out-1.png" in said
     with working_in(tmp_path), one_thread():
@@ -127,27 +120,13 @@ def test_a_killed_process_loses_one_frame_at_most(tmp_path):
     """SIGKILL, which nothing can be done about, at moments of all kinds."""
     clip = str(video_clips.write(tmp_path / "clip.mp4", [video_clips.frame(i) for i in range(4)]))
     assert call("video", clip, str(tmp_path / "whole.mp4"), *THIN) == 0
-    command = [
-        sys.executable,
-        "-m",
-        "legacy_style.cli.legacy_style",
-        "video",
-        clip,
-        str(tmp_path / "out.mp4"),
-        *THIN,
-    ]
+    words = ["-m", "legacy_style.cli.legacy_style", "video", clip, str(tmp_path / "out.mp4"), *THIN]
     work = tmp_path / "out.mp4.work"
     for wanted in (1, 3):
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None and len(list(work.glob("frame_*.png"))) < wanted:
-            time.sleep(0.005)
-        process.kill()
-        process.wait()
+        with forked.start(*words, stdout=forked.DEVNULL, stderr=forked.DEVNULL) as process:
+            while process.poll() is None and len(list(work.glob("frame_*.png"))) < wanted:
+                time.sleep(0.005)
+            process.kill()
         assert (tmp_path / "out.mp4").exists() or len(list(work.glob("frame_*.png"))) >= wanted
     assert call("video", clip, str(tmp_path / "out.mp4"), *THIN) == 0
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()

@@ -7,11 +7,10 @@ import math
 import random
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import fast_recordings
+import forked
 import numpy as np
 import pytest
 import torch
@@ -102,11 +101,9 @@ def nested(depth):
 
 
 def test_th_serves_the_script(models):
-    command = [sys.executable, "-c", "import sys; from legacy_style.cli.th import main; sys.exit(main())"]
+    code = "import sys; from legacy_style.cli.th import main; sys.exit(main())"
     words = ["somewhere/fast_neural_style.lua", "-model", "models/in.t7", "-input_image", "photo.png"]
-    answer = subprocess.run(
-        [*command, *words, "-image_size", "0"], capture_output=True, text=True, check=False
-    )
+    answer = forked.run("-c", code, *words, "-image_size", "0")
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "Writing output image to out.png\t\n", "")
     assert th.SCRIPTS["fast_neural_style.lua"] == "fast_neural_style"
 
