@@ -112,6 +112,7 @@ def _add_split_product(grad: Tensor, flat: Tensor, matrix: Tensor, scale: float)
     for rows, part in zip(split.bands(flat), split.bands(grad), strict=True):
         halves = split.halves(rows)
         part.addmm_(halves, both, alpha=scale).addmm_(halves[:, : len(matrix)], low, alpha=scale)
+        del halves  # before there are the next
 
 
 def _precise(flat: Tensor) -> Tensor:

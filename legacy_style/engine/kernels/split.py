@@ -78,6 +78,7 @@ def convolve(kernels: Tensor, x: Tensor, pad: tuple[int, int], positive: Tensor 
         bottom = min(top + rows, height)
         parts = _split(x, positive, top - pad[0], bottom - pad[0] + down - 1)
         result[:, :, top:bottom] = convolve_rounded(kernels, parts, (0, pad[1]))
+        del parts  # before there are the next
     return result
 
 
