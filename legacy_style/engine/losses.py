@@ -290,13 +290,13 @@ class StyleLoss(Loss):
         """With G from the forward pass, and F as x is *now*."""
         if self._both is None:
             return
-        flat, flat_grad = _pixels_by_channels(x), _pixels_by_channels(grad)  # (H*W, C)
+        flat = _pixels_by_channels(x)  # (H*W, C)
         both, scale = self._both, self._scale
         if isinstance(scale, Tensor):
             both, scale = both * scale, 1.0
         # The same memory, unless the feature maps are a part of larger ones or not channels-last.
-        if flat_grad.data_ptr() == grad.data_ptr():
-            grams.add_product(flat_grad, flat, both, scale, tf32=self.tf32)
+        if grad.dim() == 2 or grad.is_contiguous(memory_format=torch.channels_last):
+            grams.add_product(_pixels_by_channels(grad), flat, both, scale, tf32=self.tf32)
         else:
             own = grams.product(flat, both, tf32=self.tf32)
             own = own.view(grad.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)

@@ -204,6 +204,7 @@ class Network:
             y = kept.outputs.pop()
             x = kept.inputs.pop()
             grad = step.backward(x, y, _uncrop(grad, y, tile, i)).to(x.device, x.dtype)
+            del y  # before the loss in front of this layer takes memory of its own
         return grad
 
     def __str__(self) -> str:
