@@ -26,7 +26,7 @@ def to_nearest(x):
     return torch.bitwise_and(x.view(torch.int32) + (1 << 12), -(1 << 13)).view(torch.float32)
 
 
-def _allowed(what):
+def allowed(what):
     """Whether products ("matmul") or convolutions ("conv") may be rounded as things stand."""
     backends = torch.backends
     if hasattr(backends.cuda.matmul, "fp32_precision"):
@@ -58,7 +58,7 @@ class Units(TorchDispatchMode):
             self.used["mixed"] += 1
             return torch.bmm(args[0].float(), args[1].float())
         what, places = _ROUNDED.get(function, ("", ()))
-        if what and args[places[0]].dtype == torch.float32 and _allowed(what):
+        if what and args[places[0]].dtype == torch.float32 and allowed(what):
             self.used[what] += 1
             args = list(args)
             for place in places:

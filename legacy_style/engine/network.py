@@ -162,11 +162,9 @@ class Network:
                 if hook is not None:
                     hook(step, _own(x, tile, i), _where(x, tile, i))
                 continue
-            if x.device != step.device:
-                x = x.to(step.device)
-            y = step.forward(x)
+            y = step.forward(x.to(step.device))
             if keep:
-                kept.inputs.append(x)
+                kept.inputs.append(x)  # where the losses in front of the layer look at it
                 kept.outputs.append(y)
             x = _crop(y, tile, i)
         if keep:
@@ -203,7 +201,7 @@ class Network:
                 continue
             y = kept.outputs.pop()
             x = kept.inputs.pop()
-            grad = step.backward(x, y, _uncrop(grad, y, tile, i)).to(x.device, x.dtype)
+            grad = step.backward(x.to(step.device), y, _uncrop(grad, y, tile, i)).to(x.device, x.dtype)
             del y  # before the loss in front of this layer takes memory of its own
         return grad
 

@@ -1,0 +1,255 @@
+"""The whole way of a run on a GPU, on fake tensors: tests/pretended_card.py."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from pretended_card import CARD, OTHER, place, pretend
+
+from legacy_style.engine import cards, memory, optimise
+from legacy_style.engine.cards import Card
+from legacy_style.engine.optimisers import Adam, Lbfgs
+from legacy_style.engine.session import Session
+from legacy_style.formats import model_files
+from legacy_style.programs.neural_style import building
+from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.settings import read
+
+CPU = torch.device("cpu")
+PRECISIONS = {
+    "float32": (torch.float32, False),
+    "tf32": (torch.float32, True),
+    "bfloat16": (torch.bfloat16, False),
+}
+OPTIMIZERS = {"adam": lambda count: Adam(count, 1.0), "lbfgs": Lbfgs}
+SHALLOW = {"content_layers": "relu2_2", "style_layers": "relu1_1,relu2_1,relu3_1"}
+
+
+def quiet(line):
+    pass
+
+
+@functools.cache
+def chain():
+    return building.load_chain(settings(), quiet, quiet)
+
+
+def settings(**options):
+    return read(Options(model_file=str(model_files.bundled()), **options), save=False)
+
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    monkeypatch.setattr(optimise, "FLOAT32_EVALUATIONS", 1)
+    return pretend(monkeypatch)
+
+
+def built(**options):
+    """A network as neural_style.lua builds it; outside of a Watch, for it is read from a file."""
+    return building.build_network(settings(**options), chain(), quiet)
+
+
+def session(net, devices=(CARD,), splits=None, height=43, width=64, tile=0):
+    place(net, devices, splits)
+    made = Session(net, tile=tile)
+    made.set_content(image(height, width))
+    made.set_styles([image(50, 40), image(30, 70)], [0.25, 0.75])
+    return made
+
+
+def image(height=43, width=64):
+    return torch.empty(1, 3, height, width)
+
+
+def run(watch, made, optimizer, **more):
+    """An optimisation; returns the launches between the last two reports."""
+    notes = []
+    watch.copies.clear()
+    start = image(*made._size)
+    made.run(start, optimizer, on_losses=lambda *_: notes.append(watch.launches), notice=pytest.fail, **more)
+    return notes[-1] - notes[-2]
+
+
+def copies_of(made, optimizer):
+    """All that a run may copy between the computer and the GPU: the image, each evaluation's losses, the image."""
+    height, width = made._size
+    losses = len(made.net.losses) * 8
+    slope = 8 * isinstance(optimizer, Lbfgs)
+    evaluations = [
+        (CARD, CPU, losses + slope * (number > 0)) for number in range(int(optimizer.num_iterations))
+    ]
+    size = 3 * height * width * 4
+    return [(CPU, CARD, size), *evaluations, (CARD, CPU, size)]
+
+
+@pytest.mark.parametrize(
+    ("precision", "optimizer"), [*((precision, "lbfgs") for precision in PRECISIONS), ("float32", "adam")]
+)
+def test_an_iteration_is_two_graphs_and_one_copy(precision, optimizer, watch):
+    dtype, tf32 = PRECISIONS[precision]
+    net, chosen = built(), OPTIMIZERS[optimizer](7)
+    with watch:
+        made = session(net)
+        launches = run(watch, made, chosen, precision=dtype, tf32=tf32)
+    assert (watch.wrong, len(watch.graphs)) == ([], 2)
+    assert watch.copies == copies_of(made, chosen)
+    # The gradient to its place, the losses to theirs, the image for its losses.
+    assert launches <= 3
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_factors_are_what_the_precision_says(precision, watch):
+    dtype, tf32 = PRECISIONS[precision]
+    net = built()
+    with watch:
+        made = session(net)
+        net.compute_in(dtype, tf32=tf32)
+        watch.products.clear()
+        made.objective(43, 64).launch(image().to(CARD))
+    widths = {64, 128, 256, 512}
+    if precision == "float32":
+        widths = {3 * width for width in widths}  # its factors are split in three
+    seen = {
+        (shapes[1][1], dtype, rounded) for name, shapes, dtype, rounded in watch.products if "conv" in name
+    }
+    assert seen == {(width, dtype, precision != "bfloat16") for width in widths}
+    # The first layer's are float32, and nothing is rounded that is not split.
+    first, last = watch.products[0], watch.products[-1]
+    assert first[1][1][1] == last[1][0][0] == 27
+    assert {first[2:], last[2:]} == {(torch.float32, False)}
+    grams = {(dtype, rounded) for name, _, dtype, rounded in watch.products[1:-1] if "conv" not in name}
+    mixed = precision == "bfloat16" and hasattr(torch.ops.aten.bmm, "dtype")
+    assert grams == {(torch.float32, True), *([(torch.bfloat16, False)] if mixed else [])}
+
+
+VARIANTS = {
+    "average pooling": {"pooling": "avg"},
+    "normalised gradients": {"normalize_gradients": True},
+    "no total variation": {"tv_weight": 0},
+    "losses before the ReLU": {"content_layers": "conv2_2", "style_layers": "conv1_1,pool1,relu2_1,conv3_1"},
+}
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_other_networks_are_recorded_too(options, watch):
+    net, chosen = built(**{**SHALLOW, **options}), Adam(4, 1.0)
+    with watch:
+        made = session(net)
+        run(watch, made, chosen, precision=torch.bfloat16)
+    assert (watch.wrong, len(watch.graphs)) == ([], 2)
+    assert watch.copies == copies_of(made, chosen)
+
+
+def test_without_triton_all_is_the_same(monkeypatch):
+    watch, net, chosen = pretend(monkeypatch, triton=False), built(**SHALLOW), Adam(3, 1.0)
+    with watch:
+        made = session(net)
+        run(watch, made, chosen)
+    assert (watch.wrong, len(watch.graphs)) == ([], 2)
+    assert watch.copies == copies_of(made, chosen)
+    assert not any("triton" in name for name in watch.names)
+
+
+def test_of_tiles_the_steps_alone_are_recorded(watch):
+    net, chosen = built(**SHALLOW), Adam(3, 1.0)
+    with watch:
+        made = session(net, width=90, tile=48)
+        assert len(made.objective(43, 90).tiles) == 2
+        run(watch, made, chosen)
+    assert (watch.wrong, len(watch.graphs)) == ([], 1)
+    assert watch.copies == copies_of(made, chosen)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"normalize_gradients": True}], ids=["plain", "normalised gradients"]
+)
+@pytest.mark.parametrize("tile", [0, 48])
+def test_of_two_gpus_maps_go_over_and_gradients_come_back(tile, options, watch):
+    # In front of a convolution, of a pooling, and between a layer and its loss.
+    for split in (5, 6, 7):
+        net = built(**{**SHALLOW, **options})
+        with watch:
+            made = session(net, [CARD, OTHER], [split], width=90, tile=tile)
+            watch.copies.clear()
+            made.evaluate(image(width=90))
+        assert {layer.device for layer in net.layers} == {CARD, OTHER}
+        large = {each[:2] for each in watch.copies if each[2] > 8 * len(net.losses)}
+        assert large == {(CPU, CARD), (CARD, OTHER), (OTHER, CARD)}
+
+
+def test_with_the_optimiser_in_the_computers_memory_image_and_gradient_travel(watch):
+    net, chosen = built(**SHALLOW), Adam(4, 1.0)
+    with watch:
+        made = session(net)
+        notes = []
+        made.optimisation(
+            image(),
+            chosen,
+            optimise.Conditions(on_losses=lambda *_: notes.append(watch.copies.copy())),
+            on_host=True,
+        ).run()
+    size = image().numel() * 4
+    one = notes[2][len(notes[1]) :]
+    assert [each for each in one if each[2] > 8 * 4] == [(CPU, CARD, size), (CARD, CPU, size)]
+    assert watch.graphs == []
+
+
+def test_what_else_is_run_with_the_same_network_is_recorded_anew(watch):
+    net = built(**SHALLOW)
+    with watch:
+        made = session(net)
+        run(watch, made, Adam(3, 1.0))
+        made.set_content(image(61, 70))
+        run(watch, made, Adam(3, 1.0))
+    assert (watch.wrong, len(watch.graphs)) == ([], 4)
+
+
+def test_a_loss_that_reads_the_gpu_is_found(watch):
+    net = built(**SHALLOW)
+    accumulate = net.losses[0].accumulate
+    net.losses[0].accumulate = lambda x, where: accumulate(x, where) or float(x.sum())
+    with watch:
+        run(watch, session(net), Adam(3, 1.0))
+    assert watch.wrong == ["a number was read"]
+
+
+def planned_and_taken(watch, optimizer, height, width, *, tile=0, style=(341, 512), **options):
+    """What the plan says of a run but for the workspaces, and what it takes; in bytes."""
+    net = built(**options)
+    with watch:
+        place(net)
+        made = Session(net, tile=tile)
+        planned = memory.make(
+            net,
+            height,
+            width,
+            [style],
+            tile=tile,
+            vectors=optimizer.vectors,
+            ways=[],
+            resident=0,
+            available=None,
+            card=Card(watch.live, 10**15),
+        )
+        assert planned.tile == tile
+        made.set_content(image(height, width))
+        made.set_styles([image(*style)])
+        run(watch, made, optimizer)
+    return planned.peak - cards.WORKSPACES, watch.peak
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "height", "width"),
+    [("adam", 170, 256), ("lbfgs", 341, 512), ("adam", 682, 1024), ("adam", 1365, 2048)],
+)
+def test_a_run_takes_what_was_planned(optimizer, height, width, watch):
+    planned, taken = planned_and_taken(watch, OPTIMIZERS[optimizer](4), height, width)
+    assert taken <= planned <= 1.2 * taken
