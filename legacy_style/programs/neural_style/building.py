@@ -132,7 +132,7 @@ def read_chain(
     except OSError as error:
         log(f"Couldn't load {named}")
         raise OptionError(
-            f"{named}: {error.strerror}; give -model_file a file that is there, or leave it out for the bundled network"
+            f"{named}: {error.strerror}; give a model file that is there, or none for the bundled network"
         ) from error
     except LegacyStyleError:
         log(f"Couldn't load {named}")
