@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,17 @@ def test_images_are_scaled_or_cut_and_come_back(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(FormatError, match=r"text\.png: not an image"):
         paper.load(str(tmp_path / "text.png"), 20)
+
+
+def test_a_large_photograph_is_scaled_as_it_was_decoded(tmp_path):
+    Image.new("RGB", (1600, 1200), (10, 20, 30)).save(tmp_path / "large.png")  # in a small file
+    tracemalloc.start()
+    try:
+        assert paper.load(str(tmp_path / "large.png"), 64).size == (64, 48)
+        peak = tracemalloc.get_traced_memory()[1]  # without what Pillow itself holds
+    finally:
+        tracemalloc.stop()
+    assert peak < 1600 * 1200
 
 
 def test_style_layers_grow():

@@ -227,7 +227,9 @@ def load(
     Raises as `image_files.opened` does; `exif_rotate` and `notice` are its options.
     """
     with image_files.opened(path, exif_rotate=exif_rotate, notice=notice) as file:
-        image = Image.fromarray(file.upright(np.asarray(file.image.convert("RGB"))))
+        image = file.image.convert("RGB")
+        if file.orientation != 1:
+            image = Image.fromarray(file.upright(np.asarray(image)))
     if isinstance(size, tuple):
         return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     scale = size / max(image.size)
