@@ -21,7 +21,27 @@ from legacy_style.errors import OptionError
 from legacy_style.torch7 import nn
 
 # Sides of tiles to try, largest first: the larger, the less is computed twice.
-_TILE_SIDES = (2048, 1536, 1280, 1024, 896, 768, 704, 640, 576, 512, 448, 384, 320, 256, 192, 128, 64)
+_TILE_SIDES = (
+    4096,
+    3072,
+    2048,
+    1536,
+    1280,
+    1024,
+    896,
+    768,
+    704,
+    640,
+    576,
+    512,
+    448,
+    384,
+    320,
+    256,
+    192,
+    128,
+    64,
+)
 
 # Of the memory that is free, this much may be planned for: the prediction is good to about a twentieth.
 _USABLE = 0.95

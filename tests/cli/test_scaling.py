@@ -73,3 +73,28 @@ def test_the_table_has_a_line_for_every_number_of_processes():
     assert [line[0] for line in lines] == ["processes", "---", "1", "4"]
     assert lines[2][5:] == ["0.00", "0.00"]
     assert lines[3][6] == "4.88"
+
+
+def rows(result):
+    assert result.exit_code == 0, result.output
+    return [[float(cell) for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines()[2:]]
+
+
+def test_gpus_that_are_not_there_are_planned():
+    """An evaluation of 4 Mpx in one piece takes about 1.3 KB a pixel; what is computed does not depend on memory."""
+    alone, two = rows(legacy_style("benchmark", "processes", "gpus", "--megapixels", "4", "1", "2"))
+    assert (alone[0], alone[2], alone[6]) == (1, 1, 1)
+    assert 4 < alone[4] < 8
+    assert (two[0], two[2], two[6]) == (2, 1, 1)
+    assert alone[4] / 2 < two[4] < 0.7 * alone[4]
+    (small,) = rows(legacy_style("benchmark", "processes", "gpus", "--megapixels", "4", "--memory", "3", "1"))
+    assert small[2] > 1
+    assert small[4] < 3
+    assert 1.5 < small[6] < 2
+    assert small[5] / alone[5] == pytest.approx(small[6], rel=0.1)
+
+
+def test_gpus_that_are_too_small_are_told_so():
+    result = legacy_style("benchmark", "processes", "gpus", "--megapixels", "100", "--memory", "2", "2")
+    assert result.exit_code == 1
+    assert "what makes it fit: more GPUs; or a smaller image" in result.stderr

@@ -1,14 +1,15 @@
-"""What several processes that share an image say to each other, against what each of them computes.
+"""What several processes that share an image say to each other, and what each of them computes and holds.
 
 `measure`, started by torchrun, counts the bytes that process 0 hands to torch.distributed, and the seconds of an
-evaluation. `table` computes the same for any number of processes from how the image would be cut. `alone` times what
-process 0 does by itself. docs/scaling.md tells what follows from the three.
+evaluation. `table` computes the same for any number of processes from how the image would be cut, `gpus` plans the
+memory of as many GPUs, and `alone` times what process 0 does by itself. docs/scaling.md tells what follows from them.
 
 \b
 Examples:
   legacy-style benchmark processes measure
   torchrun --nproc_per_node 2 --no-python legacy-style benchmark processes measure --size 384
   legacy-style benchmark processes table --megapixels 1000 1 10 100 1000
+  legacy-style benchmark processes gpus --megapixels 256 1 2 4
   legacy-style benchmark processes alone
 """
 
@@ -32,9 +33,11 @@ import torch.distributed as dist
 import legacy_style.programs.neural_style.story as stylize
 from legacy_style.cli import process
 from legacy_style.engine import machine, memory, network
+from legacy_style.engine.cards import Card
 from legacy_style.engine.losses import ContentLoss, StyleLoss
 from legacy_style.engine.network import Network
 from legacy_style.engine.optimise import Progress
+from legacy_style.engine.optimisers import Adam
 from legacy_style.engine.processes import parts
 from legacy_style.programs.neural_style import building, pixels
 from legacy_style.programs.neural_style.options import Options
@@ -183,11 +186,11 @@ def summed_bytes(net: Network) -> int:
     return DOUBLE * numbers
 
 
-def bundled_network() -> Network:
-    """The bundled network with the losses of the original's defaults."""
+def bundled_network(device: str = "cpu") -> Network:
+    """The bundled network with the losses of the original's defaults; on "meta", without its weights."""
     settings = read(Options(), save=False)
     net = building.build_network(settings, building.load_chain(settings, _quiet, _quiet), _quiet)
-    network.place(net, [torch.device("cpu")])
+    network.place(net, [torch.device(device)])
     return net
 
 
@@ -234,6 +237,51 @@ def table(counts: tuple[int, ...], megapixels: float, tile: int) -> None:
             f"| {found.parts} | {found.owned / 1e6:.2f} | {found.held / found.owned:.3f} | {found.tiles}"
             f" | {found.flops / 1e12:.2f} | {found.sent / 1e6:.2f} | {found.summed * (count > 1) / 1e6:.2f} |"
         )
+
+
+@main.command()
+@click.argument("counts", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.option("--megapixels", default=100.0, show_default=True, help="Of a square image.")
+@click.option("--memory", "gigabytes", default=80.0, show_default=True, help="Of a GPU, in GB.")
+def gpus(counts: tuple[int, ...], megapixels: float, gigabytes: float) -> None:
+    """The plan of the busiest of COUNTS GPUs that share an image: Adam, float32, a style image of the same size."""
+    side = math.isqrt(round(megapixels * 1e6))
+    net = bundled_network("meta")
+    process.echo("| GPUs | owned, Mpx | tiles | of pixels | planned, GB | TFLOP | of one piece |")
+    process.echo("|---|---|---|---|---|---|---|")
+    for count in counts:
+        layout = parts.partition(net, side, side, count)
+        sizes = [(rows[1] - rows[0], columns[1] - columns[0]) for rows, columns in layout.held]
+        busiest = max(sizes, key=math.prod)
+        plan = plan_gpu(net, *busiest, round(gigabytes * 1e9), alone=count == 1)
+        owned = max(math.prod(b - a for a, b in rectangle) for rectangle in layout.owned)
+        tile = plan.tile or max(busiest)
+        process.echo(
+            f"| {len(sizes)} | {owned / 1e6:.2f} | {plan.tiles} | {tile} | {plan.peak / 1e9:.1f}"
+            f" | {plan.flops / 1e12:.0f} | {plan.overhead:.2f} |"
+        )
+
+
+WEIGHTS_ON_GPU = 7
+"""Times what the weights take in float32: themselves, and split in three parts for either way."""
+
+
+def plan_gpu(net: Network, height: int, width: int, available: int, *, alone: bool) -> memory.Plan:
+    """What a run with Adam would plan for a GPU with `available` bytes, which need not be there."""
+    weights = sum(layer.weight.nbytes for layer in net.layers if isinstance(layer, nn.SpatialConvolution))
+    return memory.make(
+        net,
+        height,
+        width,
+        [(height, width)],
+        tile=0,
+        vectors=Adam(1, learning_rate=1.0).vectors,
+        ways=["more GPUs", "a smaller image"],
+        resident=0,
+        available=None,
+        card=Card(WEIGHTS_ON_GPU * weights, available),
+        may_move=alone,
+    )
 
 
 @main.command()
