@@ -258,7 +258,7 @@ def gpus(counts: tuple[int, ...], megapixels: float, gigabytes: float) -> None:
         tile = plan.tile or max(busiest)
         process.echo(
             f"| {len(sizes)} | {owned / 1e6:.2f} | {plan.tiles} | {tile} | {plan.peak / 1e9:.1f}"
-            f" | {plan.flops / 1e12:.0f} | {plan.overhead:.2f} |"
+            f" | {plan.flops / 1e12:.1f} | {plan.overhead:.2f} |"
         )
 
 
