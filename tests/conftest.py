@@ -28,6 +28,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, so that no worker is left alone with it at the end.
+
+    pytest-xdist's worksteal first gives each of n workers an nth of the tests, in their order.
+    """
+    slow = [each for each in items if each.get_closest_marker("slow")]
+    rest = [each for each in items if not each.get_closest_marker("slow")]
+    count, workers = len(items), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    lengths = [(count + worker) // workers for worker in range(workers)]
+    offsets = [offset for length in lengths for offset in range(length)]
+    first = dict(zip(sorted(range(count), key=offsets.__getitem__), slow, strict=False))
+    others = iter(rest)
+    items[:] = [first[at] if at in first else next(others) for at in range(count)]
+
+
 @pytest.fixture(autouse=True)
 def processor(request: pytest.FixtureRequest) -> Iterator[int | None]:
     """The number of --processor, which this thread computes as; a process that a test starts has to enter it itself."""
