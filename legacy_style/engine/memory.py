@@ -15,7 +15,7 @@ from pathlib import Path
 from legacy_style.engine import cgroups, machine, sizes, tiles
 from legacy_style.engine.cards import WORKSPACES, Card
 from legacy_style.engine.kernels import split, winograd
-from legacy_style.engine.losses import Loss
+from legacy_style.engine.losses import Loss, StyleLoss
 from legacy_style.engine.network import Network
 from legacy_style.errors import OptionError
 from legacy_style.torch7 import nn
@@ -264,6 +264,7 @@ def _with_tiles(
         memory["holes in the heap"] = int(_HOLES * peak)
     if card is not None:
         memory["convolution in split numbers"] = _split_parts(net, [(height, width), *styles])
+        memory["Gram matrices"] = _grams(net)
     overhead = flops / (2 * whole.flops)
     return Plan(height, width, side, count, flops, overhead, memory, available, card is not None, on_host)
 
@@ -280,6 +281,12 @@ def _split_parts(net: Network, images: Sequence[tuple[int, int]]) -> int:
             if isinstance(step, nn.SpatialConvolution):
                 largest = max(largest, 3 * max(before, after) * h * w)
     return _FLOAT * min(largest, split.BAND)
+
+
+def _grams(net: Network) -> int:
+    """Of each style loss: its target, the matrix, the gradient by it, and one on the way there; float64."""
+    styles = (channels for step, _, channels in _channels(net) if isinstance(step, StyleLoss))
+    return 4 * 8 * sum(channels**2 for channels in styles)
 
 
 Lengths = list[tuple[int, int, int, int]]
