@@ -544,8 +544,8 @@ def main() -> int:
     failed = 0
     for each in CHECKS:
         began, name = time.monotonic(), each.__name__.replace("_", " ")
-        cards.give_back()
         try:
+            cards.give_back()
             measures = each in (
                 the_table,
                 ours_with_timed_algorithms,

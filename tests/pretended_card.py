@@ -14,6 +14,7 @@ import importlib.util
 import math
 import sys
 import types
+import warnings
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -35,6 +36,9 @@ _aten = torch.ops.aten
 
 # What allocates, or tells of a tensor, and launches nothing.
 _SILENT = ("empty", "detach", "alias", "device", "is_pinned", "lift")
+
+# In inference mode, operations come as they are called.
+_COPIES = ("aten.copy_.", "aten._to_copy.", "aten.to.", "aten.cpu.")
 
 # What a graph cannot have: results whose size the GPU tells, and random numbers of a generator that it does not know.
 _FORBIDDEN = (
@@ -100,7 +104,7 @@ class Watch(TorchDispatchMode):
         self.launches = self.moved = self.live = self.peak = 0
         self.reads = self.replays = 0
         self.names, self.copies, self.wrong, self.products, self.graphs = Counter(), [], [], [], []
-        self.current, self.recording = CARD, None
+        self.current, self.recording, self.warns = CARD, None, False
         self._known = weakref.WeakSet()
 
     def __enter__(self):
@@ -119,6 +123,8 @@ class Watch(TorchDispatchMode):
         if function == _aten._local_scalar_dense.default:
             self.reads += 1
             self._is_wrong(given[0].is_cuda, "a number was read")
+            if given[0].is_cuda and self.warns:
+                warnings.warn("called a synchronizing CUDA operation", stacklevel=2)
             return 0.5
         result = _convolved(function, given, args)
         if result is None:
@@ -126,7 +132,7 @@ class Watch(TorchDispatchMode):
         made = _tensors(result)
         for each in made:
             self._own(each)
-        if function in (_aten.copy_.default, _aten._to_copy.default):
+        if name.startswith(_COPIES):
             self._copied(given[-1], made[0])
         masks = any(each.dtype == torch.bool for each in given[1:]) and name.startswith("aten.index")
         self._is_wrong(masks or any(word in name for word in _FORBIDDEN), name)
@@ -186,7 +192,7 @@ def _tensors(tree):
 
 def _convolved(function, given, args):
     """What a convolution, or its way back, gives on a GPU; None for others. PyTorch asks a driver for the layout."""
-    if function == _aten.convolution.default and given[0].is_cuda:
+    if function == _aten.convolution.default and given[0].is_cuda and not args[6]:
         (_, _, *sizes), (channels, _, *kernel) = given[0].shape, given[1].shape
         size = [
             (n + 2 * pad - dilation * (k - 1) - 1) // stride + 1
@@ -264,6 +270,8 @@ def pretend(monkeypatch, *, triton=True):
         "CUDAGraph": lambda: Graph(watch),
         "graph": record,
         "empty_cache": lambda: None,
+        "get_sync_debug_mode": lambda: 0,
+        "set_sync_debug_mode": lambda mode: setattr(watch, "warns", mode == "warn"),
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     kernels = _tritons(monkeypatch, watch)

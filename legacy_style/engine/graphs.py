@@ -10,6 +10,7 @@ it is done plainly, and that is said once. Source: PyTorch's CUDA graph semantic
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -21,13 +22,20 @@ T = TypeVar("T")
 
 WARM_UP = 2
 """Calls that are done plainly before one is recorded: the first makes libraries' handles and, under -cudnn_autotune,
-chooses algorithms, neither of which can be recorded.
+chooses algorithms, neither of which can be recorded. The last shows whether the work waits for the device.
 """
 
 
 class Recorder(Protocol):
+    def rehearse(self, work: Callable[[], T]) -> tuple[T, bool]:
+        """Do `work`; returns what it leaves, and whether it waited for the device, so that it cannot be recorded."""
+
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
         """What `work` leaves, as tensors without content yet, and what does the work. Raises RuntimeError."""
+
+
+_WAITED = "called a synchronizing CUDA operation"
+"""What PyTorch warns of (c10/cuda/CUDAFunctions.cpp, warn_or_error_on_sync)."""
 
 
 class CudaRecorder:
@@ -35,6 +43,20 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+
+    def rehearse(self, work: Callable[[], T]) -> tuple[T, bool]:
+        """As in Recorder. A recording that fails is no way to find out: from then on PyTorch 2.6 to 2.14 believes that
+        it still goes on, gives no memory back, and `empty_cache` is an error.
+        """
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                left = work()
+            finally:
+                torch.cuda.set_sync_debug_mode(before)
+        return left, any(_WAITED in str(each.message) for each in said)
 
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
         with torch.cuda.device(self.device):
@@ -90,14 +112,22 @@ class Repeated(Generic[T]):
 
     def __call__(self) -> T:
         self._calls += 1
-        if self._recorded is None and self.recorder is not None and self._calls > WARM_UP:
+        if self._recorded is None and self.recorder is not None and self._calls >= WARM_UP:
+            if self._calls == WARM_UP:
+                left, waited = self.recorder.rehearse(self.work)
+                if waited:
+                    self._give_up("something in it waits for the GPU, as to read a number")
+                return left
             try:
                 self._recorded = self.recorder.record(self.work)
             except RuntimeError as error:
-                self.recorder = None
-                self.notice(f"No CUDA graph could be recorded, so that this run is slower: {_reason(error)}")
+                self._give_up(_reason(error))
         if self._recorded is None:
             return self.work()
         left, replay = self._recorded
         replay()
         return left
+
+    def _give_up(self, reason: str) -> None:
+        self.recorder = None
+        self.notice(f"No CUDA graph could be recorded, so that this run is slower: {reason}")

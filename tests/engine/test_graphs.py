@@ -81,6 +81,9 @@ class StandIn:
     def __init__(self):
         self.replays = 0
 
+    def rehearse(self, work):
+        return work(), False
+
     def record(self, work):
         tape = Tape()
         try:
@@ -131,6 +134,23 @@ def test_what_cannot_be_recorded_is_done_plainly_and_told_once():
     assert line.startswith(
         "No CUDA graph could be recorded, so that this run is slower: operation not permitted"
     )
+
+
+def test_what_waits_for_the_device_is_not_even_tried_to_be_recorded():
+    class Waiting(StandIn):
+        def rehearse(self, work):
+            return work(), True
+
+        def record(self, work):
+            pytest.fail("a recording that fails leaves PyTorch in disorder")
+
+    x, said = torch.ones(2), list[str]()
+    repeated = Repeated(lambda: x.add_(1).sum().item(), Waiting(), said.append)
+    assert [repeated() for _ in range(5)] == [4, 6, 8, 10, 12]
+    assert said == [
+        "No CUDA graph could be recorded, so that this run is slower: something in it waits for the GPU, as to read a"
+        " number"
+    ]
 
 
 class Reads:
@@ -214,7 +234,7 @@ def test_a_loss_that_reads_the_device_is_told_and_runs():
 
 
 def test_what_broke_a_recording_is_told_and_not_what_followed_from_it():
-    class Broken:
+    class Broken(StandIn):
         def record(self, work):
             try:
                 raise RuntimeError("a number was read")
@@ -230,7 +250,7 @@ def test_what_broke_a_recording_is_told_and_not_what_followed_from_it():
 def test_a_broken_recording_keeps_no_memory_while_the_work_is_done_plainly():
     held = []
 
-    class Broken:
+    class Broken(StandIn):
         def record(self, work):
             maps = torch.zeros(3)
             held.append(weakref.ref(maps))

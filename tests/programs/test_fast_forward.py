@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from pretended_card import pretend
 from torch import Tensor, nn
 
 from legacy_style.engine.kernels import shuffled, winograd
 from legacy_style.errors import UnsupportedError
-from legacy_style.programs.fast_neural_style import layers, shapes
+from legacy_style.programs.fast_neural_style import forward, layers, shapes
 from legacy_style.programs.fast_neural_style.forward import Forward
 
 PADDINGS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
@@ -123,6 +125,23 @@ def test_what_is_not_recognised_runs_as_it_is() -> None:
     ).eval()
     exact, _, fused = outputs(odd, torch.randn(1, 3, 9, 10))
     torch.testing.assert_close(fused.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gpu_records_the_second_image_of_a_size_and_copies_images_alone(monkeypatch):
+    # Fake parameters can be neither copied nor moved: they are made where they are to be.
+    monkeypatch.setattr(forward, "copy", SimpleNamespace(deepcopy=lambda network: network))
+    monkeypatch.setattr(nn.Module, "to", lambda network, *_, **__: network)
+    watch, card, cpu = pretend(monkeypatch), torch.device("cuda", 0), torch.device("cpu")
+    with watch:
+        with card:
+            ours = Forward(build("reflect", "instance", "u"), card)
+        watch.copies.clear()
+        for height in (64, 64, 64, 32, 32):
+            ours(torch.empty(1, 3, height, 48))
+    assert watch.wrong == []
+    assert (len(watch.graphs), watch.replays) == (2, 3)
+    sizes = [3 * height * 48 * 4 for height in (64, 64, 64, 32, 32)]
+    assert watch.copies == [copy for size in sizes for copy in ((cpu, card, size), (card, cpu, size))]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

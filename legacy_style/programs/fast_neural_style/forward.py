@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from legacy_style.engine.graphs import CudaRecorder
 from legacy_style.engine.kernels import norms, shuffled, winograd
 from legacy_style.engine.machine import in_float32
 from legacy_style.programs.fast_neural_style import layers, shapes
@@ -57,22 +58,22 @@ def _on_cuda(network: nn.Module, device: torch.device) -> Step:
     """Replays a CUDA graph where two images of one size follow each other."""
     placed = copy.deepcopy(network).to(device, memory_format=CL)  # type: ignore[call-overload]
     last: torch.Size | None = None
-    graph: torch.cuda.CUDAGraph | None = None
+    replay: Callable[[], None] | None = None
     source = target = torch.empty(0)
 
     def run(x: Tensor) -> Tensor:
-        nonlocal last, graph, source, target
+        nonlocal last, replay, source, target
         if x.shape != last:
-            last, graph = x.shape, None
+            last, replay = x.shape, None
+            source = target = torch.empty(0)
             y: Tensor = placed(x.to(device, memory_format=CL))
             return y.cpu()
-        if graph is None:
+        if replay is None:
             source = x.to(device, memory_format=CL)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.device(device), torch.cuda.graph(graph):
-                target = placed(source)
-        source.copy_(x)
-        graph.replay()
+            target, replay = CudaRecorder(device).record(lambda: placed(source))
+        else:
+            source.copy_(x)
+        replay()
         return target.cpu()
 
     return run
