@@ -2,8 +2,9 @@
 
 libtiff writes its errors to stderr, unless it has another handler for them: a C function that gets the name of a
 module or file, a format, and what belongs into it. Notes: the handler is the process's, but it is called in the thread
-that decodes, so that each thread hears its own. Where libtiff is built into Pillow's module (on Windows), it cannot be
-reached, and what it says stays on stderr.
+that decodes, so that each thread hears its own. One thread at a time sets it: of two, the second could put back what
+the first had taken away. Where libtiff is built into Pillow's module (on Windows), it cannot be reached, and what it
+says stays on stderr.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ from PIL import _imaging
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 _LONGEST = 1024  # bytes of a line
 
+_listening = threading.RLock()
+
 
 @contextlib.contextmanager
 def heard() -> Iterator[list[str]]:
-    """The lines that libtiff has for this thread in the block."""
+    """The lines that libtiff has for this thread in the block, which one thread at a time is in."""
+    with _listening:
+        yield from _heard()
+
+
+def _heard() -> Iterator[list[str]]:
     lines: list[str] = []
     try:
         # A symbol is looked for in the libraries that the module was linked with, too.

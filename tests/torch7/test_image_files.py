@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import threading
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -515,6 +516,30 @@ def test_each_thread_hears_its_own_libtiff(tmp_path: Path, capfd: pytest.Capture
     assert told.count("ZIPDecode") == 1
     fail()
     assert "ZIPDecode" in capfd.readouterr().err, "the handler before is back"
+
+
+def test_threads_hear_libtiff_one_after_the_other(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, tiff(RGB.tobytes(), compression=8))
+    said: list[str] = []
+
+    def listen() -> None:
+        with pytest.raises(FormatError) as caught:
+            image.load(path)
+        said.append(str(caught.value))
+
+    with libtiff.heard():
+        others = [threading.Thread(target=listen) for _ in range(3)]
+        for other in others:
+            other.start()
+        time.sleep(0.05)
+        assert said == []
+    for other in others:
+        other.join()
+    assert len(said) == 3
+    assert all("ZIPDecode" in line for line in said)
+    with pytest.raises(OSError, match="-2"), Image.open(path) as broken:
+        broken.load()
+    assert "ZIPDecode" in capfd.readouterr().err, "the handler before all is back"
 
 
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
