@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "legacy_style.programs.neural_style.story"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch", "legacy_style.programs.neural_style.story"])
 
 DIED = "died"
 
@@ -26,8 +26,8 @@ def together(size: int, function: Callable[..., Any], *arguments: Any, timeout: 
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     running = []
     for rank in range(size):
-        ours, theirs = _context.Pipe()
-        process = _context.Process(target=_work, args=(theirs, rank, size, store.port, function, arguments))
+        ours, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=_work, args=(theirs, rank, size, store.port, function, arguments))
         process.start()
         theirs.close()
         running.append((process, ours))

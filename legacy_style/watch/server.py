@@ -152,6 +152,7 @@ class Server:
 class _Http(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = _MOST_CONNECTIONS  # fewer, and a system lets browsers wait for seconds
     # Elsewhere it means that a port is free at once; on Windows, that two processes may share one.
     allow_reuse_address = os.name != "nt"
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
 from door import legacy_style
@@ -77,7 +78,13 @@ def test_both_collect_all_pairs_of_lbfgs_before_they_are_timed(monkeypatch):
     assert len(next(iter(plain.state.values()))["old_dirs"]) == turns._PAIRS
 
 
-def test_each_of_the_three_is_timed_and_tabled():
+@pytest.fixture
+def quick_starts(monkeypatch):
+    """Calling it lets the processes that take turns be forked from one that has loaded PyTorch."""
+    return lambda: monkeypatch.setattr(multiprocessing, "get_context", lambda kind: processes.CONTEXT)
+
+
+def test_each_of_the_three_is_timed_and_tabled(quick_starts):
     arguments = ["speed", "--size", "64", "--rounds", "2", "--optimizer"]
     head, line = legacy_style("benchmark", *arguments, "lbfgs").stdout.splitlines()
     assert len(re.split("  +", head)) == len(line.split())
@@ -239,7 +246,8 @@ def test_a_model_that_is_none_is_refused_in_a_sentence(command, monkeypatch, tmp
         assert name in result.output
 
 
-def test_a_program_that_ends_early_is_told_and_the_others_end(monkeypatch):
+def test_a_program_that_ends_early_is_told_and_the_others_end(monkeypatch, quick_starts):
+    quick_starts()
     monkeypatch.setattr(turns, "_plain", _ends)
     with pytest.raises(UnsupportedError, match="ended early"):
         turns.take_turns(1, None, 24, 32, "adam")

@@ -411,7 +411,7 @@ def lose(rank, how):
         ranks.all_reduce([torch.ones(3)])
         if ranks.rank == rank:
             if how == "hang":
-                time.sleep(12)
+                time.sleep(8)
             elif how == "interrupt":
                 raise KeyboardInterrupt
             else:
