@@ -90,6 +90,7 @@ def test_each_of_the_three_is_timed_and_tabled(quick_starts):
     assert len(re.split("  +", head)) == len(line.split())
     assert line.split()[:2] == ["64x48", "lbfgs"]
     assert all(float(cell) > 0 for cell in line.split()[2:])
+    quick_starts()
     (line,) = legacy_style("benchmark", *arguments, "adam", "--json", "--processor-time").stdout.splitlines()
     found = json.loads(line)
     assert found["optimizer"] == "adam"
