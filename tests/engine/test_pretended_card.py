@@ -8,14 +8,18 @@ import pytest
 import torch
 from pretended_card import CARD, OTHER, place, pretend
 
-from legacy_style.engine import cards, graphs, memory, optimise
+from legacy_style.engine import cards, graphs, memory, network, optimise
 from legacy_style.engine.cards import Card
 from legacy_style.engine.optimisers import Adam, Lbfgs
 from legacy_style.engine.session import Session
 from legacy_style.formats import model_files
+from legacy_style.programs.artistic_video.temporal import TemporalLoss
+from legacy_style.programs.athalye.losses import MeanTVLoss, SeparateStyleLoss
 from legacy_style.programs.neural_style import building
 from legacy_style.programs.neural_style.options import Options
+from legacy_style.programs.neural_style.region_losses import RegionContentLoss, RegionStyleLoss
 from legacy_style.programs.neural_style.settings import read
+from legacy_style.programs.paper.experiments import SummedContentLoss, SummedStyleLoss
 
 CPU = torch.device("cpu")
 PRECISIONS = {
@@ -63,11 +67,11 @@ def built(**options):
     return building.build_network(settings(**options), chain(), quiet)
 
 
-def session(net, devices=(CARD,), splits=None, height=43, width=64, tile=0, styles=1):
+def session(net, devices=(CARD,), splits=None, height=43, width=64, tile=0, styles=1, style=None):
     place(net, devices, splits)
     made = Session(net, tile=tile)
     made.set_content(image(height, width))
-    made.set_styles([image(50, 40)] * styles)
+    made.set_styles([image(50, 40) if style is None else style] * styles)
     return made
 
 
@@ -153,6 +157,31 @@ def test_other_networks_are_recorded_too(options, watch):
         run(watch, made, chosen, precision=torch.bfloat16)
     assert (watch.wrong, len(watch.graphs)) == ([], 2)
     assert watch.copies == copies_of(made, chosen)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_losses_of_other_programs_are_recorded_too(normalize, watch):
+    regions, weights = (
+        RegionStyleLoss("regions", 1.0, normalize),
+        RegionContentLoss("weighted", 1.0, normalize),
+    )
+    behind = {
+        "relu1_1": [SeparateStyleLoss("separate", 1.0), SummedStyleLoss("summed", 1.0)],
+        "relu2_1": [regions, weights],
+        "relu2_2": [SummedContentLoss("summed content", 1.0)],
+    }
+    net = network.build(chain(), behind, [MeanTVLoss("tv", 1.0)])
+    with watch:
+        for number, criterion in enumerate(("mse", "smoothl1")):
+            target, known = torch.empty(3, 43, 64, device=CARD), torch.empty(1, 43, 64, device=CARD)
+            more = {"strength": 1.0, "criterion": criterion, "normalize": normalize}
+            net.image_losses.append(TemporalLoss(f"temporal {number}", target, known, **more))
+        # The size of the maps there; `guide` looks at what the maps hold.
+        regions.maps, weights.weights = torch.empty(2, 22, 32), torch.empty(22, 32)
+        regions._boxes, regions._areas = [((0, 22), (3, 20)), ((0, 9), (0, 32))], [3.0, 4.0]
+        made = session(net, height=43, width=64, style=image(), styles=2)
+        run(watch, made, Adam(3, 1.0))
+    assert (watch.wrong, len(watch.graphs)) == ([], 2)
 
 
 def test_without_triton_all_is_the_same(monkeypatch):
