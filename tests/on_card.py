@@ -209,12 +209,13 @@ def tritons_kernels_are_their_plain_twins() -> Any:
             ours = fused.add_bias(y.clone(memory_format=torch.channels_last), bias, rectify=True)
             torch.testing.assert_close(ours, right, rtol=0, atol=0, equal_nan=True)
             layer = nn.SpatialMaxPooling("", (2, 2), (2, 2))
+            layer.rectified = True
             layer.to(CARD)
             fused.install(layer)
             assert layer.backwards is not None
             x = maps(channels, height, width, 3, dtype).div_(5).round_()
             grad = maps(channels, (height + 1) // 2, (width + 1) // 2, 4, dtype)
-            assert torch.equal(layer.backward(x, x, grad), layer.by_indices(x, grad))
+            assert torch.equal(layer.backward(x, x, grad), nn.mask(layer.by_indices(x, grad), x))
         x, positive = maps(channels, height, width, 5), maps(channels, height, width, 6)
         parts = torch.empty((1, height, width, 3 * channels), device=CARD).permute(0, 3, 1, 2)
         fused.split(x, positive, parts)
@@ -431,6 +432,7 @@ def what_each_kernel_takes() -> Any:
     seen["bias and ReLU, one pass"] = milliseconds(lambda: fused.add_bias(y, bias, rectify=True))
     seen["bias and ReLU, two"] = milliseconds(lambda: y.add_(bias.view(1, -1, 1, 1)).relu_())
     pooling = nn.SpatialMaxPooling("", (2, 2), (2, 2))
+    pooling.rectified = True
     pooling.to(CARD)
     grad = maps(64, 171, 256, 5)
     seen["pooling back, indices"] = milliseconds(lambda: pooling.backward(y, y, grad))

@@ -8,6 +8,7 @@ place.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -193,16 +194,23 @@ class Network:
     def backward(self, kept: Kept, tile: Tile | None = None) -> Tensor:
         """The gradient of all losses with respect to the input; consumes `kept`, freeing it layer by layer."""
         x = kept.outputs.pop()
-        grad = torch.zeros_like(x)
+        grad, masked = torch.zeros_like(x), False  # by the layer behind
         for i in range(_depth(tile, len(self.steps)) - 1, -1, -1):
             step = self.steps[i]
             if not isinstance(step, nn.Layer):
                 step.backward(_own(x, tile, i), _own(grad, tile, i), _where(x, tile, i))
+                masked = False
                 continue
             y = kept.outputs.pop()
             x = kept.inputs.pop()
-            grad = step.backward(x.to(step.device), y, _uncrop(grad, y, tile, i)).to(x.device, x.dtype)
-            del y  # before the loss in front of this layer takes memory of its own
+            given = x.to(step.device), y, _uncrop(grad, y, tile, i)
+            if masked and isinstance(step, nn.SpatialConvolution):
+                grad = step.backward(*given, masked=True)
+            else:
+                grad = step.backward(*given)
+            grad = grad.to(x.device, x.dtype)
+            masked = isinstance(step, nn.SpatialMaxPooling) and step.backwards is not None
+            del given, y  # before the loss in front of this layer takes memory of its own
         return grad
 
     def __str__(self) -> str:
@@ -264,6 +272,11 @@ def _fuse(modules: Sequence[nn.Layer | Loss]) -> list[nn.Layer | Loss]:
             previous.rectify = True
         elif not isinstance(module, nn.Dropout):
             steps.append(module)
+    layers = [step for step in steps if isinstance(step, nn.Layer)]
+    for before, layer in itertools.pairwise(layers):
+        if isinstance(layer, nn.SpatialMaxPooling):
+            rectifies = isinstance(before, nn.SpatialConvolution) and before.rectify
+            layer.rectified = rectifies or isinstance(before, nn.ReLU)
     return steps
 
 

@@ -96,10 +96,12 @@ class SpatialConvolution(Layer):
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.pad, self.dilation, self.groups)
         return y.relu_() if self.rectify else y
 
-    def backward(self, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
+    def backward(self, x: Tensor, y: Tensor, grad: Tensor, *, masked: bool = False) -> Tensor:
+        """`masked`: whether `grad` is 0 already where y is not above 0."""
+        rectify = self.rectify and not masked
         if self.backwards is not None:
-            return self.backwards(grad, y if self.rectify else None)
-        if self.rectify:
+            return self.backwards(grad, y if rectify else None)
+        if rectify:
             grad = mask(grad, y)
         result: Tensor = aten.convolution_backward(
             grad.to(self.weight.dtype),
@@ -222,10 +224,12 @@ class Pooling(Layer):
 class SpatialMaxPooling(Pooling):
     """The largest value of each window; among equals the first counts for the gradient.
 
-    Whoever knows a faster way back on a device sets `backwards`, which takes x and the gradient by y.
+    `rectified`: whether x is what a ReLU left. Whoever knows a faster way back on a device then sets `backwards`, which
+    takes x and the gradient by y, and does the ReLU's part of the way too.
     """
 
     kind = "Max"
+    rectified = False
     backwards: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
+import thin_networks as thin
 import torch
 import torch.nn.functional as F
 
@@ -77,8 +79,9 @@ def test_parts_of_what_is_masked_add_up_to_the_bit(way, shape, count):
 @pytest.mark.parametrize(
     "size", [(8, 6), (7, 9), (1, 5), (5, 1), (1, 1)], ids=lambda size: "x".join(map(str, size))
 )
-def test_the_way_back_through_a_pooling_is_pytorchs_to_the_bit(way, size, dtype):
+def test_the_way_back_through_pooling_and_relu_is_pytorchs_to_the_bit(way, size, dtype):
     layer = nn.SpatialMaxPooling("", (2, 2), (2, 2))
+    layer.rectified = True
     layer.to(CPU)
     fused.install(layer)
     assert (layer.backwards is None) == (way == "plain")
@@ -88,7 +91,50 @@ def test_the_way_back_through_a_pooling_is_pytorchs_to_the_bit(way, size, dtype)
     if min(size) > 5:
         x[0, 0, 0, 0] = x[0, 1, 0, 1] = x[0, 1, 1, 1] = float("nan")
     grad = maps(layer.forward(x).shape, 2, dtype)
-    assert torch.equal(layer.backward(x, layer.forward(x), grad), layer.by_indices(x, grad))
+    right = nn.mask(layer.by_indices(x, grad), x)
+    ours = layer.backward(x, layer.forward(x), grad)
+    assert torch.equal(ours if way == "Triton" else nn.mask(ours, x), right)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("tile", [0, 48])
+def test_a_network_whose_poolings_do_the_relu_has_the_same_gradient(tile, normalize, monkeypatch):
+    images = [thin.smooth(60, 70, seed).float() for seed in range(3)]
+
+    def gradient():
+        # With losses behind a ReLU and behind a pooling, and on a ReLU in front of one.
+        net = thin.build(
+            thin.load("vgg19"), ["relu2_2"], ["relu1_1", "relu1_2", "pool2"], normalize=normalize
+        )
+        return thin.evaluate(net, *images, tile)[1]
+
+    def unpool(x, grad):
+        used.append(x.shape)
+        return nn.mask(nn.SpatialMaxPooling("", (2, 2), (2, 2)).by_indices(x, grad), x)
+
+    used: list[object] = []
+    plain = gradient()
+    monkeypatch.setattr(fused, "works", lambda device: True)
+    monkeypatch.setattr(fused, "_kernels", lambda: SimpleNamespace(unpool=unpool))
+    assert torch.equal(gradient(), plain)
+    assert used
+
+
+def test_where_no_relu_is_in_front_the_way_back_is_pytorchs(monkeypatch):
+    monkeypatch.setattr(fused, "works", lambda device: True)
+    layer = nn.SpatialMaxPooling("", (2, 2), (2, 2))
+    fused.install(layer)
+    assert layer.backwards is None
+
+
+def test_what_no_kernel_takes_goes_through_the_relu_too(monkeypatch):
+    monkeypatch.setattr(fused, "works", lambda device: True)
+    layer = nn.SpatialMaxPooling("", (2, 2), (2, 2))
+    layer.rectified = True
+    fused.install(layer)
+    x = maps((1, 24, 8, 6), 1).double()
+    grad = maps((1, 24, 4, 3), 2).double()
+    assert torch.equal(layer.backward(x, x, grad), nn.mask(layer.by_indices(x, grad), x))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +148,7 @@ def test_the_way_back_through_a_pooling_is_pytorchs_to_the_bit(way, size, dtype)
 )
 def test_other_poolings_stay_pytorchs(layer, monkeypatch):
     monkeypatch.setattr(fused, "works", lambda device: True)
+    layer.rectified = True
     fused.install(layer)
     assert layer.backwards is None
 
@@ -128,7 +175,7 @@ def test_all_kernels_are_built_and_tried_before_one_is_used(way, monkeypatch):
             parts.copy_(torch.cat([x, torch.zeros_like(x), x], 1))
 
         def unpool(x, grad):
-            return nn.SpatialMaxPooling("", (2, 2), (2, 2)).by_indices(x, grad)
+            return nn.mask(nn.SpatialMaxPooling("", (2, 2), (2, 2)).by_indices(x, grad), x)
 
     Plain.TritonError = TritonError
     monkeypatch.setattr(fused, "_kernels", lambda: Plain)

@@ -1,4 +1,4 @@
-"""Several passes over large maps in one: bias and ReLU; a mask and split numbers; the way back through a pooling.
+"""Several passes over large maps in one: bias and ReLU; a mask and split numbers; back through pooling and ReLU.
 
 On a GPU with Triton they are kernels of `tritons`, elsewhere PyTorch's operations one after the other. Maps are
 (1, C, H, W), channels-last.
@@ -40,7 +40,7 @@ def _builds(device: torch.device) -> bool:
     flat, parts, pooled = _flat(x), x.new_empty(16, 6), F.max_pool2d(x, 2)
     y, rectified = flat.clone(), flat.relu()
     largest = torch.zeros_like(x)
-    largest[:, :, 1::2, 1::2] = pooled
+    largest[:, :, 1::2, 1::2] = pooled.relu()
     try:
         with _where(x):
             kernels.add_bias(y, torch.ones_like(y[0]), rectify=True)
@@ -97,15 +97,19 @@ def split(x: Tensor, positive: Tensor | None, parts: Tensor) -> None:
 
 
 def install(layer: nn.SpatialMaxPooling) -> None:
-    """Let `layer`, which is in place, find its way back in one pass where that is built for."""
+    """Let `layer`, which is in place, find its way back in one pass, and through the ReLU in front of it, where that is
+    built for.
+    """
     plain = ((2, 2), (2, 2), (0, 0), True)
-    fits = (layer.kernel, layer.stride, layer.pad, layer.ceil) == plain and works(layer.device)
-    layer.backwards = partial(_unpool, layer.by_indices) if fits else None
+    fits = (layer.kernel, layer.stride, layer.pad, layer.ceil) == plain
+    layer.backwards = (
+        partial(_unpool, layer.by_indices) if fits and layer.rectified and works(layer.device) else None
+    )
 
 
 def _unpool(by_indices: Callable[[Tensor, Tensor], Tensor], x: Tensor, grad: Tensor) -> Tensor:
     if not (_suits(x) and _suits(grad)):
-        return by_indices(x, grad)
+        return nn.mask(by_indices(x, grad), x)
     with _where(x):
         result: Tensor = _kernels().unpool(x, grad)
     return result

@@ -89,7 +89,9 @@ def _unpool(  # type: ignore[no-untyped-def]
     is_c = (c > best) | (c != c)
     best = tl.where(is_c, c, best)
     is_d = (d > best) | (d != d)
+    best = tl.where(is_d, d, best)
     value = tl.load(grad + rows[:, None] * channels + columns[None, :], mask=inside).to(tl.float32)
+    value = tl.where(best <= 0, 0.0, value)  # the ReLU
     kind = result.dtype.element_ty
     tl.store(result + corner, tl.where(is_b | is_c | is_d, 0.0, value).to(kind), mask=inside)
     tl.store(result + corner + channels, tl.where(is_b & ~is_c & ~is_d, value, 0.0).to(kind), mask=right)
@@ -117,7 +119,9 @@ def split(x: Tensor, positive: Tensor | None, parts: Tensor) -> None:
 
 
 def unpool(x: Tensor, grad: Tensor) -> Tensor:
-    """`fused.unpool` of x (1, C, H, W) and the gradient (1, C, H', W') by its 2x2 maxima, channels-last."""
+    """The gradient by x (1, C, H, W), of that by its 2x2 maxima, (1, C, H', W'), and 0 where those are not above 0;
+    channels-last.
+    """
     (_, channels, height, width), half_width = x.shape, grad.shape[3]
     windows = grad.shape[2] * half_width
     result = torch.empty_like(x)
