@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from legacy_style.engine.kernels import convolution, split, winograd
+from legacy_style.engine.kernels import convolution, packed, split, winograd
+from legacy_style.engine.kernels.packed import Packed
 from legacy_style.torch7 import nn
 
 CPU = torch.device("cpu")
@@ -129,3 +130,15 @@ def test_what_is_no_number_passes_through_a_layer_with_its_relu(channels):
     y = layer.forward(x)
     assert y[0, :, 2, 4].isnan().all()
     assert not y[0, :, 5, 0].isnan().any()
+
+
+def test_kernels_are_put_in_order_for_each_size_once(monkeypatch):
+    ordered = []
+    prepare = Packed._prepare
+    monkeypatch.setattr(Packed, "_prepare", lambda self, x: ordered.append(x.shape[2:]) or prepare(self, x))
+    convolve = Packed(torch.randn(64, 64, 3, 3), None, (1, 1))
+    if not packed.can_order(torch.empty(1)):
+        pytest.skip("oneDNN has no order of its own for this processor")
+    for size in ((6, 9), (6, 9), (8, 8), (8, 8), (6, 9)):
+        convolve(torch.randn(1, 64, *size).contiguous(memory_format=torch.channels_last))
+    assert ordered == [(6, 9), (8, 8), (6, 9)]

@@ -20,18 +20,20 @@ class Packed:
     """x (1, C, H, W) convolved with stride 1 by `weight` (K, C, kH, kW), plus `bias`; with `turned`, by its kernels
     turned by 180 degrees and transposed in their channels, (C, K, kH, kW).
 
-    The first call puts them in order, for maps of its size; others are convolved as well, but not as fast.
+    The first call puts them in order for maps of its size, and so does each whose maps have another size than those
+    before it: what fits one size may be a hundred times slower with another.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, pad: Pair, *, turned: bool = False) -> None:
         self.bias, self.pad = bias, pad
         self._weight, self._turned = weight, turned
         self._ready: Tensor | None = None
+        self._size: torch.Size | None = None  # that they are ready for
         self._ordered = can_order(weight)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._ready is None:
-            self._ready = self._prepare(x)
+        if self._ready is None or (self._ordered and self._size != x.shape):
+            self._ready, self._size = self._prepare(x), x.shape
         if not self._ordered:
             return F.conv2d(x, self._ready, self.bias, padding=self.pad)
         mkldnn, pad = torch.ops.mkldnn, self.pad
