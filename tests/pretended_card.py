@@ -140,8 +140,12 @@ class Watch(TorchDispatchMode):
         on_card = any(each.is_cuda and each.numel() for each in made)
         if on_card and not is_view and not any(word in name for word in _SILENT):
             read = [each for each in given if each is not kwargs.get("out")]
+            if name.startswith(("aten.copy_.", "aten.fill_.", "aten.zero_.", "aten.index_copy_.")):
+                read = given[1:]
+            if name.startswith("aten.index_copy_."):
+                made = given[-1:]
             has_bias = function == _aten.convolution.default and args[2] is not None
-            self.launched(name, [*read, *made], 1 + has_bias)
+            self.launched(name, [*{id(each): each for each in read}.values(), *made], 1 + has_bias)
             if any(word in name for word in ("mm", "convolution")):
                 what = "conv" if "convolution" in name else "matmul"
                 shapes = [tuple(each.shape) for each in given]

@@ -95,6 +95,7 @@ class Lbfgs:
             else:
                 step.g.copy_(g)
                 follow()
+            del g  # before there is the next
             if iteration == self.num_iterations:
                 if not optim.rises(step.slope.item()):
                     say(optim.verbose("reached max number of iterations"))
@@ -171,8 +172,7 @@ class Adam:
         step = self.step = self.step or AdamStep(x, self.learning_rate)
         follow = repeat(step.next)
         while self.state.t + 1 <= self.num_iterations:
-            _, g = feval(x, blind=True)
-            step.g.copy_(g)
+            step.g.copy_(feval(x, blind=True)[1])
             self.state.t += 1
             follow()
 
