@@ -137,6 +137,8 @@ def make(
         _check_can_tile(net, tile)
     elif tiles.local(net.steps):
         sides = (0, *_TILE_SIDES)
+        if card is not None and _largest_map(net, [(height, width), *styles]) > _MOST_ON_CARD:
+            sides = _TILE_SIDES
     else:
         sides = (0,)
     plans = []
@@ -155,6 +157,11 @@ def make(
         ways = (f"--tile {tile // 2}, or no --tile", *ways)
     raise OptionError(_does_not_fit(min(plans, key=lambda plan: plan.peak), ways))
 
+
+_MOST_ON_CARD = 2**31 - 1
+"""Values of a map that GPU libraries can number: beyond, cuDNN before 9.3 refuses, and PyTorch instead takes many times
+the memory (pytorch/pytorch 95024, 134890); poolings have read elsewhere (52822, 84018).
+"""
 
 _LEAST_ON_CARD = 512
 """Smaller tiles than this are tried only after what the optimiser keeps has left the GPU."""
@@ -196,7 +203,7 @@ def choose(plan: Callable[[], Plan], asked: int, notice: Callable[[str], None], 
             " resume it where there is more"
         )
     if found.tile and not asked:
-        notice(f"The image does not fit into memory in one piece: working in tiles of {found.tile} pixels")
+        notice(f"The image is too large to be worked in one piece here: in tiles of {found.tile} pixels")
     if found.pairs_on_host:
         notice(ON_HOST)
     if found.tile:
@@ -275,12 +282,20 @@ def _vectors(vectors: Mapping[str, int], height: int, width: int) -> int:
 
 def _split_parts(net: Network, images: Sequence[tuple[int, int]]) -> int:
     """What split.convolve holds at most, in bytes: three parts of the largest map, a band of it where it is large."""
-    largest = 0
-    for image in images:
-        for (step, before, after), (h, w, _, _) in zip(_channels(net), _whole(net, *image), strict=True):
-            if isinstance(step, nn.SpatialConvolution):
-                largest = max(largest, 3 * max(before, after) * h * w)
-    return _FLOAT * min(largest, split.BAND)
+    return _FLOAT * min(3 * _largest_map(net, images), split.BAND)
+
+
+def _largest_map(net: Network, images: Sequence[tuple[int, int]]) -> int:
+    """Values of the largest map that a convolution takes or gives, of any of the images in one piece."""
+    return max(
+        (
+            max(before, after) * h * w
+            for image in images
+            for (step, before, after), (h, w, _, _) in zip(_channels(net), _whole(net, *image), strict=True)
+            if isinstance(step, nn.SpatialConvolution)
+        ),
+        default=0,
+    )
 
 
 def _grams(net: Network) -> int:

@@ -89,9 +89,15 @@ def test_what_is_chosen_is_told():
 
     assert memory.choose(lambda: made(512, True), 0, said.append) == made(512, True)
     assert said == [
-        "The image does not fit into memory in one piece: working in tiles of 512 pixels",
+        "The image is too large to be worked in one piece here: in tiles of 512 pixels",
         "What the optimiser keeps does not fit onto the GPU: it is in this computer's memory, and slower",
     ]
+
+
+def test_a_map_that_has_too_many_values_for_a_gpus_libraries_is_worked_in_tiles(net):
+    side = int((2**31 / 64) ** 0.5)  # the largest maps have 64 channels
+    assert plan(net, side, 10**12, Adam(1000, 10)).tile == 0
+    assert plan(net, side + 1, 10**12, Adam(1000, 10)).tile > 0
 
 
 class Full:
