@@ -11,6 +11,7 @@ from pretended_card import CARD, OTHER, place, pretend
 from legacy_style.engine import cards, graphs, memory, network, optimise
 from legacy_style.engine.cards import Card
 from legacy_style.engine.optimisers import Adam, Lbfgs
+from legacy_style.engine.processes.group import Ranks
 from legacy_style.engine.session import Session
 from legacy_style.formats import model_files
 from legacy_style.programs.artistic_video.temporal import TemporalLoss
@@ -219,6 +220,41 @@ def test_of_two_gpus_maps_go_over_and_gradients_come_back(tile, options, watch):
         assert {layer.device for layer in net.layers} == {CARD, OTHER}
         large = {each[:2] for each in watch.copies if each[2] > 8 * len(net.losses)}
         assert large == {(CPU, CARD), (CARD, OTHER), (OTHER, CARD)}
+
+
+class Alone(Ranks):
+    """One of two processes, to whom nobody answers."""
+
+    def __init__(self, rank):
+        super().__init__(rank, 2, rank, 2)
+        self.device = CARD
+
+    def all_reduce(self, tensors):
+        return tensors
+
+    def send(self, tensor, to):
+        assert tensor.device == CPU  # images, before a run
+
+    def receive(self, tensor, source):
+        return tensor
+
+    def exchange(self, outgoing, incoming):
+        for tensor in (*outgoing.values(), *incoming.values()):
+            assert tensor.device == CARD and tensor.is_contiguous()
+        assert outgoing and incoming
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_that_share_an_image_talk_from_gpu_to_gpu(rank, watch):
+    net = built(**SHALLOW)
+    with watch:
+        place(net)
+        made = Session(net, ranks=Alone(rank))
+        made.set_content(image(120, 90))
+        made.set_styles([image(100, 80)])
+        watch.copies.clear()
+        _, grad = made.evaluate(torch.empty(1, 3, 60, 90, device=CARD))
+    assert (grad.shape, grad.device, watch.copies) == ((1, 3, 60, 90), CARD, [])
 
 
 def test_with_the_optimiser_in_the_computers_memory_image_and_gradient_travel(watch):
