@@ -95,6 +95,6 @@ def test_gpus_that_are_not_there_are_planned():
 
 
 def test_gpus_that_are_too_small_are_told_so():
-    result = legacy_style("benchmark", "processes", "gpus", "--megapixels", "100", "--memory", "2", "2")
+    result = legacy_style("benchmark", "processes", "gpus", "--megapixels", "4", "--memory", "1", "2")
     assert result.exit_code == 1
     assert "what makes it fit: more GPUs; or a smaller image" in result.stderr
