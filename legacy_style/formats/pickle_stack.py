@@ -16,17 +16,26 @@ _GETS = ("GET", "BINGET", "LONG_BINGET")
 
 
 class _Made(NamedTuple):
-    """What stands on the stack: the class of that name, or an object of it; "" for anything else."""
+    """What stands on the stack: the class of that name, or an object of it; "" for anything else.
+
+    `size`: how many values it is if it is written out, of a tuple those in it too.
+    """
 
     name: str = ""
     is_class: bool = False
+    size: int = 1
 
 
 class PickleStack:
-    """`filled`: of a class, "module class", what its objects are filled like: "dict", "list" or both."""
+    """`filled`: of a class, "module class", what its objects are filled like: "dict", "list" or both.
+
+    `handled`: how many values all operations took, written out. A tuple that holds another twice, which holds another
+    twice, and so on, is small in memory, but not where it is hashed as a key, or printed.
+    """
 
     def __init__(self) -> None:
         self.filled: defaultdict[str, set[str]] = defaultdict(set)
+        self.handled = 0
         self._stack: list[_Made | None] = []  # None: a mark
         self._memo: dict[int, _Made | None] = {}
 
@@ -36,17 +45,23 @@ class PickleStack:
         left: list[_Made | None] = [
             None if each is pickletools.markobject else _Made() for each in opcode.stack_after
         ]
-        taken = len(before)
+        taken, size = len(before), 0
         if pickletools.markobject in before:
-            while self._stack.pop() is not None:
-                pass
+            while (above := self._stack.pop()) is not None:
+                size += above.size
             taken = before.index(pickletools.markobject)
+        if taken > len(self._stack):
+            raise LookupError(f"{name} finds too little on the stack")
+        size += sum(each.size for each in self._stack[len(self._stack) - taken :] if each is not None)
+        self.handled += size
         if name in _PUTS:
             self._memo[argument] = self._stack[-1]
         elif name in _GETS:
             left = [self._memo[argument]]
         elif name == "GLOBAL":
             left = [_Made(argument, is_class=True)]
+        elif name.startswith("TUPLE"):
+            left = [_Made(size=1 + size)]
         elif taken:
             first = self._stack[-taken]
             if name in _FILLS or name == "BUILD":

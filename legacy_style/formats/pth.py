@@ -5,7 +5,8 @@ bytes stay in the file until they are used. Notes: a pickle is checked before to
 even its restricted unpickler can be led to fill memory or to overflow the stack; and whatever still goes
 wrong in there is reported as a broken file, since the errors are those of whatever the bytes lead it into. Objects
 beside the weights (options, numbers of NumPy, a schedule) become stand-ins: none of their code is loaded. Those that
-are dicts or lists with a class of their own become plain ones, with what is in them.
+are dicts or lists with a class of their own become plain ones, with what is in them. A dict out of a file may have any
+attributes, in front of its methods, which are therefore called by the name of their class.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pickletools
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,10 +37,11 @@ LEGACY_SIGNATURE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LEGACY_PICKLES = 5
 _LEGACY_HEAD = 1 << 24
 
-# A state dict's pickle takes about forty operations and four tuples a tensor. Hashing nested tuples recurses
-# in C.
+# A state dict's pickle takes about forty operations and four tuples a tensor, and handles less than two hundred
+# values. Hashing nested tuples recurses in C.
 _MOST_OPERATIONS = 200_000
 _MOST_TUPLES = 20_000
+_MOST_HANDLED = 10_000_000
 
 # What a dict of tensors is made of. `encode` is how protocol 2 writes bytes.
 _HARMLESS = {
@@ -165,7 +167,9 @@ def _read(path: str, file: BinaryIO) -> tuple[dict[str, Tensor], str | None]:
             f"{path}: PyTorch cannot read this file, which is damaged ({_first_line(error)})"
         ) from error
     state = _state_dict(loaded, path)
-    tensors = {name: _checked(value, name, path) for name, value in state.items() if _is_weight(name, value)}
+    tensors = {
+        name: _checked(value, name, path) for name, value in dict.items(state) if _is_weight(name, value)
+    }
     if not tensors:
         raise FormatError(f"{path}: holds no tensor of floating-point numbers, expected a network's weights")
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
@@ -231,7 +235,7 @@ def _check_pickle(pickled: io.BytesIO, size: int, path: str) -> Classes:
                     number = argument
                 # The last number in a storage's id is how many values it has.
                 too_much = name == "BINPERSID" and number > size
-                too_much = too_much or len(classes) > _MOST_CLASSES
+                too_much = too_much or len(classes) > _MOST_CLASSES or stack.handled > _MOST_HANDLED
                 if too_much or tuples > _MOST_TUPLES or operations > _MOST_OPERATIONS:
                     raise FormatError(
                         f"{path}: promises more than a file of its size holds (byte {position} of its pickle)"
@@ -248,15 +252,15 @@ def _may_be_left_out(name: str) -> bool:
     return name in _NAMED_TYPES or name.partition(".")[0].partition(" ")[0] not in _REFUSED
 
 
-def _state_dict(loaded: Any, path: str) -> Mapping[str, Any]:
+def _state_dict(loaded: Any, path: str) -> dict[Any, Any]:
     """The dict that holds the network's tensors, which may lie within others, with other tensors beside it."""
     for _ in range(3):
-        if not isinstance(loaded, Mapping):
+        if not isinstance(loaded, dict):
             raise UnsupportedError(
                 f"{path}: holds a {type(loaded).__name__}, expected a state dict: save the network's "
                 "state_dict()"
             )
-        inner = {key: value for key, value in loaded.items() if isinstance(value, Mapping)}
+        inner = {key: value for key, value in dict.items(loaded) if isinstance(value, dict)}
         usual = [inner[key] for key in _USUAL_KEYS if key in inner and _most_axes(inner[key]) >= 0]
         others = [value for value in inner.values() if _most_axes(value) > 1]
         if usual:
@@ -271,14 +275,14 @@ def _state_dict(loaded: Any, path: str) -> Mapping[str, Any]:
             loaded = next(iter(inner.values()))
         else:
             break
-    if isinstance(loaded, Mapping) and _most_axes(loaded) >= 0:
+    if isinstance(loaded, dict) and _most_axes(loaded) >= 0:
         return loaded
     raise FormatError(f"{path}: holds no dict of tensors, expected a state dict as torch.save writes it")
 
 
-def _most_axes(state: Mapping[Any, Any]) -> int:
+def _most_axes(state: dict[Any, Any]) -> int:
     """The most axes that a tensor in it has, -1 where it holds none: weights have two or more, a record has none."""
-    return max((value.dim() for value in state.values() if isinstance(value, Tensor)), default=-1)
+    return max((value.dim() for value in dict.values(state) if isinstance(value, Tensor)), default=-1)
 
 
 def _is_weight(name: Any, value: Any) -> bool:
@@ -298,11 +302,11 @@ def _checked(tensor: Tensor, name: str, path: str) -> Tensor:
     return tensor.detach()
 
 
-def prototxt(state: Mapping[str, Any]) -> str | None:
+def prototxt(state: dict[Any, Any]) -> str | None:
     """The list of layers among the state dict's metadata, where one of our files has it."""
     metadata = getattr(state, "_metadata", None)
-    ours = metadata.get(METADATA_KEY) if isinstance(metadata, Mapping) else None
-    text = ours.get("prototxt") if isinstance(ours, Mapping) else None
+    ours = dict.get(metadata, METADATA_KEY) if isinstance(metadata, dict) else None
+    text = dict.get(ours, "prototxt") if isinstance(ours, dict) else None
     return text if isinstance(text, str) else None
 
 

@@ -415,6 +415,17 @@ def test_dicts_and_lists_of_other_classes_are_plain_ones(
                 np.testing.assert_array_equal(found[name], values)
 
 
+def test_attributes_of_a_dict_may_hide_its_methods(tmp_path: Path) -> None:
+    """As those of an EasyDict do, which has all its keys as attributes too."""
+    plain = vgg_files.state_dict(vgg_files.weights(vgg_files.VGG16))
+    options: OrderedDict[str, int] = OrderedDict()
+    metadata: OrderedDict[str, int] = OrderedDict()
+    vars(options)["values"], vars(metadata)["get"], vars(plain)["_metadata"] = 1, 2, metadata
+    path = tmp_path / "net.pth"
+    torch.save({"opt": options, "state_dict": plain}, path)
+    assert set(dict(state_dict.weights(model_files.load(path)))) == set(plain)
+
+
 HOSTILE = [
     (
         "more classes than any program has",
@@ -495,6 +506,18 @@ HOSTILE = [
         "deep tuples",
         lambda: torch_archive({"data.pkl": b"\x80\x02})" + b"\x85" * 30_000 + b"K\x01s."}),
         "promises more than a file of its size holds",
+    ),
+    (
+        "a tuple that is 2^60 values if it is written out, as a key",
+        lambda: torch_archive(
+            {"data.pkl": b"\x80\x02)q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"}h\x00K\x01s."}
+        ),
+        "promises more than a file of its size holds",
+    ),
+    (
+        "more taken off the stack than is there",
+        lambda: torch_archive({"data.pkl": b"\x80\x02K\x01\x87."}),
+        "its pickle is broken",
     ),
     (
         "a long pickle",
