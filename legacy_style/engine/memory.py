@@ -136,9 +136,10 @@ def make(
         sides = (tile,)
         _check_can_tile(net, tile)
     elif tiles.local(net.steps):
-        sides = (0, *_TILE_SIDES)
-        if card is not None and _largest_map(net, [(height, width), *styles]) > _MOST_ON_CARD:
-            sides = _TILE_SIDES
+        # A tile as large as the image is one piece without holes in the heap.
+        sides = list(dict.fromkeys(min(side, max(height, width)) for side in _TILE_SIDES))
+        if card is None or _largest_map(net, [(height, width), *styles]) <= _MOST_ON_CARD:
+            sides = (0, *sides)
     else:
         sides = (0,)
     plans = []
@@ -203,7 +204,7 @@ def choose(plan: Callable[[], Plan], asked: int, notice: Callable[[str], None], 
             " resume it where there is more"
         )
     if found.tile and not asked:
-        notice(f"The image is too large to be worked in one piece here: in tiles of {found.tile} pixels")
+        notice(f"The image is too large for one piece here: working in tiles of {found.tile} pixels")
     if found.pairs_on_host:
         notice(ON_HOST)
     if found.tile:

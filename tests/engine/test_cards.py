@@ -89,7 +89,7 @@ def test_what_is_chosen_is_told():
 
     assert memory.choose(lambda: made(512, True), 0, said.append) == made(512, True)
     assert said == [
-        "The image is too large to be worked in one piece here: in tiles of 512 pixels",
+        "The image is too large for one piece here: working in tiles of 512 pixels",
         "What the optimiser keeps does not fit onto the GPU: it is in this computer's memory, and slower",
     ]
 

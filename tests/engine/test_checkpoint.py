@@ -416,7 +416,7 @@ def test_a_run_in_automatic_tiles_goes_on_in_the_same_tiles(optimizer, monkeypat
     with pytest.raises(KeyboardInterrupt):
         stylize(options(**given), notice=said.append, **interrupted_in_progress(4))
     (notice,) = said
-    assert notice.startswith("The image is too large to be worked in one piece here: in tiles of ")
+    assert notice.startswith("The image is too large for one piece here: working in tiles of ")
     tile = checkpoint.read("state")["options"]["tile"]
     assert tile > 0
     monkeypatch.setattr(plan, "available_memory", lambda *_: 10**12)
