@@ -98,3 +98,12 @@ def test_gpus_that_are_too_small_are_told_so():
     result = legacy_style("benchmark", "processes", "gpus", "--megapixels", "4", "--memory", "1", "2")
     assert result.exit_code == 1
     assert "what makes it fit: more GPUs; or a smaller image" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["table", "gpus", "alone"])
+@pytest.mark.parametrize("megapixels", ["0", "-1", "inf"])
+def test_an_image_that_cannot_be_is_refused(command, megapixels):
+    words = [] if command == "alone" else ["1"]
+    result = legacy_style("benchmark", "processes", command, "--megapixels", megapixels, *words)
+    assert result.exit_code == 2
+    assert "is not in the range" in result.stderr

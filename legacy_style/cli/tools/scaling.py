@@ -49,6 +49,9 @@ from legacy_style.torch7.random import Generator
 
 DOUBLE, FLOAT = 8, 4  # bytes: sums travel as float64, pixels as float32
 
+MEGAPIXELS = click.FloatRange(0.01, 100_000)
+"""Of smaller images little is left at the deepest layers; larger ones take minutes to plan."""
+
 
 class Wire:
     """Counts the bytes that this process hands to torch.distributed, by what they are for."""
@@ -223,7 +226,7 @@ def measure_command(size: int, num_iterations: int, optimizer: str) -> None:
 
 @main.command()
 @click.argument("counts", nargs=-1, required=True, type=click.IntRange(min=1))
-@click.option("--megapixels", default=1000.0, show_default=True, help="Of a square image.")
+@click.option("--megapixels", type=MEGAPIXELS, default=1000.0, show_default=True, help="Of a square image.")
 @click.option("--tile", default=1536, show_default=True, help="--tile; parts up to it go in one piece.")
 def table(counts: tuple[int, ...], megapixels: float, tile: int) -> None:
     """What the busiest of COUNTS processes owns, holds, computes, sends and sums in an evaluation."""
@@ -241,8 +244,15 @@ def table(counts: tuple[int, ...], megapixels: float, tile: int) -> None:
 
 @main.command()
 @click.argument("counts", nargs=-1, required=True, type=click.IntRange(min=1))
-@click.option("--megapixels", default=100.0, show_default=True, help="Of a square image.")
-@click.option("--memory", "gigabytes", default=80.0, show_default=True, help="Of a GPU, in GB.")
+@click.option("--megapixels", type=MEGAPIXELS, default=100.0, show_default=True, help="Of a square image.")
+@click.option(
+    "--memory",
+    "gigabytes",
+    type=click.FloatRange(1, 1e6),
+    default=80.0,
+    show_default=True,
+    help="Of a GPU, in GB.",
+)
 def gpus(counts: tuple[int, ...], megapixels: float, gigabytes: float) -> None:
     """The plan of the busiest of COUNTS GPUs that share an image: Adam, float32, a style image of the same size."""
     side = math.isqrt(round(megapixels * 1e6))
@@ -285,7 +295,7 @@ def plan_gpu(net: Network, height: int, width: int, available: int, *, alone: bo
 
 
 @main.command()
-@click.option("--megapixels", default=4.0, show_default=True)
+@click.option("--megapixels", type=MEGAPIXELS, default=4.0, show_default=True)
 def alone(megapixels: float) -> None:
     """Seconds a megapixel of what process 0 does while the others wait, and of what every process does in full."""
     machine.keep_freed_memory()
