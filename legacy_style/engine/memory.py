@@ -326,9 +326,10 @@ def _tiles(net: Network, height: int, width: int, side: int) -> Iterator[Lengths
 def tile_lengths(net: Network, vertical: tiles.Axis, horizontal: tiles.Axis) -> Lengths:
     """The outputs of the steps that run for one tile."""
     lengths: Lengths = []
+    axes = ((vertical, net.windows(0)), (horizontal, net.windows(1)))
     for i in range(min(vertical.depth, horizontal.depth)):
         sizes = []
-        for plan, windows in ((vertical, net.windows(0)), (horizontal, net.windows(1))):
+        for plan, windows in axes:
             raw = windows[i].size(plan.lengths[i])
             crop = plan.crops[i]
             sizes.append((raw, raw if crop is None else crop[1] - crop[0]))
