@@ -56,7 +56,10 @@ class CudaRecorder:
                 left = work()
             finally:
                 torch.cuda.set_sync_debug_mode(before)
-        return left, any(_WAITED in str(each.message) for each in said)
+        others = [each for each in said if _WAITED not in str(each.message)]
+        for each in others:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        return left, len(others) < len(said)
 
     def record(self, work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
         with torch.cuda.device(self.device):

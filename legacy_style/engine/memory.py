@@ -138,6 +138,8 @@ def make(
     elif tiles.local(net.steps):
         # A tile as large as the image is one piece without holes in the heap.
         sides = list(dict.fromkeys(min(side, max(height, width)) for side in _TILE_SIDES))
+        if card is not None:
+            sides = [side for side in sides if _largest_map(net, [(side, side)]) <= _MOST_ON_CARD]
         if card is None or _largest_map(net, [(height, width), *styles]) <= _MOST_ON_CARD:
             sides = (0, *sides)
     else:

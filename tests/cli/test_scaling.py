@@ -101,7 +101,7 @@ def test_gpus_that_are_too_small_are_told_so():
 
 
 @pytest.mark.parametrize("command", ["table", "gpus", "alone"])
-@pytest.mark.parametrize("megapixels", ["0", "-1", "inf"])
+@pytest.mark.parametrize("megapixels", ["0", "-1", "inf", "nan"])
 def test_an_image_that_cannot_be_is_refused(command, megapixels):
     words = [] if command == "alone" else ["1"]
     result = legacy_style("benchmark", "processes", command, "--megapixels", megapixels, *words)

@@ -100,6 +100,12 @@ def test_a_map_that_has_too_many_values_for_a_gpus_libraries_is_worked_in_tiles(
     assert plan(net, side + 1, 10**12, Adam(1000, 10)).tile > 0
 
 
+def test_no_tile_has_too_many_values_either(net, monkeypatch):
+    monkeypatch.setattr(memory, "_MOST_ON_CARD", 64 * 1000**2)
+    assert plan(net, 1000, 10**12, Adam(1000, 10)).tile == 0
+    assert plan(net, 3000, 10**12, Adam(1000, 10)).tile == 896
+
+
 class Full:
     """A pretended GPU that has no room for images in one piece, from its evaluation `begin` on."""
 

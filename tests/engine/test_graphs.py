@@ -7,6 +7,7 @@ CUDA graph, on any machine.
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from functools import partial
 from itertools import pairwise
@@ -19,7 +20,7 @@ from torch.utils._pytree import tree_flatten
 
 from legacy_style.engine import graphs, optimise
 from legacy_style.engine.checkpoint import Checkpoint
-from legacy_style.engine.graphs import WARM_UP, Repeated
+from legacy_style.engine.graphs import WARM_UP, CudaRecorder, Repeated
 from legacy_style.engine.losses import StyleLoss, TVLoss
 from legacy_style.engine.network import Network
 from legacy_style.engine.objective import Objective
@@ -151,6 +152,29 @@ def test_what_waits_for_the_device_is_not_even_tried_to_be_recorded():
         "No CUDA graph could be recorded, so that this run is slower: something in it waits for the GPU, as to read a"
         " number"
     ]
+
+
+def test_a_rehearsal_hears_what_waits_and_lets_all_else_be_heard(monkeypatch):
+    modes = ["default"]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[0])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    recorder = CudaRecorder(torch.device("cuda"))
+
+    def work(*words):
+        for each in words:
+            warnings.warn(each, UserWarning, stacklevel=1)
+        return len(words)
+
+    waits = "called a synchronizing CUDA operation (Triggered internally at CUDAFunctions.cpp)"
+    assert recorder.rehearse(lambda: work(waits)) == (1, True)
+    with pytest.warns(UserWarning, match="of something else") as heard:
+        assert recorder.rehearse(lambda: work(waits, "of something else")) == (2, True)
+    assert len(heard) == 1
+    with pytest.warns(UserWarning, match="of something else"):
+        assert recorder.rehearse(lambda: work("of something else")) == (1, False)
+    with pytest.raises(ZeroDivisionError):
+        recorder.rehearse(lambda: 1 // 0)
+    assert modes == ["default", *["warn", "default"] * 4]
 
 
 class Reads:

@@ -17,6 +17,7 @@ import click
 from legacy_style.cli import process
 from legacy_style.cli.legacy_style import NAME
 from legacy_style.cli.progress import LiveLine
+from legacy_style.cli.tools.numbers import NumberRange
 from legacy_style.compare import making, manifest, objective, report, rows, runner
 from legacy_style.compare.verdicts import KINDS, as_json
 from legacy_style.engine import machine
@@ -92,8 +93,8 @@ def images(
     "--model-file", "models", type=EXISTING, multiple=True, help="A network at hand; may be repeated."
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Only this row; may be repeated.")
-@click.option("--image-size", type=click.FloatRange(min=1), help="No picture larger than this.")
-@click.option("--num-iterations", type=click.FloatRange(min=1), help="No run longer than this.")
+@click.option("--image-size", type=NumberRange(min=1), help="No picture larger than this.")
+@click.option("--num-iterations", type=NumberRange(min=1), help="No run longer than this.")
 @click.option("--full", multiple=True, metavar="PATTERN", help="Rows without these limits: 'vgg16_*'.")
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=2, show_default=True, help="Runs from random noise."

@@ -32,6 +32,7 @@ import torch.distributed as dist
 
 import legacy_style.programs.neural_style.story as stylize
 from legacy_style.cli import process
+from legacy_style.cli.tools.numbers import NumberRange
 from legacy_style.engine import machine, memory, network
 from legacy_style.engine.cards import Card
 from legacy_style.engine.losses import ContentLoss, StyleLoss
@@ -49,7 +50,7 @@ from legacy_style.torch7.random import Generator
 
 DOUBLE, FLOAT = 8, 4  # bytes: sums travel as float64, pixels as float32
 
-MEGAPIXELS = click.FloatRange(0.01, 100_000)
+MEGAPIXELS = NumberRange(0.01, 100_000)
 """Of smaller images little is left at the deepest layers; larger ones take minutes to plan."""
 
 
@@ -248,7 +249,7 @@ def table(counts: tuple[int, ...], megapixels: float, tile: int) -> None:
 @click.option(
     "--memory",
     "gigabytes",
-    type=click.FloatRange(1, 1e6),
+    type=NumberRange(1, 1e6),
     default=80.0,
     show_default=True,
     help="Of a GPU, in GB.",
