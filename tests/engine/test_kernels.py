@@ -142,3 +142,20 @@ def test_kernels_are_put_in_order_for_each_size_once(monkeypatch):
     for size in ((6, 9), (6, 9), (8, 8), (8, 8), (6, 9)):
         convolve(torch.randn(1, 64, *size).contiguous(memory_format=torch.channels_last))
     assert ordered == [(6, 9), (8, 8), (6, 9)]
+
+
+@pytest.mark.parametrize("fault", ["refuses", "is wrong"])
+def test_where_onednns_order_is_not_what_it_should_be_pytorch_convolves(fault, monkeypatch):
+    def order(weight, pad, x):
+        if fault == "refuses":
+            raise RuntimeError("could not create a primitive")
+        return torch.zeros_like(weight)
+
+    monkeypatch.setattr(packed, "_order", order)
+    packed._works.cache_clear()
+    try:
+        weight = torch.randn(64, 64, 3, 3, generator=torch.Generator().manual_seed(6))
+        x = torch.ones(1, 64, 5, 4).contiguous(memory_format=torch.channels_last)
+        assert torch.equal(Packed(weight, None, (1, 1))(x), F.conv2d(x, weight, padding=1))
+    finally:
+        packed._works.cache_clear()

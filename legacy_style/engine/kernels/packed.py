@@ -7,6 +7,7 @@ went astray would not be noticed; so it is not used.
 
 from __future__ import annotations
 
+import functools
 import platform
 
 import torch
@@ -36,21 +37,14 @@ class Packed:
             self._ready, self._size = self._prepare(x), x.shape
         if not self._ordered:
             return F.conv2d(x, self._ready, self.bias, padding=self.pad)
-        mkldnn, pad = torch.ops.mkldnn, self.pad
-        result: Tensor = mkldnn._convolution_pointwise(
-            x, self._ready, self.bias, pad, (1, 1), (1, 1), 1, "none", [], ""
-        )
-        return result
+        return _convolve(self._ready, self.bias, self.pad, x)
 
     def _prepare(self, x: Tensor) -> Tensor:
         weight = self._weight.flip(2, 3).transpose(0, 1) if self._turned else self._weight
         weight = weight.contiguous(memory_format=torch.channels_last)
         if not self._ordered:
             return weight
-        result: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-            weight, self.pad, (1, 1), (1, 1), 1, list(x.shape)
-        )
-        return result
+        return _order(weight, self.pad, x)
 
 
 def can_order(weight: Tensor) -> bool:
@@ -61,5 +55,34 @@ def can_order(weight: Tensor) -> bool:
     if not torch._C._has_mkldnn or not hasattr(mkldnn, "_reorder_convolution_weight"):
         return False
     if weight.dtype == torch.bfloat16:
-        return bool(mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32
+        return bool(mkldnn._is_mkldnn_bf16_supported()) and _works(weight.dtype)
+    return weight.dtype == torch.float32 and _works(weight.dtype)
+
+
+@functools.cache
+def _works(dtype: torch.dtype) -> bool:
+    """Try it on small whole numbers, with which every convolution is exact."""
+    numbers = torch.arange(64 * 64 * 9) % 3 - 1.0
+    weight = numbers.view(64, 64, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)
+    x = numbers[: 64 * 20].view(1, 64, 4, 5).to(dtype).contiguous(memory_format=torch.channels_last)
+    bias, pad = torch.ones(64, dtype=dtype), (1, 1)
+    try:
+        return torch.equal(
+            _convolve(_order(weight, pad, x), bias, pad, x), F.conv2d(x, weight, bias, padding=pad)
+        )
+    except (RuntimeError, TypeError):  # another PyTorch's operation of that name
+        return False
+
+
+def _order(weight: Tensor, pad: Pair, x: Tensor) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+        weight, pad, (1, 1), (1, 1), 1, list(x.shape)
+    )
+    return result
+
+
+def _convolve(ordered: Tensor, bias: Tensor | None, pad: Pair, x: Tensor) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, ordered, bias, pad, (1, 1), (1, 1), 1, "none", [], ""
+    )
+    return result
