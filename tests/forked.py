@@ -255,6 +255,7 @@ def _run_and_end(words: list[str]) -> NoReturn:
         if isinstance(error, KeyboardInterrupt):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
+    # As Python itself ends: it waits for threads, and typeshed does not know by what.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

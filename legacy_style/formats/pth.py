@@ -93,7 +93,7 @@ class _Dict:
 class _List:
     """In place of a kind of list."""
 
-    def __new__(cls, *arguments: Any) -> list[Any]:  # type: ignore[misc]
+    def __new__(cls, *arguments: Any) -> list[Any]:  # type: ignore[misc]  # not a _List, on purpose
         return []
 
 

@@ -313,16 +313,23 @@ def lying_legacy_file(numel: int) -> bytes:
     return payload.replace(old, b"J" + struct.pack("<i", numel) + b"N")
 
 
+def their_module(source: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[str]]:
+    """A module that can be imported, made of `source`, which says in its list `loaded` what of it is run."""
+    module, loaded = types.ModuleType("their_module"), list[str]()
+    vars(module)["loaded"] = loaded
+    exec(source, vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module, loaded
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_objects_beside_the_weights_are_left_aside_and_none_of_their_code_is_loaded(
     tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
-    module = types.ModuleType("their_options")
-    loaded: list[str] = []
-    exec("class Options:\n    def __setstate__(self, state): loaded.append('code')", vars(module))
-    vars(module)["loaded"] = loaded
-    monkeypatch.setitem(sys.modules, "their_options", module)
+    module, loaded = their_module(
+        "class Options:\n    def __setstate__(self, state): loaded.append('code')", monkeypatch
+    )
     allowed = set(torch.serialization.get_safe_globals())
     options = module.Options()
     options.lr = 0.5
@@ -383,11 +390,7 @@ def test_dicts_and_lists_of_other_classes_are_plain_ones(
     tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = vgg_files.weights(vgg_files.VGG16)
-    module = types.ModuleType("their_kinds")
-    loaded: list[str] = []
-    vars(module)["loaded"] = loaded
-    exec(KINDS_OF_DICTS_AND_LISTS, vars(module))
-    monkeypatch.setitem(sys.modules, "their_kinds", module)
+    module, loaded = their_module(KINDS_OF_DICTS_AND_LISTS, monkeypatch)
     plain = vgg_files.state_dict(arrays)
     weights = [
         module.EasyDict(plain),
